@@ -1,0 +1,216 @@
+//! Facts of an ELF file, and the two things done to one: symbols stripped, audit data added.
+//!
+//! Pure: bytes in, bytes or facts out. What the audit data says is `audit`'s business.
+
+use object::build;
+use object::elf;
+use object::endian::Endianness;
+use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _};
+
+/// The section that lists a binary's crates (cargo-auditable, PARSING.md).
+pub const AUDIT_SECTION: &str = ".dep-v0";
+
+/// Why bytes are not a usable ELF file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ElfError {
+    /// They are not ELF, or damaged.
+    #[error("not an ELF file: {0}")]
+    NotElf(String),
+    /// 32 bits.
+    #[error("a 32-bit ELF file; images hold 64-bit ones")]
+    Not64Bit,
+    /// Rewriting it failed.
+    #[error("the ELF file cannot be rewritten: {0}")]
+    Rewrite(String),
+}
+
+/// The processor a binary is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// x86-64.
+    Amd64,
+    /// AArch64, little-endian.
+    Arm64,
+    /// Another `e_machine`.
+    Other(u16),
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Amd64 => f.write_str("amd64"),
+            Self::Arm64 => f.write_str("arm64"),
+            Self::Other(number) => write!(f, "e_machine {number}"),
+        }
+    }
+}
+
+/// What matters about a binary that goes into an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What it runs on.
+    pub machine: Machine,
+    /// The dynamic loader it asks for (PT_INTERP).
+    pub interpreter: Option<String>,
+    /// The shared libraries it asks for (DT_NEEDED).
+    pub needed: Vec<String>,
+    /// Whether the kernel can load it at any address (ET_DYN).
+    pub position_independent: bool,
+    /// Whether it has a symbol table.
+    pub symbols: bool,
+    /// The length of its audit data, compressed as it is stored.
+    pub audit_size: Option<u64>,
+}
+
+impl Facts {
+    /// Whether it runs without any other file.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        self.interpreter.is_none() && self.needed.is_empty()
+    }
+}
+
+fn header(data: &[u8]) -> Result<(&elf::FileHeader64<Endianness>, Endianness), ElfError> {
+    if data.get(..5).is_some_and(|magic| magic == b"\x7fELF\x01") {
+        return Err(ElfError::Not64Bit);
+    }
+    let header = elf::FileHeader64::<Endianness>::parse(data).map_err(not_elf)?;
+    let endian = header.endian().map_err(not_elf)?;
+    Ok((header, endian))
+}
+
+fn not_elf(error: object::read::Error) -> ElfError {
+    ElfError::NotElf(error.to_string())
+}
+
+/// Reads the facts.
+///
+/// # Errors
+/// When the bytes are not a 64-bit ELF file.
+pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
+    let (header, endian) = header(data)?;
+    let machine = match header.e_machine(endian) {
+        elf::EM_X86_64 => Machine::Amd64,
+        elf::EM_AARCH64 if header.is_little_endian() => Machine::Arm64,
+        other => Machine::Other(other.0),
+    };
+    let segments = header.program_headers(endian, data).map_err(not_elf)?;
+    let mut interpreter = None;
+    for segment in segments {
+        if let Some(path) = segment.interpreter(endian, data).map_err(not_elf)? {
+            interpreter = Some(String::from_utf8_lossy(path).into_owned());
+        }
+    }
+    let sections = header.sections(endian, data).map_err(not_elf)?;
+    let mut needed = Vec::new();
+    if let Some((entries, link)) = sections.dynamic(endian, data).map_err(not_elf)? {
+        let strings = sections.strings(endian, data, link).map_err(not_elf)?;
+        for entry in entries {
+            if entry.tag(endian) == elf::DT_NEEDED {
+                let name = entry.string(endian, strings).map_err(not_elf)?;
+                needed.push(String::from_utf8_lossy(name).into_owned());
+            }
+        }
+    }
+    let symbols = sections.iter().any(|section| section.sh_type(endian) == elf::SHT_SYMTAB);
+    let audit_size = sections
+        .section_by_name(endian, AUDIT_SECTION.as_bytes())
+        .map(|(_, section)| section.sh_size(endian));
+    Ok(Facts {
+        machine,
+        interpreter,
+        needed,
+        position_independent: header.e_type(endian) == elf::ET_DYN,
+        symbols,
+        audit_size,
+    })
+}
+
+/// The audit data of a binary, compressed as it is stored.
+///
+/// # Errors
+/// When the bytes are not a 64-bit ELF file.
+pub fn audit_data(data: &[u8]) -> Result<Option<&[u8]>, ElfError> {
+    let (header, endian) = header(data)?;
+    let sections = header.sections(endian, data).map_err(not_elf)?;
+    match sections.section_by_name(endian, AUDIT_SECTION.as_bytes()) {
+        Some((_, section)) => section.data(endian, data).map(Some).map_err(not_elf),
+        None => Ok(None),
+    }
+}
+
+/// The binary without symbols and debug information, with audit data.
+///
+/// Everything that is loaded stays at its offset and address. Of the other sections `.comment` stays,
+/// which names the compiler, and audit data that the linker already put there.
+///
+/// # Errors
+/// When the bytes are not a 64-bit ELF file or cannot be rewritten.
+pub fn strip(data: &[u8], audit: Option<&[u8]>) -> Result<Vec<u8>, ElfError> {
+    header(data)?;
+    let rewrite = |error: build::Error| ElfError::Rewrite(error.to_string());
+    let mut builder = build::elf::Builder::read64(data).map_err(rewrite)?;
+    for symbol in &mut builder.symbols {
+        symbol.delete = true;
+    }
+    let mut audited = false;
+    for section in &mut builder.sections {
+        audited |= *section.name == *AUDIT_SECTION.as_bytes();
+        let kept = [&b".comment"[..], b".shstrtab", AUDIT_SECTION.as_bytes()];
+        if !section.is_alloc() && !kept.contains(&section.name.as_slice()) {
+            section.delete = true;
+        }
+    }
+    builder.delete_orphan_symbols();
+    if let (Some(audit), false) = (audit, audited) {
+        let section = builder.sections.add();
+        section.name = AUDIT_SECTION.as_bytes().into();
+        section.sh_type = elf::SHT_PROGBITS;
+        section.sh_addralign = 1;
+        section.data = build::elf::SectionData::Data(audit.to_vec().into());
+    }
+    builder.set_section_sizes();
+    let mut stripped = Vec::with_capacity(data.len());
+    builder.write(&mut stripped).map_err(rewrite)?;
+    Ok(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test binary itself: a dynamic executable with symbols.
+    fn this_binary() -> Vec<u8> {
+        std::fs::read(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dynamic_binary_is_told_from_a_static_one() {
+        let facts = facts(&this_binary()).unwrap();
+        assert!(!facts.is_static() && facts.symbols && facts.position_independent);
+        assert_eq!(facts.interpreter.is_some(), cfg!(not(target_env = "musl")));
+        assert_eq!(facts.audit_size, None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn stripping_keeps_what_is_loaded_and_adds_audit_data() {
+        let original = this_binary();
+        let stripped = strip(&original, Some(b"audit")).unwrap();
+        let expected = Facts { symbols: false, audit_size: Some(5), ..facts(&original).unwrap() };
+        assert_eq!(facts(&stripped).unwrap(), expected);
+        assert_eq!(audit_data(&stripped).unwrap(), Some(&b"audit"[..]));
+        let again = strip(&stripped, Some(b"other")).unwrap();
+        assert_eq!(again, stripped, "audit data that is there stays");
+    }
+
+    #[test]
+    fn what_is_not_elf_is_refused() {
+        for data in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", &[0; 64]] {
+            assert!(matches!(facts(data), Err(ElfError::NotElf(_))), "{data:?}");
+            assert!(matches!(strip(data, None), Err(ElfError::NotElf(_))), "{data:?}");
+        }
+        assert_eq!(facts(b"\x7fELF\x01\x01\x01"), Err(ElfError::Not64Bit));
+    }
+}

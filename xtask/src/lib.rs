@@ -1,0 +1,20 @@
+//! tare: the lightest honest container around a Rust server.
+//!
+//! `cargo xtask image` builds a minimal, reproducible OCI image of a server without a Dockerfile or a
+//! daemon. A workspace that wants it has a package `xtask` whose `main` is one call:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     xtask_tare::main()
+//! }
+//! ```
+//!
+//! Values are in the middle and effects at the edges: [`units`], [`elf`], [`audit`] and [`oci`] are
+//! pure, `image` plans and assembles, `process`, `workspace` and `ui` touch the world, `cli` ties
+//! the knot.
+
+pub mod audit;
+pub mod elf;
+pub mod oci;
+pub mod units;
+

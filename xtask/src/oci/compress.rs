@@ -1,0 +1,396 @@
+//! Compression of layers: which, at what level, and on every core without the bytes depending on how
+//! many there are.
+//!
+//! A layer is cut into blocks of [`BLOCK`] bytes; each becomes a gzip member (RFC 1952, section 2.2) or
+//! a zstd frame (RFC 8878, section 3) of its own, and readers see their concatenation as one stream.
+//! libdeflate has no streaming interface, so this is also how it gets along with layers larger than
+//! memory. A block's place in the output is fixed when it is cut, whoever compresses it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::spec;
+
+/// Uncompressed bytes per block. Small enough that a block in each of a few threads fits in tens of
+/// megabytes, large enough that starting each block with an empty window costs 0.1 % at most.
+pub const BLOCK: usize = 4 << 20;
+
+/// More threads than this only cost memory: a block in and a block out each.
+const MOST_THREADS: usize = 8;
+
+/// How layers are compressed. Written `none`, `gzip`, `gzip:6`, `zstd`, `zstd:19`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// libdeflate at this level, 1 to 12.
+    Gzip(u8),
+    /// zstd at this level, 1 to 22. Docker before version 23 cannot load it.
+    Zstd(u8),
+}
+
+/// Not a compression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a compression: write none, gzip[:1-12] or zstd[:1-22]")]
+pub struct CompressionError(String);
+
+impl Compression {
+    /// Of libdeflate's levels the fastest whose result is within 0.1 % of the smallest
+    /// (`cargo xtask bench image` prints the table).
+    pub const DEFAULT_GZIP: u8 = 10;
+    /// What zstd's own documentation calls the highest level without extreme memory.
+    pub const DEFAULT_ZSTD: u8 = 19;
+
+    /// The media type of layers compressed this way.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => spec::LAYER_TAR,
+            Self::Gzip(_) => spec::LAYER_GZIP,
+            Self::Zstd(_) => spec::LAYER_ZSTD,
+        }
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Gzip(Self::DEFAULT_GZIP)
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Gzip(level) => write!(f, "gzip:{level}"),
+            Self::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(text: &str) -> Result<Self, CompressionError> {
+        let (method, level) = match text.split_once(':') {
+            Some((method, level)) => {
+                (method, Some(level.parse::<u8>().map_err(|_| CompressionError(text.to_owned()))?))
+            }
+            None => (text, None),
+        };
+        match (method, level) {
+            ("none", None) => Ok(Self::None),
+            ("gzip", None) => Ok(Self::Gzip(Self::DEFAULT_GZIP)),
+            ("gzip", Some(level @ 1..=12)) => Ok(Self::Gzip(level)),
+            ("zstd", None) => Ok(Self::Zstd(Self::DEFAULT_ZSTD)),
+            ("zstd", Some(level @ 1..=22)) => Ok(Self::Zstd(level)),
+            _ => Err(CompressionError(text.to_owned())),
+        }
+    }
+}
+
+/// Compresses one block with what a thread keeps from block to block.
+#[derive(Default)]
+struct BlockCompressor {
+    gzip: Option<(u8, libdeflater::Compressor)>,
+}
+
+impl BlockCompressor {
+    fn compress(&mut self, compression: Compression, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        match compression {
+            Compression::None => Ok(block),
+            Compression::Gzip(level) => {
+                if self.gzip.as_ref().is_none_or(|(kept, _)| *kept != level) {
+                    let level_checked = libdeflater::CompressionLvl::new(i32::from(level))
+                        .map_err(|_| io::Error::other(format!("libdeflate has no level {level}")))?;
+                    self.gzip = Some((level, libdeflater::Compressor::new(level_checked)));
+                }
+                let Some((_, compressor)) = &mut self.gzip else {
+                    return Err(io::Error::other("no compressor"));
+                };
+                let mut output = vec![0; compressor.gzip_compress_bound(block.len())];
+                let length = compressor
+                    .gzip_compress(&block, &mut output)
+                    .map_err(|_| io::Error::other("libdeflate found its own bound too small"))?;
+                output.truncate(length);
+                Ok(output)
+            }
+            Compression::Zstd(level) => zstd::bulk::compress(&block, i32::from(level)),
+        }
+    }
+}
+
+type BlockResult = io::Result<Vec<u8>>;
+
+struct Job {
+    compression: Compression,
+    block: Vec<u8>,
+    done: Sender<BlockResult>,
+}
+
+/// Counts the blocks that may be in memory at once, over all layers.
+struct Permits {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// The right to have one block in memory; given back when dropped.
+struct Permit(Arc<Permits>);
+
+impl Permits {
+    fn try_take(self: &Arc<Self>) -> Option<Permit> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        Some(Permit(Arc::clone(self)))
+    }
+
+    fn take(self: &Arc<Self>) -> Permit {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Permit(Arc::clone(self))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// Threads that compress blocks for any number of layers, within one bound on memory.
+pub struct Pool {
+    jobs: Option<Sender<Job>>,
+    permits: Arc<Permits>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts `threads` threads, at least one and at most [`MOST_THREADS`].
+    #[must_use]
+    pub fn start(threads: usize) -> Self {
+        let threads = threads.clamp(1, MOST_THREADS);
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        let run = move || {
+            let mut compressor = BlockCompressor::default();
+            loop {
+                let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(Job { compression, block, done }) = job else { return };
+                // A layer that failed no longer listens; its blocks need no answer.
+                let _ = done.send(compressor.compress(compression, block));
+            }
+        };
+        // One more than there are threads, so that a block is ready when a thread is.
+        let permits = Arc::new(Permits { free: Mutex::new(threads + 1), freed: Condvar::new() });
+        let threads = (0..threads).map(|_| std::thread::spawn(run.clone())).collect();
+        Self { jobs: Some(jobs), permits, threads }
+    }
+
+    /// A writer that compresses into `sink`.
+    pub fn encoder<W: Write>(&self, compression: Compression, sink: W) -> Encoder<'_, W> {
+        Encoder {
+            pool: self,
+            compression,
+            sink,
+            block: Vec::new(),
+            started: false,
+            in_flight: VecDeque::new(),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has already answered with a closed channel.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Compresses what is written into it. [`finish`](Self::finish) must be called at the end.
+pub struct Encoder<'a, W> {
+    pool: &'a Pool,
+    compression: Compression,
+    sink: W,
+    block: Vec<u8>,
+    started: bool,
+    in_flight: VecDeque<(Permit, Receiver<BlockResult>)>,
+}
+
+impl<W: Write> Encoder<'_, W> {
+    /// Compresses what is left and gives back what was written into.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn finish(mut self) -> io::Result<W> {
+        // Nothing at all is one empty member or frame: an empty file is neither gzip nor zstd.
+        if !self.block.is_empty() || !self.started && self.compression != Compression::None {
+            self.submit()?;
+        }
+        while self.collect()? {}
+        Ok(self.sink)
+    }
+
+    /// Hands the full block to the threads.
+    fn submit(&mut self) -> io::Result<()> {
+        let block = std::mem::take(&mut self.block);
+        self.started = true;
+        // The permits may all be with blocks of this very layer, so these are written out first;
+        // only without any is it safe to wait for another layer.
+        let permit = loop {
+            if let Some(permit) = self.pool.permits.try_take() {
+                break permit;
+            }
+            if !self.collect()? {
+                break self.pool.permits.take();
+            }
+        };
+        let (done, result) = channel();
+        let job = Job { compression: self.compression, block, done };
+        let jobs = self.pool.jobs.as_ref().ok_or_else(thread_gone)?;
+        jobs.send(job).map_err(|_| thread_gone())?;
+        self.in_flight.push_back((permit, result));
+        Ok(())
+    }
+
+    /// Writes out the oldest block; false if there is none.
+    fn collect(&mut self) -> io::Result<bool> {
+        let Some((permit, result)) = self.in_flight.pop_front() else { return Ok(false) };
+        let compressed = result.recv().map_err(|_| thread_gone())??;
+        self.sink.write_all(&compressed)?;
+        drop(permit);
+        Ok(true)
+    }
+}
+
+fn thread_gone() -> io::Error {
+    io::Error::other("a compressing thread ended early")
+}
+
+impl<W: Write> Write for Encoder<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.compression == Compression::None {
+            return self.sink.write(buffer);
+        }
+        let taken = buffer.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&buffer[..taken]);
+        if self.block.len() == BLOCK {
+            self.submit()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn compress(compression: Compression, threads: usize, data: &[u8]) -> Vec<u8> {
+        let pool = Pool::start(threads);
+        let mut encoder = pool.encoder(compression, Vec::new());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Text-like bytes that compress, but differently from block to block.
+    fn sample(length: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b"abcdefghijklmnop"[(state >> 28) as usize]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_number_of_threads() {
+        let data = sample(3 * BLOCK + 17);
+        for compression in [Compression::Gzip(1), Compression::Zstd(1), Compression::None] {
+            let one = compress(compression, 1, &data);
+            assert_eq!(one, compress(compression, 4, &data), "{compression}");
+        }
+    }
+
+    #[test]
+    fn blocks_read_back_as_one_stream() {
+        for length in [0, 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5] {
+            let data = sample(length);
+            let zstd = compress(Compression::Zstd(1), 2, &data);
+            assert_eq!(zstd::stream::decode_all(&zstd[..]).unwrap(), data);
+            let mut gzip = Vec::new();
+            let compressed = compress(Compression::Gzip(1), 2, &data);
+            flate2::read::MultiGzDecoder::new(&compressed[..]).read_to_end(&mut gzip).unwrap();
+            assert_eq!(gzip, data);
+        }
+    }
+
+    #[test]
+    fn several_layers_share_few_threads_without_blocking_each_other() {
+        let data = sample(5 * BLOCK);
+        let pool = Pool::start(1);
+        let alone = compress(Compression::Gzip(1), 1, &data);
+        let together: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let layers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut encoder = pool.encoder(Compression::Gzip(1), Vec::new());
+                        encoder.write_all(&data).unwrap();
+                        encoder.finish().unwrap()
+                    })
+                })
+                .collect();
+            layers.into_iter().map(|layer| layer.join().unwrap()).collect()
+        });
+        assert!(together.iter().all(|layer| *layer == alone));
+    }
+
+    #[test]
+    fn a_sink_that_fails_gives_its_permits_back() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let pool = Pool::start(1);
+        let data = sample(4 * BLOCK);
+        let mut failing = pool.encoder(Compression::Gzip(1), Full);
+        assert_eq!(failing.write_all(&data).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        drop(failing);
+        let mut good = pool.encoder(Compression::Gzip(1), Vec::new());
+        good.write_all(&data).unwrap();
+        assert!(!good.finish().unwrap().is_empty());
+    }
+
+    #[test]
+    fn compressions_round_trip() {
+        for text in ["none", "gzip:1", "gzip:12", "zstd:1", "zstd:22"] {
+            assert_eq!(text.parse::<Compression>().unwrap().to_string(), text);
+        }
+        assert_eq!("gzip".parse(), Ok(Compression::default()));
+        for text in ["", "gz", "gzip:0", "gzip:13", "zstd:23", "zstd:-1", "none:1", "gzip:"] {
+            assert_eq!(text.parse::<Compression>(), Err(CompressionError(text.to_owned())));
+        }
+    }
+}
