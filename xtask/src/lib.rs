@@ -10,11 +10,15 @@
 //! ```
 //!
 //! Values are in the middle and effects at the edges: [`units`], [`elf`], [`audit`] and [`oci`] are
-//! pure, `image` plans and assembles, `process`, `workspace` and `ui` touch the world, `cli` ties
+//! pure, [`image`] plans and assembles, `process`, `workspace` and `ui` touch the world, `cli` ties
 //! the knot.
 
 pub mod audit;
 pub mod elf;
+pub mod image;
 pub mod oci;
+pub mod process;
+pub mod ui;
 pub mod units;
+pub mod workspace;
 

@@ -1,0 +1,284 @@
+//! The way from a definition to a finished image in memory and in the layer cache: program, plan,
+//! layers, image, index.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::annotations::annotations;
+use super::binary::{BinaryError, BuildContext, Program, program};
+use super::cache::{CacheKey, LayerCache};
+use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
+use super::rootfs::{self, Binary, RootfsError};
+use crate::oci::blob::{BlobSource, FileError, Staging};
+use crate::oci::compress::{Compression, Pool};
+use crate::oci::image::{Image, Index, Parts};
+use crate::oci::layer::{self, EntryKind, Layer, LayerError, LayerPlan};
+use crate::oci::platform::Platform;
+use crate::oci::spec::{Empty, Execution, Map};
+use crate::workspace::GitFacts;
+
+/// Why an image could not be assembled.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// There is no program.
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
+    /// Its content cannot be as the definition says.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A layer could not be written.
+    #[error("image {image}: layer {layer}: {source}")]
+    Layer {
+        /// The image.
+        image: String,
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: LayerError,
+    },
+    /// A file could not be written.
+    #[error("image {image}: {source}")]
+    File {
+        /// The image.
+        image: String,
+        /// Which and why.
+        source: FileError,
+    },
+    /// A document could not be serialised.
+    #[error("image {image}: cannot serialise its documents")]
+    Json {
+        /// The image.
+        image: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// How long the steps took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// cargo or the command, stripping and checking.
+    pub build: Duration,
+    /// Planning, tar, compression, digests.
+    pub layers: Duration,
+    /// Layout, archive and the rest.
+    pub output: Duration,
+}
+
+/// A program of an image that was assembled.
+#[derive(Debug, Clone)]
+pub struct PlatformProgram {
+    /// What it runs on.
+    pub platform: Platform,
+    /// The program.
+    pub program: Program,
+}
+
+/// An image whose layers lie in the cache.
+#[derive(Debug, Clone)]
+pub struct Assembled {
+    /// Manifests, configs and layers.
+    pub index: Index,
+    /// One for each platform.
+    pub programs: Vec<PlatformProgram>,
+    /// For each image and layer, in the order of the index: whether it was there already.
+    pub cached: Vec<Vec<bool>>,
+    /// Of the manifests.
+    pub annotations: Map,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// Builds the programs of all platforms. This takes long and needs no lock but cargo's.
+///
+/// # Errors
+/// When one cannot be built or must not be shipped.
+pub fn programs(
+    context: BuildContext<'_>,
+    definition: &Definition,
+    platforms: &[Platform],
+) -> Result<(Vec<PlatformProgram>, Duration), BinaryError> {
+    let started = Instant::now();
+    let build = |platform: &Platform| {
+        let program = program(context, definition, *platform)?;
+        Ok(PlatformProgram { platform: *platform, program })
+    };
+    let programs = platforms.iter().map(build).collect::<Result<_, BinaryError>>()?;
+    Ok((programs, started.elapsed()))
+}
+
+/// Where layers are written to and looked for.
+#[derive(Clone, Copy)]
+pub struct LayerStore<'a> {
+    /// Where they are found again.
+    pub cache: &'a LayerCache,
+    /// Where they are written first.
+    pub staging: &'a Staging,
+    /// The threads that compress them.
+    pub pool: &'a Pool,
+    /// How they are compressed.
+    pub compression: Compression,
+}
+
+/// Plans and writes the layers of all platforms, and joins them.
+///
+/// # Errors
+/// When the content is not as the definition says, or a file cannot be read or written.
+pub fn assemble(
+    context: BuildContext<'_>,
+    definition: &Definition,
+    git: &GitFacts,
+    (programs, build): (Vec<PlatformProgram>, Duration),
+    store: LayerStore<'_>,
+) -> Result<Assembled, AssembleError> {
+    let started = Instant::now();
+    let plans = programs
+        .iter()
+        .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, context.created))
+        .collect::<Result<Vec<_>, _>>()?;
+    let written = write_layers(definition, &plans, store)?;
+
+    let annotations = own_annotations(context, definition, git);
+    let json_error = |source| AssembleError::Json { image: definition.name.clone(), source };
+    let mut images = Vec::new();
+    let mut cached = Vec::new();
+    for (of, (plan, layers)) in programs.iter().zip(plans.iter().zip(written)) {
+        cached.push(layers.iter().map(|layer| layer.cached).collect());
+        let parts = Parts {
+            platform: of.platform,
+            execution: execution(definition, &of.program.binary, plan, &annotations),
+            author: annotations.get("org.opencontainers.image.authors").cloned(),
+            created: context.created,
+            annotations: annotations.clone(),
+            layers: layers.into_iter().map(|w| (w.layer, BlobSource::File(w.blob))).collect(),
+        };
+        images.push(Image::new(parts).map_err(json_error)?);
+    }
+    let index = Index::new(images, annotations.clone()).map_err(json_error)?;
+    let timings = Timings { build, layers: started.elapsed(), output: Duration::ZERO };
+    Ok(Assembled { index, programs, cached, annotations, timings })
+}
+
+#[derive(Clone)]
+struct Written {
+    layer: Layer,
+    blob: PathBuf,
+    cached: bool,
+}
+
+/// Writes every layer that is not in the cache, all at once: the pool bounds threads and memory.
+/// Platforms share their equal layers.
+fn write_layers(
+    definition: &Definition,
+    plans: &[Vec<LayerPlan>],
+    store: LayerStore<'_>,
+) -> Result<Vec<Vec<Written>>, AssembleError> {
+    let layer_error = |plan: &LayerPlan| {
+        let (image, layer) = (definition.name.clone(), plan.name.clone());
+        move |source| AssembleError::Layer { image, layer, source }
+    };
+    let all: Vec<&LayerPlan> = plans.iter().flatten().collect();
+    let keys = in_parallel(&all, |plan| -> Result<_, AssembleError> {
+        let fingerprint = layer::fingerprint(plan).map_err(layer_error(plan))?;
+        Ok(CacheKey::new(fingerprint, store.compression))
+    })?;
+    let distinct: BTreeMap<CacheKey, &LayerPlan> = keys.iter().copied().zip(all).collect();
+    let distinct: Vec<(CacheKey, &LayerPlan)> = distinct.into_iter().collect();
+    let written = in_parallel(&distinct, |(key, plan)| -> Result<_, AssembleError> {
+        if let Some((layer, blob)) = store.cache.find(*key, &plan.name) {
+            return Ok((*key, Written { layer, blob, cached: true }));
+        }
+        let file_error = |source| AssembleError::File { image: definition.name.clone(), source };
+        let (file, path) = store.staging.file().map_err(file_error)?;
+        let (layer, _) =
+            layer::write(plan, store.compression, store.pool, file).map_err(layer_error(plan))?;
+        let blob = store.cache.keep(*key, &layer, &path, store.staging).map_err(file_error)?;
+        Ok((*key, Written { layer, blob, cached: false }))
+    })?;
+    let written: BTreeMap<CacheKey, Written> = written.into_iter().collect();
+    let mut keys = keys.into_iter();
+    Ok(plans
+        .iter()
+        .map(|plans| {
+            let named = plans.iter().zip(keys.by_ref());
+            named
+                .map(|(plan, key)| {
+                    let mut written = written[&key].clone();
+                    written.layer.name.clone_from(&plan.name);
+                    written
+                })
+                .collect()
+        })
+        .collect())
+}
+
+/// A thread for each item; an image has a handful of layers.
+fn in_parallel<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// What Cargo.toml and git say, with what the definition says about the same keys.
+fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &GitFacts) -> Map {
+    let package = match &definition.build {
+        Build::Cargo(build) => context.workspace.package(&build.package),
+        Build::Command { .. } => None,
+    };
+    let metadata = &context.workspace.metadata;
+    let mut map = annotations(&definition.name, package, metadata, git, context.created);
+    for (key, value) in &definition.config.labels {
+        if key.starts_with("org.opencontainers.image.") {
+            map.insert(key.clone(), value.clone());
+        }
+    }
+    map
+}
+
+/// How a container starts: what the definition says, completed with what nobody wants to write.
+fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annotations: &Map) -> Execution {
+    let config = &definition.config;
+    let entries = || plan.iter().flat_map(|layer| &layer.entries);
+    let binary_path = entries().find(|entry| {
+        matches!(&entry.kind, EntryKind::File(layer::Content::Bytes(bytes)) if std::sync::Arc::ptr_eq(bytes, &binary.bytes))
+    });
+    // docker adds a PATH of its own, other runtimes add none, and what is started without one fails in
+    // ways that are hard to see.
+    let mut env =
+        vec![("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+    if entries().any(|entry| entry.path.to_string() == CA_CERTIFICATES) {
+        env.push(("SSL_CERT_FILE".to_owned(), CA_CERTIFICATES.to_owned()));
+    }
+    for (name, value) in &config.env {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => known.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+    let mut labels = annotations.clone();
+    labels.extend(config.labels.clone());
+    Execution {
+        user: config.user.map_or(DEFAULT_USER, |user| user.0).to_string(),
+        exposed_ports: config.exposed_ports.iter().map(|port| (port.to_string(), Empty {})).collect(),
+        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        entrypoint: match &config.entrypoint {
+            Some(words) => words.clone(),
+            None => binary_path.map(|entry| entry.path.to_string()).into_iter().collect(),
+        },
+        cmd: config.cmd.clone(),
+        healthcheck: config.healthcheck.clone(),
+        volumes: config.volumes.iter().map(|path| (path.to_string(), Empty {})).collect(),
+        working_dir: config.working_dir.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string),
+        labels,
+        stop_signal: config.stop_signal.as_ref().map(|signal| signal.0.clone()).unwrap_or_default(),
+    }
+}

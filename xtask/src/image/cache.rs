@@ -1,0 +1,233 @@
+//! Layers that were written before, found again by what they are made of.
+//!
+//! An entry is a blob and a record of what an image says about it. Nothing in the folder is trusted:
+//! blob and record are checked against their digests each time they are used, and what is damaged is
+//! written anew.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::blob::{FileError, Staging};
+use crate::oci::compress::Compression;
+use crate::oci::digest::{DiffId, Digest};
+use crate::oci::layer::Layer;
+use crate::oci::spec::Descriptor;
+
+/// Changes when what is written for one plan changes.
+const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 1");
+
+/// More than this is cut down, the longest unused first.
+const SIZE_LIMIT: u64 = 4 << 30;
+
+/// What a layer is made of and how it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CacheKey(Digest);
+
+impl CacheKey {
+    /// The key of a plan's fingerprint.
+    #[must_use]
+    pub fn new(fingerprint: Digest, compression: Compression) -> Self {
+        Self(Digest::of(format!("{FORMAT}\n{fingerprint}\n{compression}\n").as_bytes()))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Record {
+    descriptor: Descriptor,
+    diff_id: DiffId,
+    uncompressed_size: u64,
+    /// Of the other fields and the key, so that no bit of them can change unnoticed.
+    check: Digest,
+}
+
+impl Record {
+    fn new(key: CacheKey, layer: &Layer) -> Self {
+        let Layer { descriptor, diff_id, uncompressed_size, .. } = layer;
+        let text = format!(
+            "{}\n{}\n{}\n{}\n{diff_id}\n{uncompressed_size}\n",
+            key.0, descriptor.media_type, descriptor.digest, descriptor.size
+        );
+        Self {
+            descriptor: descriptor.clone(),
+            diff_id: *diff_id,
+            uncompressed_size: *uncompressed_size,
+            check: Digest::of(text.as_bytes()),
+        }
+    }
+}
+
+/// The folder of the entries.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    dir: PathBuf,
+}
+
+impl LayerCache {
+    /// In a folder, which need not exist yet.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn paths(&self, key: CacheKey) -> (PathBuf, PathBuf) {
+        let hex = key.0.hex();
+        (self.dir.join(format!("{hex}.json")), self.dir.join(format!("{hex}.blob")))
+    }
+
+    /// The layer and its blob, if it was written before and is undamaged. The name is the caller's: it
+    /// is no part of a layer's bytes.
+    #[must_use]
+    pub fn find(&self, key: CacheKey, name: &str) -> Option<(Layer, PathBuf)> {
+        let (record_path, blob_path) = self.paths(key);
+        let record: Record = serde_json::from_slice(&fs::read(record_path).ok()?).ok()?;
+        let layer = Layer {
+            name: name.to_owned(),
+            descriptor: record.descriptor.clone(),
+            diff_id: record.diff_id,
+            uncompressed_size: record.uncompressed_size,
+        };
+        if Record::new(key, &layer) != record {
+            return None;
+        }
+        let blob = File::options().read(true).write(true).open(&blob_path).ok()?;
+        let found = Digest::of_reader(&blob).ok()?;
+        if found != (layer.descriptor.digest, layer.descriptor.size) {
+            return None;
+        }
+        // The time of the last use decides what goes first; a cache that cannot be written still serves.
+        let _ = blob.set_modified(SystemTime::now());
+        Some((layer, blob_path))
+    }
+
+    /// Keeps a layer that was just written.
+    ///
+    /// # Errors
+    /// When it cannot be moved to the folder.
+    pub fn keep(
+        &self,
+        key: CacheKey,
+        layer: &Layer,
+        blob: &Path,
+        staging: &Staging,
+    ) -> Result<PathBuf, FileError> {
+        fs::create_dir_all(&self.dir).map_err(FileError::on("create", &self.dir))?;
+        let (record_path, blob_path) = self.paths(key);
+        let record = serde_json::to_vec(&Record::new(key, layer))
+            .map_err(io::Error::from)
+            .map_err(FileError::on("write", &record_path))?;
+        staging.publish(blob, &blob_path)?;
+        staging.write(&record_path, &record)?;
+        Ok(blob_path)
+    }
+
+    /// Cuts the folder down to a bound, the longest unused first.
+    pub fn prune(&self) {
+        self.prune_to(SIZE_LIMIT);
+    }
+
+    fn prune_to(&self, limit: u64) {
+        // Whatever cannot be read or removed now stays for the next time.
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut blobs: Vec<(SystemTime, u64, PathBuf)> = entries
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "blob"))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        blobs.sort();
+        let mut total: u64 = blobs.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in blobs {
+            if total <= limit {
+                return;
+            }
+            total -= size;
+            let _ = fs::remove_file(path.with_extension("json"));
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::spec;
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        cache: LayerCache,
+        staging: Staging,
+        key: CacheKey,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let cache = LayerCache::new(dir.path().join("cache"));
+            let staging = Staging::create(dir.path().join("staging")).unwrap();
+            let key = CacheKey::new(Digest::of(b"plan"), Compression::default());
+            Self { cache, staging, key, _dir: dir }
+        }
+
+        fn keep(&self, key: CacheKey, content: &[u8]) -> (Layer, PathBuf) {
+            let layer = Layer {
+                name: "base".into(),
+                descriptor: Descriptor::new(spec::LAYER_GZIP, Digest::of(content), content.len() as u64),
+                diff_id: DiffId(Digest::of(b"tar")),
+                uncompressed_size: 99,
+            };
+            let (_, path) = self.staging.file().unwrap();
+            fs::write(&path, content).unwrap();
+            let blob = self.cache.keep(key, &layer, &path, &self.staging).unwrap();
+            (layer, blob)
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_found_under_its_key_only() {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.cache.find(fixture.key, "base"), None);
+        let (layer, blob) = fixture.keep(fixture.key, b"content");
+        assert_eq!(fixture.cache.find(fixture.key, "base"), Some((layer, blob)));
+        let other = CacheKey::new(Digest::of(b"plan"), Compression::None);
+        assert_eq!(fixture.cache.find(other, "base"), None);
+    }
+
+    #[test]
+    fn every_damaged_bit_is_noticed() {
+        let fixture = Fixture::new();
+        let (_, blob) = fixture.keep(fixture.key, b"content");
+        for path in [blob.clone(), blob.with_extension("json")] {
+            let good = fs::read(&path).unwrap();
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                fs::write(&path, &bad).unwrap();
+                assert_eq!(fixture.cache.find(fixture.key, "base"), None, "byte {at} of {}", path.display());
+            }
+            fs::write(&path, &good[..good.len() - 1]).unwrap();
+            assert_eq!(fixture.cache.find(fixture.key, "base"), None);
+            fs::write(&path, &good).unwrap();
+        }
+        assert!(fixture.cache.find(fixture.key, "base").is_some());
+    }
+
+    #[test]
+    fn the_longest_unused_goes_first() {
+        let fixture = Fixture::new();
+        let keys = [b"1", b"2", b"3"].map(|plan| CacheKey::new(Digest::of(plan), Compression::None));
+        for (at, key) in keys.iter().enumerate() {
+            let (_, blob) = fixture.keep(*key, &[at as u8; 10]);
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at as u64);
+            File::options().write(true).open(blob).unwrap().set_modified(time).unwrap();
+        }
+        fixture.cache.find(keys[0], "base").unwrap();
+        fixture.cache.prune_to(20);
+        let found = keys.map(|key| fixture.cache.find(key, "base").is_some());
+        assert_eq!(found, [true, false, true]);
+    }
+}

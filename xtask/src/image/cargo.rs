@@ -1,0 +1,613 @@
+//! Building a binary with cargo: which package and binary, with which flags, and what cargo says of the
+//! crates that went into it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind as CargoKind, Message, Metadata, Package, PackageId, TargetKind};
+
+use super::cargo_config::{self, CargoConfigError, TargetConfig};
+use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
+use crate::audit::{self, DependencyKind, Source, VersionInfo};
+use crate::oci::platform::Platform;
+use crate::process::{self, Cmd, ProcessError};
+use crate::ui::Ui;
+use crate::units::Epoch;
+use crate::workspace::{Environment, Workspace, WorkspaceError, parse_metadata};
+
+/// Why there is no binary.
+#[derive(Debug, thiserror::Error)]
+pub enum CargoError {
+    /// The workspace has no such package.
+    #[error("image {image}: the workspace has no package `{package}`")]
+    NoPackage {
+        /// The image.
+        image: String,
+        /// The package.
+        package: String,
+        /// Those it has.
+        hint: String,
+    },
+    /// The package has no such binary, or none at all.
+    #[error("image {image}: package `{package}` has no binary{}", bin.as_ref().map(|b| format!(" `{b}`")).unwrap_or_default())]
+    NoBin {
+        /// The image.
+        image: String,
+        /// The package.
+        package: String,
+        /// The binary asked for.
+        bin: Option<String>,
+        /// Those it has.
+        hint: String,
+    },
+    /// The package has several binaries and the definition names none.
+    #[error("image {image}: package `{package}` has several binaries: {bins}")]
+    WhichBin {
+        /// The image.
+        image: String,
+        /// The package.
+        package: String,
+        /// Their names.
+        bins: String,
+    },
+    /// The package lacks a feature.
+    #[error("image {image}: package `{package}` has no feature `{feature}`")]
+    NoFeature {
+        /// The image.
+        image: String,
+        /// The package.
+        package: String,
+        /// The feature.
+        feature: String,
+        /// Those it has.
+        hint: String,
+    },
+    /// The workspace has no such profile.
+    #[error("image {image}: the workspace has no cargo profile `{profile}`")]
+    NoProfile {
+        /// The image.
+        image: String,
+        /// The profile.
+        profile: String,
+    },
+    /// The user's cargo configuration cannot be understood.
+    #[error(transparent)]
+    Config(#[from] CargoConfigError),
+    /// The standard library for the target is missing and cannot be installed.
+    #[error("the Rust target {target} is not installed")]
+    NoTarget {
+        /// Which.
+        target: &'static str,
+        /// What to run.
+        hint: String,
+    },
+    /// cargo cannot be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// cargo ran and failed.
+    #[error("cargo could not build package `{package}` for {target}")]
+    Build {
+        /// The package.
+        package: String,
+        /// The target.
+        target: &'static str,
+        /// What may be missing.
+        hint: Option<String>,
+    },
+    /// cargo succeeded without saying where the binary is.
+    #[error("cargo built package `{package}` but named no executable `{bin}`")]
+    NoExecutable {
+        /// The package.
+        package: String,
+        /// The binary.
+        bin: String,
+    },
+    /// cargo's metadata cannot be used.
+    #[error("cannot list the crates of package `{package}`")]
+    Metadata {
+        /// The package.
+        package: String,
+        /// Why.
+        source: WorkspaceError,
+    },
+}
+
+/// The package and binary that a definition means.
+#[derive(Debug, Clone)]
+pub struct Selected<'a> {
+    /// The package.
+    pub package: &'a Package,
+    /// Its binary.
+    pub bin: String,
+}
+
+/// Finds the package and binary.
+///
+/// # Errors
+/// When there is no such package, binary, feature or profile, or none can be chosen.
+pub fn select<'a>(
+    workspace: &'a Workspace,
+    image: &str,
+    build: &CargoBuild,
+) -> Result<Selected<'a>, CargoError> {
+    let image = image.to_owned();
+    let Some(package) = workspace.package(&build.package) else {
+        let with_bins = workspace.packages.iter().filter(|package| !bins(package).is_empty());
+        let names: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
+        let hint = match nearest(&build.package, &names) {
+            Some(nearest) => {
+                format!("did you mean `{nearest}`? packages with binaries: {}", names.join(", "))
+            }
+            None => format!("packages with binaries: {}", names.join(", ")),
+        };
+        return Err(CargoError::NoPackage { image, package: build.package.clone(), hint });
+    };
+    let name = package.name.to_string();
+    for feature in &build.features {
+        let known: Vec<String> = package.features.keys().cloned().collect();
+        // `dependency/feature` is cargo's to check.
+        if !feature.contains('/') && !known.contains(feature) {
+            let hint = match known.is_empty() {
+                true => "the package has no features".to_owned(),
+                false => format!("its features: {}", known.join(", ")),
+            };
+            return Err(CargoError::NoFeature { image, package: name, feature: feature.clone(), hint });
+        }
+    }
+    let built_in = ["dev", "release", "test", "bench", DEFAULT_PROFILE];
+    if !built_in.contains(&build.profile.as_str()) && !workspace.profiles.contains(&build.profile) {
+        return Err(CargoError::NoProfile { image, profile: build.profile.clone() });
+    }
+    let bins = bins(package);
+    let bin = match &build.bin {
+        Some(bin) if bins.contains(bin) => bin.clone(),
+        Some(bin) => {
+            let hint = format!("its binaries: {}", bins.join(", "));
+            return Err(CargoError::NoBin { image, package: name, bin: Some(bin.clone()), hint });
+        }
+        None => match (bins.as_slice(), &package.default_run) {
+            ([], _) => {
+                let hint =
+                    "a library cannot run in a container; name a package with a src/main.rs".to_owned();
+                return Err(CargoError::NoBin { image, package: name, bin: None, hint });
+            }
+            ([bin], _) => bin.clone(),
+            (_, Some(default)) => default.clone(),
+            _ if bins.contains(&name) => name,
+            _ => return Err(CargoError::WhichBin { image, package: name, bins: bins.join(", ") }),
+        },
+    };
+    Ok(Selected { package, bin })
+}
+
+/// The names of a package's binaries, sorted.
+#[must_use]
+pub fn bins(package: &Package) -> Vec<String> {
+    let is_bin = |target: &&cargo_metadata::Target| target.kind.contains(&TargetKind::Bin);
+    let mut bins: Vec<String> =
+        package.targets.iter().filter(is_bin).map(|target| target.name.clone()).collect();
+    bins.sort();
+    bins
+}
+
+/// How cargo is called besides what is built.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CargoOptions {
+    /// Without the network.
+    pub offline: bool,
+    /// Without progress.
+    pub quiet: bool,
+}
+
+/// A build as cargo will be asked for it.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    workspace: &'a Workspace,
+    env: &'a Environment,
+    build: &'a CargoBuild,
+    selected: &'a Selected<'a>,
+    target: &'static str,
+    options: CargoOptions,
+    config: TargetConfig,
+}
+
+/// What cargo built.
+#[derive(Debug)]
+pub struct Built {
+    /// The executable, with symbols.
+    pub executable: PathBuf,
+    /// The crates in it, in cargo-auditable's format; none if the definition wants none.
+    pub audit: Option<VersionInfo>,
+}
+
+/// What the profile `image` is where the workspace does not define it: everything that makes a binary
+/// smaller without making it slower. Kept unstripped; the image gets a stripped copy.
+const IMAGE_PROFILE: [(&str, &str); 5] = [
+    ("inherits", "\"release\""),
+    ("opt-level", "3"),
+    ("lto", "\"fat\""),
+    ("codegen-units", "1"),
+    ("panic", "\"abort\""),
+];
+
+/// Identical functions once, and relocations in the compact form that musl has read since 1.2.4.
+const LLD_FLAGS: [&str; 2] = ["-Clink-arg=--icf=all", "-Clink-arg=--pack-dyn-relocs=relr"];
+
+impl<'a> Invocation<'a> {
+    /// Prepares a build for a platform.
+    ///
+    /// # Errors
+    /// When the user's cargo configuration cannot be understood.
+    pub fn new(
+        workspace: &'a Workspace,
+        env: &'a Environment,
+        build: &'a CargoBuild,
+        selected: &'a Selected<'a>,
+        platform: Platform,
+        options: CargoOptions,
+    ) -> Result<Self, CargoError> {
+        let target = platform.target();
+        let config = cargo_config::read(&workspace.root, env, target)?;
+        Ok(Self { workspace, env, build, selected, target, options, config })
+    }
+
+    /// The command as one would type it, without the flags that only move paths.
+    #[must_use]
+    pub fn display(&self) -> String {
+        self.arguments(Cmd::new("cargo")).display()
+    }
+
+    fn arguments(&self, command: Cmd) -> Cmd {
+        let mut command = command
+            .args(["build", "--package", self.selected.package.name.as_str()])
+            .args(["--bin", &self.selected.bin])
+            .args(["--target", self.target, "--profile", &self.build.profile, "--locked"]);
+        command = self.features(command);
+        if self.options.offline {
+            command = command.arg("--offline");
+        }
+        if self.options.quiet {
+            command = command.arg("--quiet");
+        }
+        command
+    }
+
+    fn features(&self, command: Cmd) -> Cmd {
+        let command =
+            if self.build.default_features { command } else { command.arg("--no-default-features") };
+        match self.build.features.as_slice() {
+            [] => command,
+            features => command.arg("--features").arg(features.join(",")),
+        }
+    }
+
+    fn in_workspace(&self, command: Cmd) -> Cmd {
+        command.without_env(self.env.of_cargo_run()).current_dir(&self.workspace.root)
+    }
+
+    /// Lets cargo build, and lists the crates meanwhile.
+    ///
+    /// # Errors
+    /// When the target cannot be installed or cargo fails.
+    pub fn run(&self, created: Epoch, ui: Ui) -> Result<Built, CargoError> {
+        self.install_target(ui)?;
+        std::thread::scope(|scope| {
+            let graph = self.build.audit.then(|| scope.spawn(|| self.graph()));
+            let (executable, compiled) = self.compile(created)?;
+            let audit = match graph.map(std::thread::ScopedJoinHandle::join) {
+                Some(Ok(graph)) => Some(crates_in(&graph?, &self.selected.package.id, &compiled)),
+                _ => None,
+            };
+            Ok(Built { executable, audit })
+        })
+    }
+
+    fn compile(&self, created: Epoch) -> Result<(PathBuf, BTreeSet<PackageId>), CargoError> {
+        let mut command =
+            self.arguments(Cmd::new(self.env.cargo())).args(["--message-format", "json-render-diagnostics"]);
+        let profile = &self.build.profile;
+        if profile == DEFAULT_PROFILE && !self.workspace.profiles.contains(profile) {
+            for (key, value) in IMAGE_PROFILE {
+                command = command.arg("--config").arg(format!("profile.{profile}.{key}={value}"));
+            }
+        }
+        // The symbols are taken out here, after they were kept for whoever profiles the image.
+        command = command.arg("--config").arg(format!("profile.{profile}.strip=\"none\""));
+        command = self
+            .in_workspace(command)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
+            // What a build script bakes in as "now" is the time of the commit.
+            .env("SOURCE_DATE_EPOCH", created.seconds().to_string())
+            .envs(self.c_flags());
+        if !self.config.own_linker {
+            let variable = format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_"));
+            command = command.env(variable, "rust-lld");
+        }
+        let mut executable = None;
+        let mut compiled = BTreeSet::new();
+        let succeeded = command.for_each_line(|line| {
+            // Other lines are what build scripts and procedural macros print.
+            if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
+                let wanted = artifact.package_id == self.selected.package.id
+                    && artifact.target.name == self.selected.bin
+                    && artifact.target.kind.contains(&TargetKind::Bin);
+                compiled.insert(artifact.package_id);
+                if wanted {
+                    executable =
+                        artifact.executable.map(cargo_metadata::camino::Utf8PathBuf::into_std_path_buf);
+                }
+            }
+        })?;
+        let package = self.selected.package.name.to_string();
+        if !succeeded {
+            return Err(CargoError::Build { package, target: self.target, hint: self.failure_hint() });
+        }
+        let executable =
+            executable.ok_or_else(|| CargoError::NoExecutable { package, bin: self.selected.bin.clone() })?;
+        Ok((executable, compiled))
+    }
+
+    /// The user's flags, then ours.
+    fn rustflags(&self) -> Vec<String> {
+        let mut flags = self.config.rustflags.clone();
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
+        for (from, to) in self.remapped() {
+            flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+        }
+        if !self.config.own_linker {
+            flags.extend(LLD_FLAGS.map(str::to_owned));
+        }
+        flags
+    }
+
+    /// Folders whose paths must not get into a binary, and what stands there instead. The last that
+    /// fits counts, so the more special ones come later.
+    fn remapped(&self) -> Vec<(PathBuf, String)> {
+        let mut remapped = vec![
+            (self.workspace.root.clone(), "/src".to_owned()),
+            // Generated code lies here, also when the user builds outside the workspace.
+            (self.workspace.target_dir.clone(), "/src/target".to_owned()),
+        ];
+        if let Some(home) = self.env.cargo_home() {
+            remapped.push((home, "/cargo".to_owned()));
+        }
+        // With the component rust-src, the standard library's paths are those of this toolchain.
+        if let Some(sysroot) = sysroot(self.env) {
+            let library = sysroot.join("lib/rustlib/src/rust");
+            if let (true, Some(commit)) = (library.is_dir(), rustc_commit(self.env)) {
+                remapped.push((library, format!("/rustc/{commit}")));
+            }
+        }
+        remapped
+    }
+
+    /// The same for C, in the variables of the crate `cc`. The most special variable hides the others,
+    /// so it takes over what they say.
+    fn c_flags(&self) -> Vec<(String, String)> {
+        let underscored = self.target.replace('-', "_");
+        ["CFLAGS", "CXXFLAGS"]
+            .map(|name| {
+                let variables = [
+                    format!("{name}_{}", self.target),
+                    format!("{name}_{underscored}"),
+                    format!("TARGET_{name}"),
+                    name.to_owned(),
+                ];
+                let mut value = variables.iter().find_map(|name| self.env.text(name)).unwrap_or_default();
+                for (from, to) in self.remapped() {
+                    // The crate splits the value at spaces.
+                    if !from.to_string_lossy().contains(' ') {
+                        value.push_str(&format!(" -ffile-prefix-map={}={to}", from.display()));
+                    }
+                }
+                (format!("{name}_{underscored}"), value.trim().to_owned())
+            })
+            .into()
+    }
+
+    fn graph(&self) -> Result<Metadata, CargoError> {
+        let command = Cmd::new(self.env.cargo()).args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            self.target,
+            "--locked",
+        ]);
+        let command = if self.options.offline { command.arg("--offline") } else { command };
+        let command = self.in_workspace(command);
+        let package = self.selected.package.name.to_string();
+        parse_metadata(&command.read()?).map_err(|source| CargoError::Metadata { package, source })
+    }
+
+    /// What may be missing when cargo failed after it began: a C compiler for the target.
+    fn failure_hint(&self) -> Option<String> {
+        if !self.workspace.root.join("Cargo.lock").is_file() {
+            return Some("there is no Cargo.lock: run `cargo generate-lockfile` and commit it".to_owned());
+        }
+        let graph = self.graph().ok()?;
+        let needs_c = crates_with_c(&graph, &self.selected.package.id);
+        let compilers = c_compilers(self.target);
+        let path = self.env.variables.get(&std::ffi::OsString::from("PATH"));
+        let named = c_compiler_variables(self.target).iter().any(|name| self.env.get(name).is_some());
+        let found = compilers.iter().any(|name| process::find_program(name, path).is_some());
+        if needs_c.is_empty() || named || found {
+            return None;
+        }
+        let install = if self.target.starts_with(std::env::consts::ARCH) && cfg!(target_os = "linux") {
+            "install musl-gcc (Debian and Ubuntu: apt-get install musl-tools; Fedora: dnf install musl-gcc)"
+        } else {
+            "install a cross compiler (https://musl.cc), or set the variable to `zig cc` in a wrapper script"
+        };
+        Some(format!(
+            "{} compile{} C, and there is no C compiler for {} (looked for {}, and for the variable {}): {install}",
+            needs_c.join(", "),
+            if needs_c.len() == 1 { "s" } else { "" },
+            self.target,
+            compilers.join(", "),
+            c_compiler_variables(self.target)[0],
+        ))
+    }
+
+    /// Installs the target's standard library if it is not there.
+    fn install_target(&self, ui: Ui) -> Result<(), CargoError> {
+        let installed = |sysroot: &Path| sysroot.join("lib/rustlib").join(self.target).join("lib").is_dir();
+        let sysroot = sysroot(self.env);
+        if sysroot.as_deref().is_none_or(installed) {
+            return Ok(());
+        }
+        let toolchain = self.env.text("RUSTUP_TOOLCHAIN");
+        let mut words = vec!["target", "add"];
+        if let Some(toolchain) = &toolchain {
+            words.extend(["--toolchain", toolchain]);
+        }
+        words.push(self.target);
+        let command = format!("rustup {}", words.join(" "));
+        ui.status("Installing", &format!("the Rust target {} (`{command}`)", self.target));
+        // cargo's own variables would make the rustup proxy recurse.
+        let installing = Cmd::new("rustup").args(&words).current_dir(&self.workspace.root).read();
+        match installing {
+            Ok(_) => Ok(()),
+            Err(ProcessError::NotFound { .. }) => Err(CargoError::NoTarget {
+                target: self.target,
+                hint: format!(
+                    "rustup is not here: install {} from where your Rust comes from, or use rustup and run `{command}`",
+                    self.target
+                ),
+            }),
+            Err(error) => Err(CargoError::NoTarget {
+                target: self.target,
+                hint: format!("run `{command}`; here it did not work: {error}"),
+            }),
+        }
+    }
+}
+
+/// The toolchain's folder: the one that the calling cargo lies in, or what rustc says.
+fn sysroot(env: &Environment) -> Option<PathBuf> {
+    let of_cargo = env.cargo().parent().and_then(Path::parent).map(Path::to_path_buf);
+    if let Some(sysroot) = of_cargo.filter(|dir| dir.join("lib/rustlib").is_dir()) {
+        return Some(sysroot);
+    }
+    let output = Cmd::new("rustc").args(["--print", "sysroot"]).read().ok()?;
+    Some(PathBuf::from(String::from_utf8_lossy(&output).trim()))
+}
+
+fn rustc_commit(env: &Environment) -> Option<String> {
+    let rustc = env.get("RUSTC").cloned().unwrap_or_else(|| "rustc".into());
+    let output = Cmd::new(rustc).arg("-vV").read().ok()?;
+    let output = String::from_utf8_lossy(&output);
+    output.lines().find_map(|line| line.strip_prefix("commit-hash: ")).map(str::to_owned)
+}
+
+/// Names under which the crate `cc` looks for a C compiler.
+fn c_compilers(target: &str) -> Vec<String> {
+    let arch = target.split('-').next().unwrap_or_default();
+    let mut names = vec![format!("{arch}-linux-musl-gcc")];
+    if arch == std::env::consts::ARCH {
+        names.push("musl-gcc".to_owned());
+    }
+    names
+}
+
+/// Variables that name a C compiler for the crate `cc`.
+fn c_compiler_variables(target: &str) -> [String; 3] {
+    [format!("CC_{}", target.replace('-', "_")), format!("CC_{target}"), "TARGET_CC".to_owned()]
+}
+
+/// Crates below `root` whose build scripts use the crate `cc` or `cmake`, by name.
+fn crates_with_c(graph: &Metadata, root: &PackageId) -> Vec<String> {
+    let kinds = dependency_kinds(graph, root);
+    let name_of = |id: &PackageId| {
+        graph.packages.iter().find(|package| package.id == *id).map(|package| package.name.to_string())
+    };
+    let nodes = graph.resolve.iter().flat_map(|resolve| &resolve.nodes);
+    let uses_c = nodes.filter(|node| {
+        kinds.get(&node.id) == Some(&DependencyKind::Runtime)
+            && node.deps.iter().any(|dep| {
+                dep.dep_kinds.iter().any(|kind| kind.kind == CargoKind::Build)
+                    && name_of(&dep.pkg).is_some_and(|name| matches!(name.as_str(), "cc" | "cmake"))
+            })
+    });
+    let mut names: Vec<String> = uses_c.filter_map(|node| name_of(&node.id)).collect();
+    names.sort();
+    names
+}
+
+/// Every package below `root` and whether it is in the binary or only builds it. Procedural macros and
+/// what they need only build it.
+fn dependency_kinds<'a>(graph: &'a Metadata, root: &'a PackageId) -> BTreeMap<&'a PackageId, DependencyKind> {
+    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
+        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+    let macros: BTreeSet<&PackageId> = graph
+        .packages
+        .iter()
+        .filter(|package| package.targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro)))
+        .map(|package| &package.id)
+        .collect();
+    let mut kinds = BTreeMap::from([(root, DependencyKind::Runtime)]);
+    let mut queue = vec![root];
+    while let Some(id) = queue.pop() {
+        let kind = kinds[id];
+        for dep in nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default() {
+            let has = |wanted: CargoKind| dep.dep_kinds.iter().any(|info| info.kind == wanted);
+            let own = if has(CargoKind::Normal) && !macros.contains(&dep.pkg) {
+                DependencyKind::Runtime
+            } else if has(CargoKind::Normal) || has(CargoKind::Build) {
+                DependencyKind::Build
+            } else {
+                continue;
+            };
+            let kind = own.min(kind);
+            if kinds.get(&dep.pkg).is_none_or(|known| kind > *known) {
+                kinds.insert(&dep.pkg, kind);
+                queue.push(&dep.pkg);
+            }
+        }
+    }
+    kinds
+}
+
+/// The list of crates in a binary: of the packages below `root`, those that cargo did compile (the
+/// graph alone also has what other members of the workspace switch on).
+///
+/// Sorted by name, version and source; format 1 of cargo-auditable: procedural macros count as
+/// build dependencies.
+fn crates_in(graph: &Metadata, root: &PackageId, compiled: &BTreeSet<PackageId>) -> VersionInfo {
+    let kinds = dependency_kinds(graph, root);
+    let mut packages: Vec<&Package> = graph
+        .packages
+        .iter()
+        .filter(|package| kinds.contains_key(&package.id) && compiled.contains(&package.id))
+        .collect();
+    packages.sort_by(|a, b| (&a.name, &a.version, &a.id.repr).cmp(&(&b.name, &b.version, &b.id.repr)));
+    let places: BTreeMap<&PackageId, usize> =
+        packages.iter().enumerate().map(|(place, package)| (&package.id, place)).collect();
+    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
+        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+    let dependencies = |id: &PackageId| {
+        let deps = nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default();
+        let not_only_dev =
+            deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind != CargoKind::Development));
+        let places: BTreeSet<usize> = not_only_dev.filter_map(|dep| places.get(&dep.pkg)).copied().collect();
+        places.into_iter().collect()
+    };
+    let packages = packages
+        .iter()
+        .map(|package| audit::Package {
+            name: package.name.to_string(),
+            version: package.version.clone(),
+            source: match package.source.as_ref().map(|source| source.repr.as_str()) {
+                None => Source::Local,
+                Some(source) if source.contains("github.com/rust-lang/crates.io-index") => Source::CratesIo,
+                Some("sparse+https://index.crates.io/") => Source::CratesIo,
+                Some(source) if source.starts_with("git+") => Source::Git,
+                Some(_) => Source::Registry,
+            },
+            kind: kinds[&package.id],
+            dependencies: dependencies(&package.id),
+            root: package.id == *root,
+        })
+        .collect();
+    VersionInfo { packages, format: 1 }
+}

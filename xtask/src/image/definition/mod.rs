@@ -1,0 +1,513 @@
+//! What an image is to be: `images/NAME/image.toml`, read, checked and completed with defaults.
+//!
+//! Everything that can be wrong with a definition in itself is found here and reported with file, line
+//! and column. Whether its packages and files exist is found where they are looked up.
+
+mod raw;
+pub mod values;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
+use values::{Port, Signal, User};
+
+use crate::oci::layer::{Capabilities, ImagePath, Owner};
+use crate::oci::platform::Platform;
+use crate::oci::spec::{Healthcheck, Map};
+
+/// The image's user when the definition names none: `nobody`, as the article has it.
+pub const DEFAULT_USER: Owner = Owner { uid: 65534, gid: 65534 };
+/// Where the CA bundle goes; OpenSSL, rustls-native-certs and Go look here.
+pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where the time zones go (tzset(3)).
+pub const ZONEINFO: &str = "/usr/share/zoneinfo";
+/// The layer that changes with the distribution of certificates and users, if ever.
+pub const BASE_LAYER: &str = "base";
+/// The layer that changes with the program.
+pub const APPLICATION_LAYER: &str = "application";
+
+/// A definition that cannot be used, with the place in its file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{line}:{column}: {message}", path = path.display())]
+pub struct DefinitionError {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, if that is known.
+    pub hint: Option<String>,
+}
+
+/// An image to be built.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The folder's name under `images`, or the package's.
+    pub name: String,
+    /// The folder that relative paths of the definition start from.
+    pub dir: PathBuf,
+    /// The file it was read from; none when a package is built without one.
+    pub file: Option<PathBuf>,
+    /// In the order they are to stand in the index.
+    pub platforms: Vec<Platform>,
+    /// Where the program comes from.
+    pub build: Build,
+    /// Whether the program must run without any other file.
+    pub static_: bool,
+    /// How a container starts.
+    pub config: RunConfig,
+    /// Lowest first; the default layers are already among them.
+    pub layers: Vec<LayerDefinition>,
+}
+
+/// Where the program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Build {
+    /// cargo builds it.
+    Cargo(CargoBuild),
+    /// A command builds it, or it is there already.
+    Command {
+        /// Program and arguments, run in the image's folder; empty if there is nothing to run.
+        command: Vec<String>,
+        /// The program it makes, relative to the image's folder.
+        output: PathBuf,
+    },
+}
+
+/// What cargo is to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CargoBuild {
+    /// The package.
+    pub package: String,
+    /// One of its binaries; its only or default one if none is named.
+    pub bin: Option<String>,
+    /// A profile of the workspace, or `image`, which tare brings along.
+    pub profile: String,
+    /// Features to switch on.
+    pub features: Vec<String>,
+    /// Whether the default features are on.
+    pub default_features: bool,
+    /// Whether the list of crates goes into the binary.
+    pub audit: bool,
+}
+
+/// How a container starts, as far as the definition says.
+#[derive(Debug, Clone, Default)]
+pub struct RunConfig {
+    /// The command that is always run; the binary if none is named.
+    pub entrypoint: Option<Vec<String>>,
+    /// Its default arguments.
+    pub cmd: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// Whose processes they are.
+    pub user: Option<User>,
+    /// The current directory.
+    pub working_dir: Option<ImagePath>,
+    /// Ports it listens on.
+    pub exposed_ports: Vec<Port>,
+    /// Paths that hold data.
+    pub volumes: Vec<ImagePath>,
+    /// Labels beyond those from Cargo.toml and git.
+    pub labels: Map,
+    /// The signal that asks it to stop.
+    pub stop_signal: Option<Signal>,
+    /// Docker's health check.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// One layer.
+#[derive(Debug, Clone)]
+pub struct LayerDefinition {
+    /// What it is called.
+    pub name: String,
+    /// What it holds.
+    pub entries: Vec<EntryDefinition>,
+}
+
+/// One entry of a layer.
+#[derive(Debug, Clone)]
+pub struct EntryDefinition {
+    /// What and where.
+    pub what: What,
+    /// Permission bits; of the files, for a tree.
+    pub mode: Option<u32>,
+    /// Whose it is, root's if nothing is said.
+    pub owner: Owner,
+    /// File capabilities.
+    pub capabilities: Option<Capabilities>,
+    /// Line of the definition, for messages; 0 for a default.
+    pub line: usize,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// An empty directory.
+    Dir(ImagePath),
+    /// A file of the workspace.
+    File {
+        /// Where it goes.
+        path: ImagePath,
+        /// Relative to the image's folder.
+        from: PathBuf,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it goes.
+        path: ImagePath,
+        /// Where it points, verbatim.
+        to: String,
+    },
+    /// A folder of the workspace with everything in it.
+    Tree {
+        /// Where it goes.
+        path: ImagePath,
+        /// Relative to the image's folder.
+        from: PathBuf,
+    },
+    /// The program; none for its usual place, `/app/` and its name.
+    Binary(Option<ImagePath>),
+    /// Mozilla's root certificates as PEM.
+    CaCertificates(ImagePath),
+    /// The IANA time zones.
+    Zoneinfo(ImagePath),
+    /// Users, groups and `/tmp`: what programs expect of any system.
+    Skeleton,
+}
+
+impl EntryDefinition {
+    /// An entry as the defaults have it.
+    fn default_for(what: What) -> Self {
+        Self { what, mode: None, owner: Owner::default(), capabilities: None, line: 0 }
+    }
+}
+
+impl Definition {
+    /// The definition of a package without a file.
+    #[must_use]
+    pub fn of_package(package: &str, dir: PathBuf) -> Self {
+        let build = Build::Cargo(CargoBuild {
+            package: package.to_owned(),
+            bin: None,
+            profile: DEFAULT_PROFILE.to_owned(),
+            features: Vec::new(),
+            default_features: true,
+            audit: true,
+        });
+        Self {
+            name: package.to_owned(),
+            dir,
+            file: None,
+            platforms: vec![Platform::LinuxAmd64],
+            build,
+            static_: true,
+            config: RunConfig::default(),
+            layers: with_default_layers(Vec::new()),
+        }
+    }
+}
+
+/// The cargo profile of an image whose definition names none.
+pub const DEFAULT_PROFILE: &str = "image";
+
+/// Reads the text of `file`.
+///
+/// # Errors
+/// When it is not TOML, has unknown keys, or values that cannot be.
+pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, DefinitionError> {
+    let at = Places { path: file, text };
+    let raw: RawDefinition = toml::from_str(text).map_err(|error| at.toml_error(&error))?;
+    let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
+    let static_ = raw.build.static_;
+    let build = at.build(name, raw.build)?;
+    let platforms = match raw.platforms {
+        None => vec![Platform::LinuxAmd64],
+        Some(list) => {
+            let span = list.span();
+            let list: Vec<Platform> = list.into_inner().into_iter().map(|platform| platform.0).collect();
+            if let Some(problem) = problem_with_platforms(&list) {
+                return Err(at.error(span, problem));
+            }
+            list
+        }
+    };
+    Ok(Definition {
+        name: name.to_owned(),
+        dir,
+        file: Some(file.to_path_buf()),
+        platforms,
+        static_: static_.unwrap_or(true),
+        build,
+        config: at.config(raw.config)?,
+        layers: with_default_layers(at.layers(raw.layers)?),
+    })
+}
+
+/// What is wrong with a list of platforms, if anything is.
+#[must_use]
+pub fn problem_with_platforms(platforms: &[Platform]) -> Option<String> {
+    let twice = platforms.iter().enumerate().find(|(at, platform)| platforms[..*at].contains(platform));
+    match (platforms, twice) {
+        ([], _) => Some("an image needs a platform".to_owned()),
+        (_, Some((_, platform))) => Some(format!("{platform} stands twice")),
+        _ => None,
+    }
+}
+
+/// Completes the layers: a layer called `base` replaces the default one; without it the default base
+/// goes lowest. A layer with a `binary` entry replaces the default application layer; without it that
+/// goes right above the base.
+fn with_default_layers(mut layers: Vec<LayerDefinition>) -> Vec<LayerDefinition> {
+    if !layers.iter().any(|layer| layer.name == BASE_LAYER) {
+        let certificates = What::CaCertificates(usual(CA_CERTIFICATES));
+        let entries = [What::Skeleton, certificates].map(EntryDefinition::default_for).into();
+        layers.insert(0, LayerDefinition { name: BASE_LAYER.to_owned(), entries });
+    }
+    let has_binary =
+        |layer: &LayerDefinition| layer.entries.iter().any(|e| matches!(e.what, What::Binary(_)));
+    if !layers.iter().any(has_binary) {
+        let at = layers.iter().position(|layer| layer.name == BASE_LAYER).map_or(0, |base| base + 1);
+        let entries = vec![EntryDefinition::default_for(What::Binary(None))];
+        layers.insert(at, LayerDefinition { name: APPLICATION_LAYER.to_owned(), entries });
+    }
+    layers
+}
+
+/// A path that is written in this file.
+fn usual(path: &str) -> ImagePath {
+    path.parse().unwrap_or(ImagePath::root())
+}
+
+/// Finds lines and columns, and makes definitions of raw ones.
+struct Places<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Places<'_> {
+    fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
+        let (line, column) = self.position(span.start);
+        DefinitionError { path: self.path.to_path_buf(), line, column, message: message.into(), hint: None }
+    }
+
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    fn toml_error(&self, error: &toml::de::Error) -> DefinitionError {
+        let message = error.message().trim().replace('\n', "; ");
+        let mut result = self.error(error.span().unwrap_or(0..0), message);
+        if let Some((unknown, known)) = unknown_key(&result.message) {
+            result.hint = Some(match nearest(&unknown, &known) {
+                Some(nearest) => format!("did you mean `{nearest}`? the keys here are {}", known.join(", ")),
+                None => format!("the keys here are {}", known.join(", ")),
+            });
+            result.message = format!("unknown key `{unknown}`");
+        }
+        result
+    }
+
+    fn build(&self, name: &str, raw: RawBuild) -> Result<Build, DefinitionError> {
+        let cargo_only = [
+            ("package", raw.package.is_some()),
+            ("bin", raw.bin.is_some()),
+            ("profile", raw.profile.is_some()),
+            ("features", raw.features.is_some()),
+            ("default-features", raw.default_features.is_some()),
+            ("audit", raw.audit == Some(true)),
+        ];
+        match (raw.command, raw.output) {
+            (None, None) => Ok(Build::Cargo(CargoBuild {
+                package: raw.package.map_or_else(|| name.to_owned(), toml::Spanned::into_inner),
+                bin: raw.bin.map(toml::Spanned::into_inner),
+                profile: raw.profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
+                features: raw.features.unwrap_or_default(),
+                default_features: raw.default_features.unwrap_or(true),
+                audit: raw.audit.unwrap_or(true),
+            })),
+            (Some(command), None) => Err(DefinitionError {
+                hint: Some("add `output = \"PATH\"`, relative to the image's folder".to_owned()),
+                ..self.error(command.span(), "`command` needs `output`, the program that it makes")
+            }),
+            (command, Some(output)) => {
+                if let Some((key, _)) = cargo_only.iter().find(|(_, used)| *used) {
+                    let message =
+                        format!("`output` is a program that cargo does not build: `{key}` has no meaning");
+                    return Err(self.error(output.span(), message));
+                }
+                let command = match command {
+                    Some(command) if command.get_ref().is_empty() => {
+                        return Err(self.error(command.span(), "`command` is empty"));
+                    }
+                    command => command.map(toml::Spanned::into_inner).unwrap_or_default(),
+                };
+                Ok(Build::Command { command, output: output.into_inner() })
+            }
+        }
+    }
+
+    fn config(&self, raw: RawConfig) -> Result<RunConfig, DefinitionError> {
+        Ok(RunConfig {
+            entrypoint: raw.entrypoint,
+            cmd: raw.cmd.unwrap_or_default(),
+            env: raw.env.0,
+            user: raw.user.map(|user| user.0),
+            working_dir: raw.working_dir.map(|path| path.0),
+            exposed_ports: raw.exposed_ports.into_iter().map(|port| port.0).collect(),
+            volumes: raw.volumes.into_iter().map(|path| path.0).collect(),
+            labels: raw.labels,
+            stop_signal: raw.stop_signal.map(|signal| signal.0),
+            healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
+        })
+    }
+
+    fn healthcheck(&self, raw: RawHealthcheck) -> Result<Healthcheck, DefinitionError> {
+        let words = raw.test.get_ref();
+        let valid = match words.first().map(String::as_str) {
+            Some("NONE") => words.len() == 1,
+            Some("CMD") => words.len() > 1,
+            Some("CMD-SHELL") => words.len() == 2,
+            _ => false,
+        };
+        if !valid {
+            let error = self.error(
+                raw.test.span(),
+                "a health check is [\"CMD\", program, argument…], [\"CMD-SHELL\", line] or [\"NONE\"]",
+            );
+            let hint =
+                "the image has no shell: let the binary check itself, [\"CMD\", \"/app/NAME\", \"--health\"]";
+            return Err(DefinitionError { hint: Some(hint.to_owned()), ..error });
+        }
+        let nanoseconds =
+            |value: Option<raw::Parsed<crate::units::Nanoseconds>>| value.map(|value| value.0.0);
+        Ok(Healthcheck {
+            test: raw.test.into_inner(),
+            interval: nanoseconds(raw.interval),
+            timeout: nanoseconds(raw.timeout),
+            start_period: nanoseconds(raw.start_period),
+            start_interval: nanoseconds(raw.start_interval),
+            retries: raw.retries,
+        })
+    }
+
+    fn layers(&self, raw: Vec<RawLayer>) -> Result<Vec<LayerDefinition>, DefinitionError> {
+        let mut layers: Vec<LayerDefinition> = Vec::new();
+        for layer in raw {
+            let span = layer.name.span();
+            let name = layer.name.into_inner();
+            if name.is_empty() || name.contains(|c: char| c.is_control()) {
+                return Err(self.error(span, "a layer needs a name"));
+            }
+            if layers.iter().any(|known| known.name == name) {
+                return Err(self.error(span, format!("there are two layers called `{name}`")));
+            }
+            let entries =
+                layer.entries.into_iter().map(|entry| self.entry(entry)).collect::<Result<_, _>>()?;
+            layers.push(LayerDefinition { name, entries });
+        }
+        Ok(layers)
+    }
+
+    fn entry(&self, raw: toml::Spanned<RawEntry>) -> Result<EntryDefinition, DefinitionError> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let error = |message: &str| self.error(span.clone(), message);
+        let place = |place: Place, path: &str| match place {
+            Place::Usual => usual(path),
+            Place::At(path) => path,
+        };
+        let kinds = [
+            raw.dir.is_some(),
+            raw.file.is_some(),
+            raw.symlink.is_some(),
+            raw.tree.is_some(),
+            raw.binary.is_some(),
+            raw.ca_certificates.is_some(),
+            raw.zoneinfo.is_some(),
+        ];
+        if kinds.iter().filter(|kind| **kind).count() != 1 {
+            return Err(error(
+                "an entry has exactly one of dir, file, symlink, tree, binary, ca-certificates, zoneinfo",
+            ));
+        }
+        let (mut from, mut to) = (raw.from, raw.to);
+        let what = if let Some(path) = raw.dir {
+            What::Dir(path.0)
+        } else if let Some(path) = raw.file {
+            let name = path.0.to_string();
+            let same_name = || PathBuf::from(name.rsplit('/').next().unwrap_or_default());
+            What::File { from: from.take().unwrap_or_else(same_name), path: path.0 }
+        } else if let Some(path) = raw.symlink {
+            let to = to.take().filter(|to| !to.is_empty() && !to.contains('\0'));
+            What::Symlink { path: path.0, to: to.ok_or_else(|| error("a symlink needs `to`"))? }
+        } else if let Some(path) = raw.tree {
+            What::Tree { path: path.0, from: from.take().ok_or_else(|| error("a tree needs `from`"))? }
+        } else if let Some(binary) = raw.binary {
+            What::Binary(match binary {
+                Place::Usual => None,
+                Place::At(path) => Some(path),
+            })
+        } else if let Some(certificates) = raw.ca_certificates {
+            What::CaCertificates(place(certificates, CA_CERTIFICATES))
+        } else if let Some(zones) = raw.zoneinfo {
+            What::Zoneinfo(place(zones, ZONEINFO))
+        } else {
+            return Err(error("an entry needs a kind"));
+        };
+        if from.is_some() {
+            return Err(error("`from` has a meaning only for file and tree"));
+        }
+        if to.is_some() {
+            return Err(error("`to` has a meaning only for symlink"));
+        }
+        let path_is_root = match &what {
+            What::File { path, .. } | What::Symlink { path, .. } | What::CaCertificates(path) => {
+                path.as_bytes().is_empty()
+            }
+            What::Binary(Some(path)) => path.as_bytes().is_empty(),
+            _ => false,
+        };
+        if path_is_root {
+            return Err(error("`/` is a directory"));
+        }
+        if raw.capabilities.is_some() && !matches!(what, What::File { .. } | What::Binary(_)) {
+            return Err(error("`capabilities` has a meaning only for file and binary"));
+        }
+        if raw.mode.is_some() && matches!(what, What::Symlink { .. }) {
+            return Err(error("a symlink has no mode of its own"));
+        }
+        Ok(EntryDefinition {
+            what,
+            mode: raw.mode.map(|mode| mode.0.0),
+            owner: raw.owner.map(|owner| owner.0.0).unwrap_or_default(),
+            capabilities: raw.capabilities.map(|capabilities| capabilities.0),
+            line: self.position(span.start).0,
+        })
+    }
+}
+
+/// The key and the known keys in serde's message about an unknown one
+/// (`serde::de::Error::unknown_field`).
+fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    Some((quoted.next()?.to_owned(), quoted.map(str::to_owned).collect()))
+}
+
+/// The most similar name, if any is similar.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let similarity = |other: &String| strsim::jaro_winkler(name, other);
+    let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    // The bound that clap uses for its own suggestions is 0.7; names here share more prefixes.
+    (similarity(best) > 0.75).then_some(best.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The values of a definition that have a form of their own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::oci::layer::Owner;
+
+/// A value that is not in its form; the text says what the form is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+/// A port and its protocol, as `ExposedPorts` has them: `8080/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    number: u16,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl FromStr for Port {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let error =
+            || ValueError(format!("`{text}` is not a port: write 1 to 65535, or with a protocol `53/udp`"));
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => return Err(error()),
+        };
+        match number.parse() {
+            Ok(number) if number > 0 && !text.starts_with('+') => Ok(Self { number, protocol }),
+            _ => Err(error()),
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        write!(f, "{}/{protocol}", self.number)
+    }
+}
+
+/// Names in the `/etc/passwd` of the default base layer, which get the number a runtime would find.
+const KNOWN_USERS: [(&str, u32); 3] = [("root", 0), ("nonroot", 65532), ("nobody", 65534)];
+
+/// A user and group that runtimes need no `/etc/passwd` for.
+///
+/// Kubernetes' `runAsNonRoot` cannot check a name, so names become numbers; only those that the default
+/// base layer knows can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User(pub Owner);
+
+impl FromStr for User {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let id = |text: &str| {
+            let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+            number.or_else(|| KNOWN_USERS.iter().find(|(name, _)| *name == text).map(|(_, id)| *id))
+        };
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        match (id(user), id(group)) {
+            (Some(uid), Some(gid)) => Ok(Self(Owner { uid, gid })),
+            _ => Err(ValueError(format!(
+                "`{text}` is not a user: write UID:GID in numbers (65534:65534), or root, nonroot or nobody"
+            ))),
+        }
+    }
+}
+
+/// Permission bits, written in octal: `0755`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl FromStr for Mode {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let digits = text.strip_prefix("0o").unwrap_or(text);
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode <= 0o7777 && !digits.starts_with('+') => Ok(Self(mode)),
+            _ => Err(ValueError(format!("`{text}` is not a mode: write it in octal, such as \"0755\""))),
+        }
+    }
+}
+
+/// A signal by name or number, as `StopSignal` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal(pub String);
+
+/// Those of signal(7) that every architecture has.
+const SIGNALS: [&str; 31] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+
+impl FromStr for Signal {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.parse().is_ok_and(|number: u8| (1..=64).contains(&number));
+        let realtime = text
+            .strip_prefix("SIGRTMIN+")
+            .or_else(|| text.strip_prefix("SIGRTMAX-"))
+            .is_some_and(|offset| offset.parse().is_ok_and(|offset: u8| offset <= 30));
+        if number || realtime || SIGNALS.contains(&text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError(format!("`{text}` is not a signal: write its name (SIGTERM) or number (15)")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_have_a_number_and_a_protocol() {
+        for (text, shown) in [("8080", "8080/tcp"), ("53/udp", "53/udp"), ("65535/sctp", "65535/sctp")] {
+            assert_eq!(text.parse::<Port>().unwrap().to_string(), shown);
+        }
+        for text in ["", "0", "65536", "80/http", "-1", "+80", "80/", "http", "80/TCP", "1-2"] {
+            assert!(text.parse::<Port>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn users_become_numbers() {
+        for (text, uid, gid) in
+            [("0", 0, 0), ("1000:100", 1000, 100), ("nobody", 65534, 65534), ("nonroot:0", 65532, 0)]
+        {
+            assert_eq!(text.parse(), Ok(User(Owner { uid, gid })));
+        }
+        for text in ["", ":", "1:", "-1", "+1", "www-data", "1:2:3", "4294967296"] {
+            assert!(text.parse::<User>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        for (text, mode) in [("0755", 0o755), ("644", 0o644), ("0o1777", 0o1777), ("0", 0)] {
+            assert_eq!(text.parse(), Ok(Mode(mode)));
+        }
+        for text in ["", "0799", "10000", "rwx", "-1", "+7", "0x1ff"] {
+            assert!(text.parse::<Mode>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn signals_are_those_of_linux() {
+        for text in ["SIGTERM", "SIGRTMIN+3", "9", "64"] {
+            assert_eq!(text.parse(), Ok(Signal(text.to_owned())));
+        }
+        for text in ["", "TERM", "SIGTERN", "0", "65", "SIGRTMIN+31", "sigterm"] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a build leaves in `target/images/NAME/`: layout, archive, binaries and `NAME.json`; and loading
+//! it into a daemon.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::assemble::{Assembled, PlatformProgram};
+use crate::oci::blob::{FileError, Staging};
+use crate::oci::compress::Compression;
+use crate::oci::digest::{DiffId, Digest};
+use crate::oci::reference::Reference;
+use crate::oci::spec::Map;
+use crate::oci::{archive, layout};
+use crate::process::{Cmd, ProcessError};
+
+/// Where the parts of one image are written.
+#[derive(Debug, Clone)]
+pub struct OutputPaths {
+    /// `target/images/NAME`
+    pub dir: PathBuf,
+    /// `layout/`
+    pub layout: PathBuf,
+    /// `NAME.tar`
+    pub archive: PathBuf,
+    /// `NAME.json`
+    pub summary: PathBuf,
+}
+
+impl OutputPaths {
+    /// Below a folder for all images.
+    #[must_use]
+    pub fn new(images: &Path, name: &str) -> Self {
+        let dir = images.join(name);
+        Self {
+            layout: dir.join("layout"),
+            archive: dir.join(format!("{name}.tar")),
+            summary: dir.join(format!("{name}.json")),
+            dir,
+        }
+    }
+
+    /// Where unfinished files lie meanwhile.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.dir.join(".staging")
+    }
+
+    /// The stripped and the unstripped program of a platform.
+    #[must_use]
+    pub fn binaries(&self, of: &PlatformProgram) -> (PathBuf, PathBuf) {
+        let dir = self.dir.join("bin").join(of.platform.architecture());
+        let name = &of.program.binary.name;
+        (dir.join(name), dir.join(format!("{name}.unstripped")))
+    }
+}
+
+/// `NAME.json`: all that is known of a finished image. Fields are only ever added.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The image's name in the workspace.
+    pub name: String,
+    /// `repository@digest`
+    pub reference: String,
+    /// Of the manifest, or of the index where there are several platforms.
+    pub digest: Digest,
+    /// What the digest is of.
+    pub media_type: String,
+    /// `repository:tag`
+    pub tags: Vec<String>,
+    /// How layers are compressed.
+    pub compression: String,
+    /// Of the manifests, and of the index.
+    pub annotations: Map,
+    /// In the order of the index.
+    pub platforms: Vec<PlatformSummary>,
+    /// The OCI layout's folder.
+    pub layout: PathBuf,
+    /// The archive.
+    pub archive: PathBuf,
+    /// Milliseconds.
+    pub timings: TimingsSummary,
+}
+
+/// The image of one platform.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformSummary {
+    /// `linux/amd64`
+    pub platform: String,
+    /// Of the manifest.
+    pub digest: Digest,
+    /// Of the config.
+    pub image_id: Digest,
+    /// Bytes of all layers as stored.
+    pub size: u64,
+    /// Bytes of all layers' tars.
+    pub uncompressed_size: u64,
+    /// The program as it is in the image.
+    pub binary: PathBuf,
+    /// The same with symbols, if there were any.
+    pub unstripped_binary: Option<PathBuf>,
+    /// Lowest first.
+    pub layers: Vec<LayerSummary>,
+}
+
+/// One layer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerSummary {
+    /// What the definition calls it.
+    pub name: String,
+    /// Of the blob.
+    pub digest: Digest,
+    /// Of the tar.
+    pub diff_id: DiffId,
+    /// Of the blob.
+    pub media_type: String,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Bytes of the tar.
+    pub uncompressed_size: u64,
+    /// Whether it was written by an earlier run.
+    pub cached: bool,
+}
+
+/// How long the steps took, in milliseconds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimingsSummary {
+    /// cargo or the command, stripping and checking.
+    pub build: u64,
+    /// Planning, tar, compression, digests.
+    pub layers: u64,
+    /// Layout and archive.
+    pub output: u64,
+}
+
+/// Makes the summary.
+///
+/// # Errors
+/// None that an assembled image causes: one without any platform has no digest.
+pub fn summary(
+    name: &str,
+    assembled: &Assembled,
+    tags: &[Reference],
+    compression: Compression,
+    paths: &OutputPaths,
+) -> Option<Summary> {
+    let root = assembled.index.root()?;
+    let repository = tags.first().map_or(name, Reference::repository);
+    let platforms = assembled.index.images().iter().zip(&assembled.programs).zip(&assembled.cached);
+    let platforms = platforms
+        .map(|((image, of), cached)| {
+            let (binary, unstripped) = paths.binaries(of);
+            let layers: Vec<LayerSummary> = image
+                .layers
+                .iter()
+                .zip(cached)
+                .map(|((layer, _), cached)| LayerSummary {
+                    name: layer.name.clone(),
+                    digest: layer.descriptor.digest,
+                    diff_id: layer.diff_id,
+                    media_type: layer.descriptor.media_type.clone(),
+                    size: layer.descriptor.size,
+                    uncompressed_size: layer.uncompressed_size,
+                    cached: *cached,
+                })
+                .collect();
+            PlatformSummary {
+                platform: image.platform.to_string(),
+                digest: image.manifest.descriptor.digest,
+                image_id: image.config.descriptor.digest,
+                size: layers.iter().map(|layer| layer.size).sum(),
+                uncompressed_size: layers.iter().map(|layer| layer.uncompressed_size).sum(),
+                binary,
+                unstripped_binary: of.program.unstripped.is_some().then_some(unstripped),
+                layers,
+            }
+        })
+        .collect();
+    let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
+    Some(Summary {
+        name: name.to_owned(),
+        reference: format!("{repository}@{}", root.digest),
+        digest: root.digest,
+        media_type: root.media_type.clone(),
+        tags: tags.iter().map(ToString::to_string).collect(),
+        compression: compression.to_string(),
+        annotations: assembled.annotations.clone(),
+        platforms,
+        layout: paths.layout.clone(),
+        archive: paths.archive.clone(),
+        timings: TimingsSummary {
+            build: milliseconds(assembled.timings.build),
+            layers: milliseconds(assembled.timings.layers),
+            output: milliseconds(assembled.timings.output),
+        },
+    })
+}
+
+/// Writes layout, archive and binaries.
+///
+/// # Errors
+/// When a file cannot be written; what an earlier run left is then still whole.
+pub fn write(
+    assembled: &Assembled,
+    tags: &[Reference],
+    paths: &OutputPaths,
+    staging: &Staging,
+) -> Result<(), FileError> {
+    let json_error = |error| FileError::on("write", &paths.layout)(io::Error::from(error));
+    let index_json = layout::index_json(&assembled.index, tags).map_err(json_error)?;
+    for of in &assembled.programs {
+        let (binary, unstripped) = paths.binaries(of);
+        let dir = binary.parent().unwrap_or(&paths.dir);
+        fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
+        write_executable(staging, &binary, |path| fs::write(path, &of.program.binary.bytes))?;
+        if let Some(source) = &of.program.unstripped {
+            // cargo changes its file in place with the next build, so this is no hard link.
+            write_executable(staging, &unstripped, |path| fs::copy(source, path).map(drop))?;
+        }
+    }
+    // Into a file that is not finished first: when the disk is full, nothing has changed yet.
+    let (file, archive) = staging.file()?;
+    archive::write(&assembled.index, &index_json, tags, file)
+        .map_err(FileError::on("write", &paths.archive))?;
+    layout::write(&assembled.index, &index_json, &paths.layout, staging)?;
+    staging.publish(&archive, &paths.archive)
+}
+
+fn write_executable(
+    staging: &Staging,
+    place: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), FileError> {
+    let (file, path) = staging.file()?;
+    drop(file);
+    write(&path).and_then(|()| make_executable(&path)).map_err(FileError::on("write", place))?;
+    staging.publish(&path, place)
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A program that images can be loaded into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// docker, with its classic or containerd's store.
+    Docker,
+    /// podman, which has no daemon.
+    Podman,
+}
+
+/// Loads an archive.
+///
+/// # Errors
+/// When the program is missing or refuses it.
+pub fn load(daemon: Daemon, archive: &Path) -> Result<(), ProcessError> {
+    let program = match daemon {
+        Daemon::Docker => "docker",
+        Daemon::Podman => "podman",
+    };
+    // Through a pipe, because a client may be confined to some folders (docker as a snap is).
+    Cmd::new(program).args(["load", "--quiet"]).run_with_input(|stdin| {
+        let mut file = File::open(archive)?;
+        io::copy(&mut file, stdin).map(drop)
+    })
+}

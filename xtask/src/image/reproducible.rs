@@ -1,0 +1,211 @@
+//! The proof that an image does not depend on where it is built: the same checkout built twice, in
+//! different folders and with different CARGO_HOMEs, and compared to the byte.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::oci::blob::FileError;
+use crate::oci::compare::{Difference, first_difference};
+use crate::oci::reader::{ReadError, Source};
+use crate::process::{Cmd, ProcessError};
+use crate::ui::Ui;
+use crate::units::Epoch;
+use crate::workspace::{Environment, Workspace};
+
+/// Why the proof could not be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ReproducibleError {
+    /// A file could not be copied or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A build failed.
+    #[error("the build in {dir} failed", dir = dir.display())]
+    Build {
+        /// Where.
+        dir: PathBuf,
+        /// How.
+        source: ProcessError,
+    },
+    /// What was built cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// A folder that goes when this does.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the system's folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Builds the image twice with the program that runs now, called with `arguments`, and compares.
+///
+/// # Errors
+/// When a checkout cannot be copied or a build fails.
+pub fn verify(
+    workspace: &Workspace,
+    env: &Environment,
+    name: &str,
+    arguments: &[OsString],
+    created: Epoch,
+    ui: Ui,
+) -> Result<Option<Difference>, ReproducibleError> {
+    let temporary = std::env::temp_dir().join(format!("tare-reproducible-{}", std::process::id()));
+    let temporary = Temporary(temporary);
+    let program = std::env::current_exe().map_err(FileError::on("find", Path::new("this program")))?;
+    // Of different length and depth, as two people's are.
+    let folders = [temporary.0.join("one"), temporary.0.join("another/folder/of/somebody/else")];
+    let homes = [None, Some(temporary.0.join("another/cargo-home"))];
+    let mut outputs = Vec::new();
+    for (folder, home) in folders.iter().zip(&homes) {
+        let checkout = copy_checkout(workspace, folder)?;
+        let output = folder.join("output");
+        let shown = home
+            .as_ref()
+            .map_or("your CARGO_HOME".to_owned(), |home| format!("CARGO_HOME {}", home.display()));
+        ui.status("Building", &format!("{name} in {} with {shown}", checkout.display()));
+        let mut command = Cmd::new(&program)
+            .args(arguments)
+            .arg("--output")
+            .arg(&output)
+            .current_dir(&checkout)
+            .without_env(env.of_cargo_run())
+            .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
+            .env("CARGO_MANIFEST_DIR", &checkout)
+            .env("SOURCE_DATE_EPOCH", created.seconds().to_string());
+        if let Some(home) = home {
+            if let Some(own) = env.cargo_home() {
+                seed_cargo_home(&own, home, &checkout.join("Cargo.lock"))?;
+            }
+            command = command.env("CARGO_HOME", home);
+        }
+        // Its digest is not our result.
+        let built = command.run_with_input(|_| Ok(()));
+        built.map_err(|source| ReproducibleError::Build { dir: checkout, source })?;
+        outputs.push(output.join(name).join("layout"));
+    }
+    Ok(first_difference(&Source::open(&outputs[0])?, &Source::open(&outputs[1])?)?)
+}
+
+/// Copies what a checkout would have: what git tracks or would add; without git everything but what
+/// was built. Where the workspace is part of a larger repository, that whole repository, because
+/// packages may refer to their neighbours. Gives back where the workspace is in the copy.
+fn copy_checkout(workspace: &Workspace, folder: &Path) -> Result<PathBuf, FileError> {
+    let git = |args: &[&str], dir: &Path| Cmd::new("git").arg("-C").arg(dir).args(args).read().ok();
+    let top = git(&["rev-parse", "--show-toplevel"], &workspace.root)
+        .map(|output| PathBuf::from(String::from_utf8_lossy(&output).trim_end()))
+        .filter(|top| workspace.root.starts_with(top))
+        .unwrap_or_else(|| workspace.root.clone());
+    let copy = folder.join("checkout");
+    match git(&["ls-files", "--cached", "--others", "--exclude-standard", "-z"], &top) {
+        Some(list) => {
+            let names: BTreeSet<&[u8]> =
+                list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+            for name in names {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let (from, to) = (top.join(&name), copy.join(&name));
+                // Deleted and not committed, or a submodule.
+                if from.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+                    copy_file(&from, &to)?;
+                }
+            }
+        }
+        None => copy_folder(&top, &copy, &|path| path == workspace.target_dir || path.ends_with(".git"))?,
+    }
+    Ok(copy.join(workspace.root.strip_prefix(&top).unwrap_or(Path::new(""))))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(FileError::on("create", parent))?;
+    }
+    let metadata = from.symlink_metadata().map_err(FileError::on("read", from))?;
+    if metadata.is_symlink() {
+        let target = fs::read_link(from).map_err(FileError::on("read", from))?;
+        return link(&target, to).map_err(FileError::on("create", to));
+    }
+    fs::copy(from, to).map(drop).map_err(FileError::on("copy", from))
+}
+
+#[cfg(unix)]
+fn link(target: &Path, place: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, place)
+}
+
+#[cfg(not(unix))]
+fn link(target: &Path, place: &Path) -> io::Result<()> {
+    let from = place.parent().unwrap_or(Path::new("")).join(target);
+    fs::copy(from, place).map(drop)
+}
+
+fn copy_folder(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<(), FileError> {
+    for entry in fs::read_dir(from).map_err(FileError::on("read", from))? {
+        let path = entry.map_err(FileError::on("read", from))?.path();
+        let place = to.join(path.file_name().unwrap_or_default());
+        if skip(&path) {
+            continue;
+        }
+        let metadata = path.symlink_metadata().map_err(FileError::on("read", &path))?;
+        if metadata.is_dir() {
+            copy_folder(&path, &place, skip)?;
+        } else if metadata.is_file() || metadata.is_symlink() {
+            copy_file(&path, &place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a new CARGO_HOME what cargo would download into it again: configuration, the index, and the
+/// packed crates of the lock file. Whatever is missing is downloaded.
+fn seed_cargo_home(own: &Path, home: &Path, lock: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(home).map_err(FileError::on("create", home))?;
+    for name in ["config.toml", "credentials.toml"] {
+        let from = own.join(name);
+        if from.is_file() {
+            copy_file(&from, &home.join(name))?;
+        }
+    }
+    let wanted = locked_crates(&fs::read_to_string(lock).unwrap_or_default());
+    for (kind, skip) in [
+        ("registry/index", (&|_: &Path| false) as &dyn Fn(&Path) -> bool),
+        ("registry/cache", &|path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".crate") && !wanted.contains(&*name)
+        }),
+        ("git/db", &|_: &Path| false),
+    ] {
+        let from = own.join(kind);
+        if from.is_dir() {
+            copy_folder(&from, &home.join(kind), skip)?;
+        }
+    }
+    Ok(())
+}
+
+/// The file names of the crates in a lock file.
+fn locked_crates(lock: &str) -> BTreeSet<String> {
+    let lock: toml::Table = lock.parse().unwrap_or_default();
+    let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
+    packages
+        .filter_map(|package| Some(format!("{}-{}.crate", text(package, "name")?, text(package, "version")?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_file_names_the_crates_to_take_along() {
+        let lock = "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n[[package]]\nname = \"b\"\nversion = \"2.0.0-rc\"\n";
+        let expected = ["a-1.0.0.crate", "b-2.0.0-rc.crate"].map(str::to_owned);
+        assert_eq!(locked_crates(lock), expected.into());
+    }
+}

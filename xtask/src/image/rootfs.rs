@@ -1,0 +1,513 @@
+//! From a definition and a binary to layer plans: what will be where in the image, listed before a
+//! byte of it is written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::certificates;
+use super::definition::{APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, What};
+use super::zoneinfo::{Zone, zones};
+use crate::oci::layer::{Content, Entry, EntryKind, ImagePath, ImagePathError, LayerPlan, Owner, Tree};
+use crate::units::Epoch;
+
+/// What is wrong with the content of an image.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsErrorKind {
+    /// A file or folder that is to go in cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is there, but not what the entry says.
+    #[error("{path} is not a {wanted}", path = path.display())]
+    WrongType {
+        /// Which.
+        path: PathBuf,
+        /// `file` or `folder`.
+        wanted: &'static str,
+    },
+    /// It lies outside the workspace.
+    #[error("{path} is outside the workspace", path = .0.display())]
+    Outside(PathBuf),
+    /// A tree holds something that cannot be shipped.
+    #[error("{path} is a {kind}, which cannot go into an image", path = path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+        /// `FIFO`, `socket` or `device`.
+        kind: &'static str,
+    },
+    /// A link in a tree points out of the tree.
+    #[error("{path} links to {target}, which is outside the tree", path = path.display())]
+    Escape {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: String,
+    },
+    /// A name in a tree cannot be in an image.
+    #[error(transparent)]
+    Path(#[from] ImagePathError),
+    /// Two entries are one path.
+    #[error("{path} is written twice: by layer {first} and by layer {second}")]
+    Twice {
+        /// The path.
+        path: ImagePath,
+        /// The layer, and the line of the entry.
+        first: String,
+        /// The layer, and the line of the entry.
+        second: String,
+    },
+    /// Something lies below what is no directory.
+    #[error("{path} cannot be in the image: {parent} is not a directory but written by layer {layer}")]
+    Below {
+        /// The path.
+        path: ImagePath,
+        /// What it would lie in.
+        parent: ImagePath,
+        /// Who writes that.
+        layer: String,
+    },
+}
+
+/// What is wrong, in which image and where in its definition.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: layer {layer}: {kind}")]
+pub struct RootfsError {
+    /// The definition's file and line, or the image's name where there is none.
+    pub place: String,
+    /// The layer.
+    pub layer: String,
+    /// What is wrong.
+    #[source]
+    pub kind: RootfsErrorKind,
+}
+
+impl RootfsErrorKind {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`from` is relative to the image's folder".to_owned())
+            }
+            Self::Outside(_) => Some("copy it into the workspace, so that every checkout has it".to_owned()),
+            Self::Escape { .. } => {
+                Some("replace it by what it points to, or write a `symlink` entry".to_owned())
+            }
+            Self::Special { .. } => Some("remove it, or name the files one by one".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// The binary that goes into an image.
+#[derive(Debug, Clone)]
+pub struct Binary {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Binary {
+    /// Where it goes when the definition does not say.
+    ///
+    /// # Errors
+    /// When the name cannot be in an image.
+    pub fn usual_path(&self) -> Result<ImagePath, ImagePathError> {
+        format!("/app/{}", self.name).parse()
+    }
+}
+
+/// Who writes a path.
+#[derive(Clone)]
+struct Writer {
+    layer: usize,
+    line: usize,
+    /// Named by an entry itself, or found in a tree.
+    named: bool,
+}
+
+struct Plan<'a> {
+    definition: &'a Definition,
+    root: &'a Path,
+    /// Every path of the image once, whichever layer it is in.
+    paths: BTreeMap<ImagePath, (Entry, Writer)>,
+}
+
+/// Plans the layers of an image, lowest first. Layers without an entry are left out.
+///
+/// # Errors
+/// When a file is missing or cannot be shipped, or entries contradict each other.
+pub fn plan(
+    definition: &Definition,
+    root: &Path,
+    binary: &Binary,
+    mtime: Epoch,
+) -> Result<Vec<LayerPlan>, RootfsError> {
+    let mut plan = Plan { definition, root, paths: BTreeMap::new() };
+    for (at, layer) in definition.layers.iter().enumerate() {
+        for entry in &layer.entries {
+            plan.add(at, entry, binary).map_err(|kind| plan.error(at, entry.line, kind))?;
+        }
+    }
+    plan.add_volumes();
+    plan.check_parents()?;
+    Ok(plan.into_layers(mtime))
+}
+
+impl Plan<'_> {
+    fn error(&self, layer: usize, line: usize, kind: RootfsErrorKind) -> RootfsError {
+        let place = match &self.definition.file {
+            Some(file) if line > 0 => format!("{}:{line}", file.display()),
+            Some(file) => file.display().to_string(),
+            None => format!("image {}", self.definition.name),
+        };
+        RootfsError { place, layer: self.definition.layers[layer].name.clone(), kind }
+    }
+
+    fn writer_name(&self, writer: &Writer) -> String {
+        let name = &self.definition.layers[writer.layer].name;
+        if writer.line > 0 { format!("{name} (line {})", writer.line) } else { name.clone() }
+    }
+
+    fn put(&mut self, entry: Entry, writer: Writer) -> Result<(), RootfsErrorKind> {
+        if let Some((known, known_writer)) = self.paths.get(&entry.path) {
+            let both_dirs =
+                matches!((&known.kind, &entry.kind), (EntryKind::Directory, EntryKind::Directory));
+            // Directories of trees may meet; an entry that names one decides about its mode.
+            let one_decides = both_dirs && !(known_writer.named && writer.named);
+            if !one_decides {
+                return Err(RootfsErrorKind::Twice {
+                    first: self.writer_name(known_writer),
+                    second: self.writer_name(&writer),
+                    path: entry.path,
+                });
+            }
+            if !writer.named {
+                return Ok(());
+            }
+        }
+        self.paths.insert(entry.path.clone(), (entry, writer));
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        layer: usize,
+        definition: &EntryDefinition,
+        binary: &Binary,
+    ) -> Result<(), RootfsErrorKind> {
+        let writer = Writer { layer, line: definition.line, named: true };
+        let entry = |path: ImagePath, kind: EntryKind, mode: u32| Entry {
+            path,
+            kind,
+            mode: definition.mode.unwrap_or(mode),
+            owner: definition.owner,
+            capabilities: definition.capabilities,
+        };
+        let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(bytes.into()));
+        match &definition.what {
+            What::Dir(path) => self.put(entry(path.clone(), EntryKind::Directory, 0o755), writer),
+            What::Symlink { path, to } => {
+                let target = EntryKind::Symlink(to.as_bytes().into());
+                self.put(entry(path.clone(), target, 0o777), writer)
+            }
+            What::File { path, from } => {
+                let (source, metadata) = self.locate(from)?;
+                if !metadata.is_file() {
+                    return Err(RootfsErrorKind::WrongType { path: source, wanted: "file" });
+                }
+                let mode = file_mode(&metadata);
+                let content = Content::File(source.into(), metadata.len());
+                self.put(entry(path.clone(), EntryKind::File(content), mode), writer)
+            }
+            What::Tree { path, from } => {
+                let (source, metadata) = self.locate(from)?;
+                if !metadata.is_dir() {
+                    return Err(RootfsErrorKind::WrongType { path: source, wanted: "folder" });
+                }
+                let tree = Arc::new(Tree { source, destination: path.clone() });
+                self.put(
+                    entry(path.clone(), EntryKind::Directory, 0o755),
+                    Writer { named: false, ..writer },
+                )?;
+                self.walk(&tree, path, &tree.source, definition, layer)
+            }
+            What::Binary(path) => {
+                let path = match path {
+                    Some(path) => path.clone(),
+                    None => binary.usual_path()?,
+                };
+                let content = EntryKind::File(Content::Bytes(Arc::clone(&binary.bytes)));
+                // Nobody needs to write to it, and scanners look only at executable files.
+                self.put(entry(path, content, 0o555), writer)
+            }
+            What::CaCertificates(path) => {
+                self.put(entry(path.clone(), bytes(certificates::bundle()), 0o644), writer)
+            }
+            What::Zoneinfo(path) => {
+                for (name, zone) in zones() {
+                    let (kind, mode) = match zone {
+                        Zone::File(rules) => (bytes(rules.to_vec()), 0o644),
+                        Zone::Link(target) => (EntryKind::Symlink(target.as_bytes().into()), 0o777),
+                    };
+                    let mode = if matches!(kind, EntryKind::File(_)) {
+                        definition.mode.unwrap_or(mode)
+                    } else {
+                        mode
+                    };
+                    let path = path.join(name.as_bytes())?;
+                    self.put(Entry { mode, ..entry(path, kind, mode) }, writer.clone())?;
+                }
+                Ok(())
+            }
+            What::Skeleton => skeleton()?.into_iter().try_for_each(|entry| self.put(entry, writer.clone())),
+        }
+    }
+
+    /// Where a path of the definition is; symlinks are followed, but not out of the workspace.
+    fn locate(&self, from: &Path) -> Result<(PathBuf, fs::Metadata), RootfsErrorKind> {
+        let path = self.definition.dir.join(from);
+        let read = |source| RootfsErrorKind::Read { path: path.clone(), source };
+        let real = fs::canonicalize(&path).map_err(read)?;
+        let root = fs::canonicalize(self.root).map_err(read)?;
+        if !real.starts_with(root) {
+            return Err(RootfsErrorKind::Outside(path));
+        }
+        let metadata = fs::metadata(&real).map_err(read)?;
+        Ok((real, metadata))
+    }
+
+    fn walk(
+        &mut self,
+        tree: &Arc<Tree>,
+        at: &ImagePath,
+        dir: &Path,
+        definition: &EntryDefinition,
+        layer: usize,
+    ) -> Result<(), RootfsErrorKind> {
+        let read = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| RootfsErrorKind::Read { path, source }
+        };
+        for found in fs::read_dir(dir).map_err(read(dir))? {
+            let found = found.map_err(read(dir))?;
+            let source = found.path();
+            let path = at.join(&name_bytes(&found.file_name()))?;
+            let kind = found.file_type().map_err(read(&source))?;
+            let entry = |kind, mode| Entry {
+                path: path.clone(),
+                kind,
+                mode,
+                owner: definition.owner,
+                capabilities: None,
+            };
+            let entry = if kind.is_dir() {
+                // Whoever may read the files may enter their folders.
+                let mode = definition.mode.map_or(0o755, |mode| mode & 0o7777 | (mode & 0o444) >> 2);
+                entry(EntryKind::Directory, mode)
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&source).map_err(read(&source))?;
+                let target = name_bytes(target.as_os_str());
+                check_link(tree, &path, &source, &target)?;
+                entry(EntryKind::Symlink(target.into()), 0o777)
+            } else if kind.is_file() {
+                let metadata = found.metadata().map_err(read(&source))?;
+                let mode = definition.mode.unwrap_or_else(|| file_mode(&metadata));
+                entry(EntryKind::File(Content::InTree(Arc::clone(tree), metadata.len())), mode)
+            } else {
+                return Err(RootfsErrorKind::Special { kind: special_kind(kind), path: source });
+            };
+            self.put(entry, Writer { layer, line: definition.line, named: false })?;
+            if kind.is_dir() {
+                self.walk(tree, &path, &source, definition, layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A volume's directory belongs to the user, who could not write to it otherwise: runtimes create
+    /// a missing one for root.
+    fn add_volumes(&mut self) {
+        let layers = &self.definition.layers;
+        let application = layers
+            .iter()
+            .position(|layer| layer.entries.iter().any(|entry| matches!(entry.what, What::Binary(_))))
+            .or_else(|| layers.iter().position(|layer| layer.name == APPLICATION_LAYER))
+            .unwrap_or(0);
+        let owner = self.definition.config.user.map_or(DEFAULT_USER, |user| user.0);
+        for path in &self.definition.config.volumes {
+            let entry = Entry {
+                path: path.clone(),
+                kind: EntryKind::Directory,
+                mode: 0o755,
+                owner,
+                capabilities: None,
+            };
+            let writer = Writer { layer: application, line: 0, named: false };
+            if !path.as_bytes().is_empty() {
+                self.paths.entry(path.clone()).or_insert((entry, writer));
+            }
+        }
+    }
+
+    fn check_parents(&self) -> Result<(), RootfsError> {
+        for (path, (_, writer)) in &self.paths {
+            for parent in std::iter::successors(path.parent(), ImagePath::parent) {
+                match self.paths.get(&parent) {
+                    Some((Entry { kind: EntryKind::Directory, .. }, _)) | None => {}
+                    Some((_, of_parent)) => {
+                        let layer = self.writer_name(of_parent);
+                        let kind = RootfsErrorKind::Below { path: path.clone(), parent, layer };
+                        return Err(self.error(writer.layer, writer.line, kind));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every layer with the directories that its entries lie in, in its own order. A layer writes a
+    /// directory that it only passes through with the mode and owner of the entry that names it:
+    /// anything else would change it.
+    fn into_layers(self, mtime: Epoch) -> Vec<LayerPlan> {
+        let parents: Vec<(usize, ImagePath)> = self
+            .paths
+            .iter()
+            .flat_map(|(path, (_, writer))| {
+                std::iter::successors(path.parent(), ImagePath::parent).map(|parent| (writer.layer, parent))
+            })
+            .collect();
+        let mut layers: Vec<BTreeMap<ImagePath, Entry>> =
+            self.definition.layers.iter().map(|_| BTreeMap::new()).collect();
+        for (layer, parent) in parents {
+            layers[layer].entry(parent.clone()).or_insert_with(|| match self.paths.get(&parent) {
+                Some((entry, _)) => entry.clone(),
+                None => Entry {
+                    path: parent,
+                    kind: EntryKind::Directory,
+                    mode: 0o755,
+                    owner: Owner::default(),
+                    capabilities: None,
+                },
+            });
+        }
+        for (path, (entry, writer)) in self.paths {
+            layers[writer.layer].insert(path, entry);
+        }
+        let names = self.definition.layers.iter().map(|layer| layer.name.clone());
+        names
+            .zip(layers)
+            .filter(|(_, entries)| !entries.is_empty())
+            .map(|(name, entries)| LayerPlan { name, entries: entries.into_values().collect(), mtime })
+            .collect()
+    }
+}
+
+/// What programs expect of any system: users with numbers, homes and a place for temporary files. The
+/// numbers are those of Debian and distroless. musl reads no nsswitch.conf, and claiming to be a
+/// distribution (os-release) would make scanners look for packages that are not there.
+fn skeleton() -> Result<Vec<Entry>, ImagePathError> {
+    const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\n\
+        nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n\
+        nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
+    const GROUP: &str = "root:x:0:\nnonroot:x:65532:\nnobody:x:65534:\n";
+    let nonroot = Owner { uid: 65532, gid: 65532 };
+    let file = |text: &str| EntryKind::File(Content::Bytes(text.as_bytes().into()));
+    [
+        ("/etc/passwd", file(PASSWD), 0o644, Owner::default()),
+        ("/etc/group", file(GROUP), 0o644, Owner::default()),
+        ("/root", EntryKind::Directory, 0o700, Owner::default()),
+        ("/home/nonroot", EntryKind::Directory, 0o700, nonroot),
+        ("/tmp", EntryKind::Directory, 0o1777, Owner::default()),
+    ]
+    .into_iter()
+    .map(|(path, kind, mode, owner)| Ok(Entry { path: path.parse()?, kind, mode, owner, capabilities: None }))
+    .collect()
+}
+
+/// A link of a tree must stay in the tree, as seen from where it lies there.
+fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Result<(), RootfsErrorKind> {
+    let escape = || RootfsErrorKind::Escape {
+        path: source.to_path_buf(),
+        target: String::from_utf8_lossy(target).into_owned(),
+    };
+    let mut parts: Vec<&[u8]> = match target.strip_prefix(b"/") {
+        Some(_) => Vec::new(),
+        None => {
+            let mut parts: Vec<&[u8]> = path.as_bytes().split(|byte| *byte == b'/').collect();
+            parts.pop();
+            parts
+        }
+    };
+    let depth =
+        tree.destination.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count();
+    let relative = !target.starts_with(b"/");
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+                // Out and in again would depend on what the tree is called where it goes.
+                if relative && parts.len() < depth {
+                    return Err(escape());
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    let resolved = parts.join(&b'/');
+    let inside = resolved.is_empty() && tree.destination.as_bytes().is_empty()
+        || ImagePath::from_bytes(&resolved).is_ok_and(|resolved| tree.destination.contains(&resolved));
+    if inside { Ok(()) } else { Err(escape()) }
+}
+
+/// Checkouts differ in everything but the executable bit, so that alone counts.
+#[cfg(unix)]
+fn file_mode(metadata: &fs::Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    if metadata.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 }
+}
+
+/// Where files have no executable bit, `mode` has to say it.
+#[cfg(not(unix))]
+fn file_mode(_: &fs::Metadata) -> u32 {
+    0o644
+}
+
+#[cfg(unix)]
+fn special_kind(kind: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+    if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(not(unix))]
+fn special_kind(_: fs::FileType) -> &'static str {
+    "special file"
+}
+
+#[cfg(unix)]
+fn name_bytes(name: &std::ffi::OsStr) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    name.as_bytes().to_vec()
+}
+
+/// Paths there may use backslashes; in an image they never do.
+#[cfg(not(unix))]
+fn name_bytes(name: &std::ffi::OsStr) -> Vec<u8> {
+    name.to_string_lossy().replace('\\', "/").into_bytes()
+}

@@ -1,0 +1,237 @@
+//! The only place that starts other programs. Every error names the command.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A command that could not be run or did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such program.
+    #[error("`{program}` is not installed or not on PATH")]
+    NotFound {
+        /// Which.
+        program: String,
+    },
+    /// It could not be started, or what it prints could not be read.
+    #[error("cannot run `{command}`")]
+    Io {
+        /// Which.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended with an error.
+    #[error("`{command}` failed ({status}){}{}", if stderr.is_empty() { "" } else { ": " }, stderr)]
+    Failed {
+        /// Which.
+        command: String,
+        /// How.
+        status: ExitStatus,
+        /// The end of what it said on stderr, if that was caught.
+        stderr: String,
+    },
+}
+
+/// A program with its arguments, before it is run.
+#[derive(Debug)]
+pub struct Cmd {
+    command: Command,
+}
+
+impl Cmd {
+    /// A program by name, looked for on PATH, or by path.
+    #[must_use]
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self { command: Command::new(program) }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With more variables in its environment.
+    #[must_use]
+    pub fn envs(mut self, env: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
+        self.command.envs(env);
+        self
+    }
+
+    /// Without some variables.
+    #[must_use]
+    pub fn without_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        for name in names {
+            self.command.env_remove(name);
+        }
+        self
+    }
+
+    /// In this folder.
+    #[must_use]
+    pub fn current_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// The command as one would type it.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    fn start(mut self) -> Result<(Child, String), ProcessError> {
+        let display = self.display();
+        match self.command.spawn() {
+            Ok(child) => Ok((child, display)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ProcessError::NotFound {
+                program: self.command.get_program().to_string_lossy().into_owned(),
+            }),
+            Err(source) => Err(ProcessError::Io { command: display, source }),
+        }
+    }
+
+    /// Runs it and gives back what it prints on stdout; stderr is caught and shown only on failure.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails.
+    pub fn read(mut self) -> Result<Vec<u8>, ProcessError> {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (child, command) = self.start()?;
+        let output = match child.wait_with_output() {
+            Ok(output) => output,
+            Err(source) => return Err(ProcessError::Io { command, source }),
+        };
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(ProcessError::Failed { command, status: output.status, stderr })
+    }
+
+    /// Runs it with our own stdout and stderr.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails.
+    pub fn run(self) -> Result<(), ProcessError> {
+        let (child, command) = self.start()?;
+        finish(child, command)
+    }
+
+    /// Runs it with everything it prints on our stderr, and lets `feed` write its stdin.
+    ///
+    /// # Errors
+    /// When it cannot be run, fed, or fails.
+    pub fn run_with_input(
+        mut self,
+        feed: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), ProcessError> {
+        self.command.stdin(Stdio::piped()).stdout(std::io::stderr());
+        let (mut child, command) = self.start()?;
+        let fed = match child.stdin.take() {
+            Some(mut stdin) => feed(&mut stdin),
+            None => Ok(()),
+        };
+        // A program that stops reading early fails with a reason of its own, which says more.
+        finish(child, command.clone())?;
+        fed.map_err(|source| ProcessError::Io { command, source })
+    }
+
+    /// Runs it with our own stderr, and hands over its stdout line by line while it runs. Says whether
+    /// it succeeded.
+    ///
+    /// # Errors
+    /// When it cannot be run or its output cannot be read.
+    pub fn for_each_line(mut self, mut take: impl FnMut(&str)) -> Result<bool, ProcessError> {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let (mut child, command) = self.start()?;
+        let mut result = Ok(());
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).split(b'\n') {
+                match line {
+                    Ok(line) => take(&String::from_utf8_lossy(&line)),
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            }
+        }
+        match (child.wait(), result) {
+            (Ok(status), Ok(())) => Ok(status.success()),
+            (Err(source), _) | (_, Err(source)) => Err(ProcessError::Io { command, source }),
+        }
+    }
+}
+
+fn finish(mut child: Child, command: String) -> Result<(), ProcessError> {
+    match child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(ProcessError::Failed { command, status, stderr: String::new() }),
+        Err(source) => Err(ProcessError::Io { command, source }),
+    }
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// Whether a program of this name is on PATH.
+#[must_use]
+pub fn find_program(name: &str, path: Option<&OsString>) -> Option<std::path::PathBuf> {
+    let candidate = |dir: std::path::PathBuf| {
+        let file = dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        file.is_file().then_some(file)
+    };
+    std::env::split_paths(path?).find_map(candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = Cmd::new("no-such-program-here").read().unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-program-here` is not installed or not on PATH");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_failure_shows_the_command_and_what_it_said() {
+        let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c 'echo why >&2; exit 3'` failed (exit status: 3): why");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn lines_arrive_one_by_one() {
+        let mut lines = Vec::new();
+        let ok = Cmd::new("printf").arg("a\nb").for_each_line(|line| lines.push(line.to_owned()));
+        assert_eq!((ok.unwrap(), lines), (true, vec!["a".to_owned(), "b".to_owned()]));
+    }
+}

@@ -1,0 +1,93 @@
+//! The only place that prints: results on stdout, talk on stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+
+/// Where and how things are said.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    quiet: bool,
+    colour: bool,
+}
+
+const RESET: &str = "\x1b[0m";
+const BOLD_GREEN: &str = "\x1b[1;32m";
+const BOLD_YELLOW: &str = "\x1b[1;33m";
+const BOLD_RED: &str = "\x1b[1;31m";
+const BOLD_CYAN: &str = "\x1b[1;36m";
+
+impl Ui {
+    /// Colour only on a terminal, and not when NO_COLOR is set (no-color.org).
+    #[must_use]
+    pub fn new(quiet: bool, no_colour: bool) -> Self {
+        Self { quiet, colour: !no_colour && std::io::stderr().is_terminal() }
+    }
+
+    fn say(self, text: &str) {
+        // There is nobody left to tell when stderr is closed.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    fn coloured(self, colour: &str, text: &str) -> String {
+        if self.colour { format!("{colour}{text}{RESET}") } else { text.to_owned() }
+    }
+
+    /// A step, in cargo's form: a verb to the right of twelve columns, then what it is done to.
+    pub fn status(self, verb: &str, what: &str) {
+        if !self.quiet {
+            self.say(&format!("{} {what}", self.coloured(BOLD_GREEN, &format!("{verb:>12}"))));
+        }
+    }
+
+    /// Text of several lines that belongs to a step.
+    pub fn block(self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Something that the result's reader should know.
+    pub fn warning(self, text: &str) {
+        self.say(&format!("{}: {text}", self.coloured(BOLD_YELLOW, "warning")));
+    }
+
+    /// Why it could not be done, and what to do.
+    pub fn error(self, text: &str, hint: Option<&str>) {
+        self.say(&format!("{}: {text}", self.coloured(BOLD_RED, "error")));
+        if let Some(hint) = hint {
+            self.say(&format!("{}: {hint}", self.coloured(BOLD_CYAN, "hint")));
+        }
+    }
+
+    /// The result.
+    ///
+    /// # Errors
+    /// When stdout cannot be written, which must not look like success.
+    pub fn result(self, text: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            // `… | head` has read all it wants.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// A table without borders, indented to line up with [`Ui::status`]; the columns named in `right` are
+/// aligned to the right.
+#[must_use]
+pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+    }
+    let lines = table.lines().map(|line| format!("  {}", line.trim_end())).collect::<Vec<_>>();
+    lines.join("\n")
+}
