@@ -3,7 +3,7 @@
 //! `cargo xtask image` builds a minimal, reproducible OCI image of a server without a Dockerfile or a
 //! daemon. A workspace that wants it has a package `xtask` whose `main` is one call:
 //!
-//! ```ignore
+//! ```no_run
 //! fn main() -> std::process::ExitCode {
 //!     xtask_tare::main()
 //! }
@@ -14,11 +14,14 @@
 //! the knot.
 
 pub mod audit;
+mod cli;
 pub mod elf;
 pub mod image;
+pub mod inspect;
 pub mod oci;
 pub mod process;
 pub mod ui;
 pub mod units;
 pub mod workspace;
 
+pub use cli::main;

@@ -88,7 +88,7 @@ fn every_key_is_understood() {
     assert_eq!(entries[0].mode, Some(0o550));
     assert_eq!(entries[1].owner, Owner { uid: 65534, gid: 65534 });
     assert!(matches!(&entries[2].what, What::File { from, .. } if from == Path::new("app.toml")));
-    assert_eq!(entries[5].line, 35);
+    assert_eq!(entries[5].line, 33);
 }
 
 #[test]

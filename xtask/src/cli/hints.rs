@@ -1,0 +1,90 @@
+//! What to do about an error, where that is known.
+
+use std::io;
+
+use crate::image::binary::BinaryError;
+use crate::image::cargo::CargoError;
+use crate::image::definition::DefinitionError;
+use crate::image::rootfs::RootfsErrorKind;
+use crate::oci::reader::ReadError;
+use crate::process::ProcessError;
+use crate::workspace::WorkspaceError;
+
+use super::image::NameError;
+
+/// The hint of the error or the first of its causes that has one.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(of_cause)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
+        return error.hint.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<NameError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<RootfsErrorKind>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<CargoError>() {
+        return of_cargo(error);
+    }
+    if let Some(error) = cause.downcast_ref::<BinaryError>() {
+        return of_binary(error);
+    }
+    if let Some(error) = cause.downcast_ref::<WorkspaceError>() {
+        return match error {
+            WorkspaceError::SourceDateEpoch(_) => Some(
+                "unset it to use the commit's time, or set it to the output of `git log -1 --format=%ct`"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+    }
+    if let Some(ReadError::NotAnImage(_)) = cause.downcast_ref::<ReadError>() {
+        return Some("an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`".to_owned());
+    }
+    if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
+        return Some(format!("install {program}, or leave out the option that needs it"));
+    }
+    match cause.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::StorageFull => Some("free some space; what was there before is unchanged".to_owned()),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Some(
+            "write elsewhere: `--output FOLDER` for the image, CARGO_TARGET_DIR for everything".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn of_cargo(error: &CargoError) -> Option<String> {
+    match error {
+        CargoError::NoPackage { hint, .. }
+        | CargoError::NoBin { hint, .. }
+        | CargoError::NoFeature { hint, .. }
+        | CargoError::NoTarget { hint, .. } => Some(hint.clone()),
+        CargoError::WhichBin { .. } => Some("name one: `bin = \"…\"` under [build] in image.toml".to_owned()),
+        CargoError::NoProfile { profile, .. } => {
+            Some(format!("add [profile.{profile}] to the workspace's Cargo.toml, or leave `profile` out"))
+        }
+        CargoError::Build { hint, .. } => hint.clone(),
+        _ => None,
+    }
+}
+
+fn of_binary(error: &BinaryError) -> Option<String> {
+    match error {
+        BinaryError::Dynamic { .. } => Some(
+            "build for a *-linux-musl target with crt-static, or set `static = false` under [build] and bring the libraries along"
+                .to_owned(),
+        ),
+        BinaryError::Unaudited { .. } => {
+            Some("set `audit = false` under [build] if the image is to go without".to_owned())
+        }
+        BinaryError::Elf { .. } => Some("set `static = false` under [build] if the program is a script".to_owned()),
+        BinaryError::Machine { .. } => {
+            Some("the build command finds the platform asked for in TARGETARCH".to_owned())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,395 @@
+//! `cargo xtask image`
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::Outcome;
+use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
+use crate::image::binary::BuildContext;
+use crate::image::cache::LayerCache;
+use crate::image::cargo::{self, CargoOptions, Invocation};
+use crate::image::definition::{self, Build, Definition, nearest, problem_with_platforms};
+use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
+use crate::image::reproducible;
+use crate::image::rootfs::{self, Binary};
+use crate::oci::blob::{FileError, Staging};
+use crate::oci::compress::{Compression, Pool};
+use crate::oci::layer::{Entry, EntryKind};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::ui::{Ui, table};
+use crate::units::ByteSize;
+use crate::workspace::{Environment, GitFacts, Workspace, git_facts, source_date};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The digest reference of each image is printed on stdout, everything else on stderr.
+Written to target/images/NAME/: layout/ (OCI), NAME.tar (for docker, podman, skopeo), NAME.json, bin/.")]
+pub(super) struct ImageArguments {
+    /// Images of images/NAME/image.toml, or packages with a binary [default: all images]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Name the image REPOSITORY[:TAG]; may be given several times [default: NAME:latest]
+    #[arg(long = "tag", short, value_name = "REFERENCE")]
+    tags: Vec<Reference>,
+    /// Build for these platforms instead of the definition's: linux/amd64, linux/arm64
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// How layers are compressed: none, gzip[:1-12] or zstd[:1-22]
+    #[arg(long, value_name = "METHOD[:LEVEL]", default_value_t)]
+    compression: Compression,
+    /// Write to FOLDER/NAME/ instead of target/images/NAME/
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Load the image into docker or podman afterwards
+    #[arg(long, value_name = "PROGRAM")]
+    load: Vec<LoadInto>,
+    /// Print NAME.json instead of the digest reference
+    #[arg(long)]
+    json: bool,
+    /// Print what would be built, layer by layer, and build nothing
+    #[arg(long, conflicts_with_all = ["json", "load", "verify_reproducible"])]
+    dry_run: bool,
+    /// Build twice in different folders with different CARGO_HOMEs and compare to the byte
+    #[arg(long, conflicts_with_all = ["json", "load", "output"])]
+    verify_reproducible: bool,
+    /// Build with Cargo.lock as it is; this is always so
+    #[arg(long)]
+    locked: bool,
+    /// Build without the network
+    #[arg(long)]
+    offline: bool,
+    /// Say nothing but warnings and errors
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LoadInto {
+    Docker,
+    Podman,
+}
+
+/// A name on the command line that means no image.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NameError {
+    #[error("there is no image `{name}`: neither images/{name}/image.toml nor a package with a binary")]
+    Unknown { name: String, known: Vec<String> },
+    #[error("the workspace has no images")]
+    None { packages: Vec<String> },
+    #[error("--tag names one image, but there are {count}")]
+    TagForMany { count: usize },
+}
+
+impl NameError {
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown { name, known } => Some(match nearest(name, known) {
+                Some(nearest) => format!("did you mean `{nearest}`? there are: {}", known.join(", ")),
+                None => format!("there are: {}", known.join(", ")),
+            }),
+            Self::None { packages } if packages.is_empty() => {
+                Some("no package of the workspace has a binary either".to_owned())
+            }
+            Self::None { packages } => Some(format!(
+                "name a package to build it with every default: cargo xtask image {}",
+                packages.join(" | ")
+            )),
+            Self::TagForMany { .. } => Some("name the image before --tag".to_owned()),
+        }
+    }
+}
+
+/// Everything that is the same for all images of a call.
+struct Call<'a> {
+    arguments: &'a ImageArguments,
+    workspace: &'a Workspace,
+    env: &'a Environment,
+    git: &'a GitFacts,
+    context: BuildContext<'a>,
+    ui: Ui,
+}
+
+pub(super) fn run(arguments: ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let start = env.get("CARGO_MANIFEST_DIR").map_or_else(|| env.current_dir.clone(), PathBuf::from);
+    // git and cargo take some milliseconds each and do not need each other.
+    let (workspace, git) = std::thread::scope(|scope| {
+        let git = scope.spawn(|| git_facts(&start));
+        (Workspace::find(env), git.join().unwrap_or_default())
+    });
+    let workspace = workspace?;
+    if let Some(problem) = &git.problem {
+        ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
+    }
+    let created = source_date(env, &git)?;
+    let definitions = definitions(&workspace, &arguments.names)?;
+    if !arguments.tags.is_empty() && definitions.len() > 1 {
+        return Err(NameError::TagForMany { count: definitions.len() }.into());
+    }
+    if let Some(problem) =
+        problem_with_platforms(&arguments.platform).filter(|_| !arguments.platform.is_empty())
+    {
+        anyhow::bail!("--platform: {problem}");
+    }
+    let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
+    let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
+    let call = Call { arguments: &arguments, workspace: &workspace, env, git: &git, context, ui };
+    let mut outcome = Outcome::Done;
+    for definition in &definitions {
+        let result = if arguments.dry_run {
+            call.dry_run(definition)?
+        } else if arguments.verify_reproducible {
+            call.verify(definition)?
+        } else {
+            call.build(definition)?
+        };
+        if result == Outcome::GateFailed {
+            outcome = result;
+        }
+    }
+    Ok(outcome)
+}
+
+fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
+    let known = workspace.image_names()?;
+    let with_bins = workspace.packages.iter().filter(|package| !cargo::bins(package).is_empty());
+    let packages: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
+    if names.is_empty() && known.is_empty() {
+        return Err(NameError::None { packages }.into());
+    }
+    let names = if names.is_empty() { &known } else { names };
+    let mut definitions: Vec<Definition> = Vec::new();
+    for name in names {
+        if definitions.iter().any(|definition| definition.name == *name) {
+            continue;
+        }
+        definitions.push(if known.contains(name) {
+            let path = workspace.images_dir().join(name).join("image.toml");
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", workspace.show(&path)))?;
+            let definition = definition::parse(name, &path, &text);
+            definition.map_err(|error| definition::DefinitionError {
+                path: PathBuf::from(workspace.show(&error.path)),
+                ..error
+            })?
+        } else if packages.contains(name) {
+            Definition::of_package(name, workspace.images_dir().join(name))
+        } else {
+            let mut known: Vec<String> = known.iter().chain(&packages).cloned().collect();
+            known.sort();
+            known.dedup();
+            return Err(NameError::Unknown { name: name.clone(), known }.into());
+        });
+    }
+    Ok(definitions)
+}
+
+impl Call<'_> {
+    fn platforms(&self, definition: &Definition) -> Vec<Platform> {
+        match self.arguments.platform.as_slice() {
+            [] => definition.platforms.clone(),
+            platforms => platforms.to_vec(),
+        }
+    }
+
+    fn tags(&self, definition: &Definition) -> anyhow::Result<Vec<Reference>> {
+        if !self.arguments.tags.is_empty() {
+            return Ok(self.arguments.tags.clone());
+        }
+        let name = definition.name.to_lowercase();
+        let tag =
+            name.parse().with_context(|| format!("image {name} needs --tag: its own name cannot be one"))?;
+        Ok(vec![tag])
+    }
+
+    fn output_paths(&self, definition: &Definition) -> OutputPaths {
+        let dir = match &self.arguments.output {
+            Some(dir) => self.env.current_dir.join(dir),
+            None => self.workspace.output_dir(),
+        };
+        OutputPaths::new(&dir, &definition.name)
+    }
+
+    fn build(&self, definition: &Definition) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let tags = self.tags(definition)?;
+        let programs = programs(self.context, definition, &self.platforms(definition))?;
+
+        let cache_dir = self.workspace.output_dir().join(".cache");
+        let _lock = lock(&cache_dir, &definition.name, self.ui)?;
+        let staging = Staging::create(cache_dir.join("staging").join(&definition.name))?;
+        let cache = LayerCache::new(cache_dir.join("layers"));
+        let pool = Pool::start(self.env.parallelism);
+        let compression = self.arguments.compression;
+        let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
+        let mut assembled = assemble(self.context, definition, self.git, programs, store)?;
+
+        let writing = Instant::now();
+        let paths = self.output_paths(definition);
+        let output_staging = Staging::create(paths.staging())?;
+        outputs::write(&assembled, &tags, &paths, &output_staging)?;
+        assembled.timings.output = writing.elapsed();
+        let summary = outputs::summary(&definition.name, &assembled, &tags, compression, &paths)
+            .context("an image needs a platform")?;
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        output_staging.write(&paths.summary, json.as_bytes())?;
+        cache.prune();
+
+        self.report(&assembled, &summary, &paths, started);
+        for daemon in &self.arguments.load {
+            let (daemon, name) = match daemon {
+                LoadInto::Docker => (Daemon::Docker, "docker"),
+                LoadInto::Podman => (Daemon::Podman, "podman"),
+            };
+            self.ui.status("Loading", &format!("{} into {name}", summary.tags.join(", ")));
+            outputs::load(daemon, &paths.archive)?;
+        }
+        self.ui.result(if self.arguments.json { json.trim_end() } else { &summary.reference })?;
+        Ok(Outcome::Done)
+    }
+
+    /// The layers with their sizes, and where everything is.
+    fn report(&self, assembled: &Assembled, summary: &Summary, paths: &OutputPaths, started: Instant) {
+        let several = summary.platforms.len() > 1;
+        for platform in &summary.platforms {
+            let size = |bytes: u64| ByteSize(bytes).to_string();
+            let mut rows: Vec<Vec<String>> = platform
+                .layers
+                .iter()
+                .map(|layer| {
+                    let origin = if layer.cached { "cached" } else { "written" };
+                    vec![
+                        layer.name.clone(),
+                        size(layer.uncompressed_size),
+                        size(layer.size),
+                        origin.to_owned(),
+                        layer.digest.short(),
+                    ]
+                })
+                .collect();
+            rows.push(vec![
+                if several { platform.platform.clone() } else { "total".to_owned() },
+                size(platform.uncompressed_size),
+                size(platform.size),
+                String::new(),
+                String::new(),
+            ]);
+            let header = ["layer", "size", "compressed", "", "digest"];
+            self.ui.block(&table(&header, &rows, &[1, 2]));
+        }
+        let platforms: Vec<String> = assembled.programs.iter().map(|of| of.platform.to_string()).collect();
+        self.ui.status(
+            "Finished",
+            &format!(
+                "{} for {} in {:.2} s: {}",
+                summary.tags.join(", "),
+                platforms.join(", "),
+                started.elapsed().as_secs_f64(),
+                self.workspace.show(&paths.archive)
+            ),
+        );
+    }
+
+    fn verify(&self, definition: &Definition) -> anyhow::Result<Outcome> {
+        let mut arguments: Vec<OsString> = vec!["image".into(), definition.name.clone().into()];
+        arguments.extend(["--compression".into(), self.arguments.compression.to_string().into()]);
+        for platform in self.platforms(definition) {
+            arguments.extend(["--platform".into(), platform.to_string().into()]);
+        }
+        if self.arguments.offline {
+            arguments.push("--offline".into());
+        }
+        if self.arguments.quiet {
+            arguments.push("--quiet".into());
+        }
+        let Call { workspace, env, context, ui, .. } = self;
+        let name = &definition.name;
+        match reproducible::verify(workspace, env, name, &arguments, context.created, *ui)? {
+            None => {
+                ui.result(&format!("{name}: both builds agree in every file and byte"))?;
+                Ok(Outcome::Done)
+            }
+            Some(difference) => {
+                ui.result(&format!("{name}: the builds differ: {difference}"))?;
+                Ok(Outcome::GateFailed)
+            }
+        }
+    }
+
+    fn dry_run(&self, definition: &Definition) -> anyhow::Result<Outcome> {
+        let tags: Vec<String> = self.tags(definition)?.iter().map(ToString::to_string).collect();
+        let mut lines = vec![format!("image {} ({})", definition.name, tags.join(", "))];
+        let mut binary_name = String::new();
+        for platform in self.platforms(definition) {
+            let command = match &definition.build {
+                Build::Cargo(build) => {
+                    let selected = cargo::select(self.workspace, &definition.name, build)?;
+                    let options = self.context.cargo;
+                    let invocation =
+                        Invocation::new(self.workspace, self.env, build, &selected, platform, options)?;
+                    binary_name.clone_from(&selected.bin);
+                    invocation.display()
+                }
+                Build::Command { command, output } => {
+                    let name = output.file_name().unwrap_or_default();
+                    binary_name = name.to_string_lossy().into_owned();
+                    command.join(" ")
+                }
+            };
+            lines.push(format!("  {platform}: {command}"));
+        }
+        let binary = Binary { name: binary_name, bytes: std::sync::Arc::from([]) };
+        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {
+            lines.push(format!("layer {}", layer.name));
+            lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));
+        }
+        let paths = self.output_paths(definition);
+        lines.push(format!("output {}", self.workspace.show(&paths.dir)));
+        self.ui.result(&lines.join("\n"))?;
+        Ok(Outcome::Done)
+    }
+
+    fn plan_line(&self, entry: &Entry, binary: &Binary) -> String {
+        let (kind, size, origin) = match &entry.kind {
+            EntryKind::Directory => ('d', String::new(), String::new()),
+            EntryKind::Symlink(target) => {
+                ('l', String::new(), format!(" -> {}", String::from_utf8_lossy(target)))
+            }
+            EntryKind::File(crate::oci::layer::Content::Bytes(bytes))
+                if std::sync::Arc::ptr_eq(bytes, &binary.bytes) =>
+            {
+                ('-', "built".to_owned(), String::new())
+            }
+            EntryKind::File(content) => {
+                let from = entry.source().map(|path| format!(" <- {}", self.workspace.show(&path)));
+                ('-', ByteSize(content.size()).to_string(), from.unwrap_or_default())
+            }
+        };
+        let capabilities = entry.capabilities.map(|c| format!(" {c}")).unwrap_or_default();
+        let Entry { path, mode, owner, .. } = entry;
+        format!("  {kind}{mode:04o} {owner:>11} {size:>9} {path}{origin}{capabilities}")
+    }
+}
+
+/// Waits until no other run works on the image. The lock goes with the process, however it ends.
+fn lock(cache_dir: &Path, name: &str, ui: Ui) -> Result<File, FileError> {
+    let dir = cache_dir.join("locks");
+    fs::create_dir_all(&dir).map_err(FileError::on("create", &dir))?;
+    let path = dir.join(name);
+    let file = File::options().create(true).append(true).open(&path).map_err(FileError::on("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            ui.status("Blocking", &format!("until another run has finished image {name}"));
+            file.lock().map_err(FileError::on("lock", &path))?;
+        }
+        Err(TryLockError::Error(error)) => return Err(FileError::on("lock", &path)(error)),
+    }
+    Ok(file)
+}

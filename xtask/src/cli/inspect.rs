@@ -1,0 +1,183 @@
+//! `cargo xtask inspect`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Outcome;
+use crate::inspect::{Inspection, inspect};
+use crate::oci::reader::Source;
+use crate::oci::validate::validate;
+use crate::ui::{Ui, table};
+use crate::units::{ByteSize, Nanoseconds};
+use crate::workspace::{Environment, Workspace};
+
+/// Layers with more files are cut short unless `--files` asks for all.
+const SHOWN_FILES: usize = 40;
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArguments {
+    /// An image of this workspace by name, an OCI layout's folder, or an archive (OCI or docker)
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Compute every digest, size and diff id anew and check the image against the image spec; exit 1
+    /// if anything is wrong
+    #[arg(long)]
+    validate: bool,
+    /// List every file, however many there are
+    #[arg(long)]
+    files: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let source = Source::open(&locate(arguments, env))?;
+    if arguments.validate {
+        return run_validate(arguments, &source, ui);
+    }
+    let inspections = inspect(&source)?;
+    if arguments.json {
+        ui.result(&serde_json::to_string_pretty(&inspections)?)?;
+    } else {
+        let shown: Vec<String> = inspections.iter().map(|i| show(i, arguments.files)).collect();
+        ui.result(&shown.join("\n\n"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A path that exists is meant as one; else it is the name of an image that was built.
+fn locate(arguments: &InspectArguments, env: &Environment) -> PathBuf {
+    let path = env.current_dir.join(&arguments.image);
+    let is_name = arguments.image.components().count() == 1;
+    if is_name && !path.join("index.json").is_file() && !path.is_file() {
+        if let Ok(workspace) = Workspace::find(env) {
+            let layout = workspace.output_dir().join(&arguments.image).join("layout");
+            if layout.is_dir() {
+                return layout;
+            }
+        }
+    }
+    path
+}
+
+fn run_validate(arguments: &InspectArguments, source: &Source, ui: Ui) -> anyhow::Result<Outcome> {
+    let report = validate(source)?;
+    if arguments.json {
+        let problems: Vec<serde_json::Value> = report
+            .problems
+            .iter()
+            .map(|problem| serde_json::json!({"place": problem.place, "what": problem.what}))
+            .collect();
+        let json = serde_json::json!({
+            "blobs": report.blobs, "layers": report.layers, "entries": report.entries, "problems": problems,
+        });
+        ui.result(&serde_json::to_string_pretty(&json)?)?;
+    } else {
+        let mut lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        let verdict = match report.problems.len() {
+            0 => "valid".to_owned(),
+            1 => "1 problem".to_owned(),
+            count => format!("{count} problems"),
+        };
+        lines.push(format!(
+            "{verdict}: {} blobs, {} layers, {} files and directories checked",
+            report.blobs, report.layers, report.entries
+        ));
+        ui.result(&lines.join("\n"))?;
+    }
+    Ok(if report.problems.is_empty() { Outcome::Done } else { Outcome::GateFailed })
+}
+
+fn show(image: &Inspection, all_files: bool) -> String {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            rows.push((name.to_owned(), value));
+        }
+    };
+    let config = &image.config.config;
+    let words = |words: &[String]| {
+        if words.is_empty() { String::new() } else { serde_json::to_string(words).unwrap_or_default() }
+    };
+    row("image", image.names.join(", "));
+    row("digest", image.digest.map(|digest| digest.to_string()).unwrap_or_default());
+    row("image id", image.image_id.to_string());
+    row("platform", image.platform.clone());
+    row("created", image.config.created.clone().unwrap_or_default());
+    row("entrypoint", words(&config.entrypoint));
+    row("cmd", words(&config.cmd));
+    row("user", config.user.clone());
+    row("working dir", config.working_dir.clone());
+    for variable in &config.env {
+        row("env", variable.clone());
+    }
+    row("ports", config.exposed_ports.keys().cloned().collect::<Vec<_>>().join(", "));
+    row("volumes", config.volumes.keys().cloned().collect::<Vec<_>>().join(", "));
+    row("stop signal", config.stop_signal.clone());
+    if let Some(check) = &config.healthcheck {
+        let times = [
+            ("every", check.interval),
+            ("timeout", check.timeout),
+            ("start period", check.start_period),
+            ("start interval", check.start_interval),
+        ];
+        let times =
+            times.iter().filter_map(|(name, value)| value.map(|v| format!("{name} {}", Nanoseconds(v))));
+        let retries = check.retries.map(|retries| format!("{retries} retries"));
+        let details: Vec<String> = times.chain(retries).collect();
+        row("healthcheck", format!("{} {}", words(&check.test), details.join(", ")));
+    }
+    for (key, value) in &config.labels {
+        row("label", format!("{key}={value}"));
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+
+    for (number, layer) in image.layers.iter().enumerate() {
+        lines.push(String::new());
+        lines.push(format!(
+            "layer {} {} {} compressed, {} uncompressed, {} entries{}",
+            number + 1,
+            layer.digest.short(),
+            ByteSize(layer.size),
+            ByteSize(layer.uncompressed_size),
+            layer.files.len(),
+            layer.created_by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default()
+        ));
+        let shown = if all_files { layer.files.len() } else { SHOWN_FILES };
+        for file in layer.files.iter().take(shown) {
+            let link = file.link.as_ref().map(|link| format!(" -> {link}")).unwrap_or_default();
+            let attributes = file.attributes.iter().map(|name| format!(" [{name}]")).collect::<String>();
+            let size = if file.kind == '-' { ByteSize(file.size).to_string() } else { String::new() };
+            lines.push(format!(
+                "  {}{} {:>11} {size:>9} /{}{link}{attributes}",
+                file.kind,
+                file.mode,
+                file.owner,
+                file.path.trim_start_matches("./").escape_debug()
+            ));
+        }
+        if layer.files.len() > shown {
+            lines.push(format!("  … and {} more (--files shows all)", layer.files.len() - shown));
+        }
+    }
+    for (binary, packages) in &image.packages {
+        lines.push(String::new());
+        lines.push(format!("crates in /{binary}"));
+        let rows: Vec<Vec<String>> = packages
+            .iter()
+            .map(|package| {
+                vec![
+                    package.name.clone(),
+                    package.version.clone(),
+                    package.source.clone(),
+                    package.kind.to_owned(),
+                ]
+            })
+            .collect();
+        lines.push(table(&["crate", "version", "source", "kind"], &rows, &[]));
+    }
+    lines.join("\n")
+}

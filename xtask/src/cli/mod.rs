@@ -1,0 +1,108 @@
+//! The command line: the only part that knows clap and exit codes.
+//!
+//! 0: done. 1: a gate failed. 2: it could not be done.
+
+mod hints;
+mod image;
+mod inspect;
+mod list;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::ui::Ui;
+use crate::workspace::Environment;
+
+/// Could not be done.
+const FAILED: u8 = 2;
+/// A gate said no.
+const GATE: u8 = 1;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+#[command(about = "The lightest honest container around a Rust server")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build images: a static binary, a minimal rootfs, the same bytes on every machine
+    Image(image::ImageArguments),
+    /// Show what is in an image, anybody's: parameters, layers, files, crates
+    Inspect(inspect::InspectArguments),
+    /// List the workspace's images
+    List(list::ListArguments),
+    #[cfg(any())]
+    #[command(flatten)]
+    Dev(crate::dev::DevCommand),
+}
+
+/// How a command ended that did what it was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    GateFailed,
+}
+
+/// Runs `cargo xtask …` with the arguments and environment of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ui = |quiet| Ui::new(quiet, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    let result = Environment::read().map_err(anyhow::Error::from).and_then(|env| match arguments.command {
+        Command::Image(arguments) => {
+            let ui = ui(arguments.quiet);
+            image::run(arguments, &env, ui)
+        }
+        Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
+        Command::List(arguments) => list::run(arguments, &env, ui(false)),
+        #[cfg(any())]
+        Command::Dev(command) => crate::dev::run(command, &env, ui(false)).map(|ok| match ok {
+            true => Outcome::Done,
+            false => Outcome::GateFailed,
+        }),
+    });
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::GateFailed) => ExitCode::from(GATE),
+        Err(error) => {
+            ui(false).error(&chain(&error), hints::hint(&error).as_deref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// An error with its causes in one line; a cause that the error already says is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = anyhow::anyhow!("disk full").context("cannot write x").context("image a: cannot write x");
+        assert_eq!(chain(&error), "image a: cannot write x: disk full");
+    }
+}
