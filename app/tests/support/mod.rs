@@ -1,0 +1,96 @@
+//! A client that shows an answer as one value, so that a test can compare all of it.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Only keeps a broken server from holding the tests up for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One connection.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    pub(crate) fn send(&mut self, bytes: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_bytes())
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub(crate) fn ask(&mut self, method: &str, target: &str) -> io::Result<Answer> {
+        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n"))?;
+        self.answer(method != "HEAD")
+    }
+
+    /// Reads one answer; one to HEAD has no body, whatever its length says.
+    pub(crate) fn answer(&mut self, has_body: bool) -> io::Result<Answer> {
+        let status = self.line()?;
+        let mut fields = BTreeMap::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(": ").ok_or(io::ErrorKind::InvalidData)?;
+            fields.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        // The one field that differs from run to run; that it is there is part of the answer.
+        if let Some(date) = fields.get_mut("date") {
+            "some day".clone_into(date);
+        }
+        let mut body = String::new();
+        if has_body {
+            let length = fields.get("content-length").and_then(|it| it.parse().ok());
+            let length = length.ok_or(io::ErrorKind::InvalidData)?;
+            self.stream.by_ref().take(length).read_to_string(&mut body)?;
+        }
+        Ok(Answer { status, fields, body })
+    }
+
+    /// Everything until the server closes the connection.
+    pub(crate) fn rest(mut self) -> io::Result<String> {
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest)?;
+        Ok(rest)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let line = line.strip_suffix("\r\n");
+        Ok(line.ok_or(io::ErrorKind::UnexpectedEof)?.to_owned())
+    }
+}
+
+/// A whole answer; the names of its fields in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: String,
+    pub(crate) fields: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The answer this server gives when nothing else is said: plain text of known length.
+    pub(crate) fn text(status: &str, body: &str) -> Self {
+        let answer =
+            Self { status: format!("HTTP/1.1 {status}"), fields: BTreeMap::new(), body: body.to_owned() };
+        answer
+            .with("content-length", &body.len().to_string())
+            .with("content-type", "text/plain; charset=utf-8")
+            .with("date", "some day")
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.fields.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
