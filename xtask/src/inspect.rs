@@ -104,10 +104,9 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
         let facts = read_layer(source, &layer.file, |entry, content| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let path = text(&entry.path);
-            if entry.kind == '-' && entry.mode & 0o111 != 0 && entry.size <= BINARY_LIMIT {
-                if let Some(crates) = crates(content)? {
-                    packages.insert(path.clone(), crates);
-                }
+            let executable = entry.kind == '-' && entry.mode & 0o111 != 0;
+            if executable && entry.size <= BINARY_LIMIT && let Some(crates) = crates(content)? {
+                packages.insert(path.clone(), crates);
             }
             files.push(FileInspection {
                 path,

@@ -115,7 +115,7 @@ struct Call<'a> {
     ui: Ui,
 }
 
-pub(super) fn run(arguments: ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let start = env.get("CARGO_MANIFEST_DIR").map_or_else(|| env.current_dir.clone(), PathBuf::from);
     // git and cargo take some milliseconds each and do not need each other.
     let (workspace, git) = std::thread::scope(|scope| {
@@ -138,7 +138,7 @@ pub(super) fn run(arguments: ImageArguments, env: &Environment, ui: Ui) -> anyho
     }
     let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
     let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
-    let call = Call { arguments: &arguments, workspace: &workspace, env, git: &git, context, ui };
+    let call = Call { arguments, workspace: &workspace, env, git: &git, context, ui };
     let mut outcome = Outcome::Done;
     for definition in &definitions {
         let result = if arguments.dry_run {

@@ -16,7 +16,7 @@ pub(super) struct ListArguments {
     json: bool,
 }
 
-pub(super) fn run(arguments: ListArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let mut images = Vec::new();
     for name in workspace.image_names()? {

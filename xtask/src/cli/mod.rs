@@ -55,10 +55,10 @@ pub fn main() -> ExitCode {
     let result = Environment::read().map_err(anyhow::Error::from).and_then(|env| match arguments.command {
         Command::Image(arguments) => {
             let ui = ui(arguments.quiet);
-            image::run(arguments, &env, ui)
+            image::run(&arguments, &env, ui)
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
-        Command::List(arguments) => list::run(arguments, &env, ui(false)),
+        Command::List(arguments) => list::run(&arguments, &env, ui(false)),
         #[cfg(any())]
         Command::Dev(command) => crate::dev::run(command, &env, ui(false)).map(|ok| match ok {
             true => Outcome::Done,

@@ -9,6 +9,7 @@ use cargo_metadata::{DependencyKind as CargoKind, Message, Metadata, Package, Pa
 use super::cargo_config::{self, CargoConfigError, TargetConfig};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use crate::audit::{self, DependencyKind, Source, VersionInfo};
+use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
 use crate::ui::Ui;
@@ -209,6 +210,8 @@ pub struct Invocation<'a> {
     target: &'static str,
     options: CargoOptions,
     config: TargetConfig,
+    sysroot: Option<PathBuf>,
+    remapped: Vec<(PathBuf, String)>,
 }
 
 /// What cargo built.
@@ -248,7 +251,9 @@ impl<'a> Invocation<'a> {
     ) -> Result<Self, CargoError> {
         let target = platform.target();
         let config = cargo_config::read(&workspace.root, env, target)?;
-        Ok(Self { workspace, env, build, selected, target, options, config })
+        let sysroot = sysroot(env);
+        let remapped = remapped(workspace, env, sysroot.as_deref());
+        Ok(Self { workspace, env, build, selected, target, options, config, sysroot, remapped })
     }
 
     /// The command as one would type it, without the flags that only move paths.
@@ -285,21 +290,43 @@ impl<'a> Invocation<'a> {
         command.without_env(self.env.of_cargo_run()).current_dir(&self.workspace.root)
     }
 
-    /// Lets cargo build, and lists the crates meanwhile.
+    /// Lets cargo build, and lists the crates.
     ///
     /// # Errors
     /// When the target cannot be installed or cargo fails.
     pub fn run(&self, created: Epoch, ui: Ui) -> Result<Built, CargoError> {
         self.install_target(ui)?;
-        std::thread::scope(|scope| {
-            let graph = self.build.audit.then(|| scope.spawn(|| self.graph()));
-            let (executable, compiled) = self.compile(created)?;
-            let audit = match graph.map(std::thread::ScopedJoinHandle::join) {
-                Some(Ok(graph)) => Some(crates_in(&graph?, &self.selected.package.id, &compiled)),
-                _ => None,
-            };
-            Ok(Built { executable, audit })
-        })
+        let (executable, compiled) = self.compile(created)?;
+        let audit = if self.build.audit { Some(self.crates(&compiled)?) } else { None };
+        Ok(Built { executable, audit })
+    }
+
+    /// The crates of the binary. cargo takes longer to tell their graph than to see that there is
+    /// nothing to build, so the list is kept for as long as nothing that it follows from changes: the
+    /// lock file, the manifests of the workspace, and what was compiled.
+    fn crates(&self, compiled: &BTreeSet<PackageId>) -> Result<VersionInfo, CargoError> {
+        let mut text = format!("tare {} crates\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
+        text.push_str(&self.selected.package.id.repr);
+        for id in compiled {
+            text.push('\n');
+            text.push_str(&id.repr);
+        }
+        let manifests = self.workspace.packages.iter().map(|package| package.manifest_path.as_std_path());
+        let lock = self.workspace.root.join("Cargo.lock");
+        let root = self.workspace.root.join("Cargo.toml");
+        for path in [lock.as_path(), &root].into_iter().chain(manifests) {
+            text.push('\n');
+            text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+        }
+        let dir = self.workspace.output_dir().join(".cache").join("crates");
+        let path = dir.join(Digest::of(text.as_bytes()).hex());
+        if let Some(known) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(known);
+        }
+        let crates = crates_in(&self.graph()?, &self.selected.package.id, compiled);
+        // A list that cannot be kept is made again next time.
+        let _ = keep(&dir, &path, &crates);
+        Ok(crates)
     }
 
     fn compile(&self, created: Epoch) -> Result<(PathBuf, BTreeSet<PackageId>), CargoError> {
@@ -351,34 +378,13 @@ impl<'a> Invocation<'a> {
     fn rustflags(&self) -> Vec<String> {
         let mut flags = self.config.rustflags.clone();
         flags.push("-Ctarget-feature=+crt-static".to_owned());
-        for (from, to) in self.remapped() {
+        for (from, to) in &self.remapped {
             flags.push(format!("--remap-path-prefix={}={to}", from.display()));
         }
         if !self.config.own_linker {
             flags.extend(LLD_FLAGS.map(str::to_owned));
         }
         flags
-    }
-
-    /// Folders whose paths must not get into a binary, and what stands there instead. The last that
-    /// fits counts, so the more special ones come later.
-    fn remapped(&self) -> Vec<(PathBuf, String)> {
-        let mut remapped = vec![
-            (self.workspace.root.clone(), "/src".to_owned()),
-            // Generated code lies here, also when the user builds outside the workspace.
-            (self.workspace.target_dir.clone(), "/src/target".to_owned()),
-        ];
-        if let Some(home) = self.env.cargo_home() {
-            remapped.push((home, "/cargo".to_owned()));
-        }
-        // With the component rust-src, the standard library's paths are those of this toolchain.
-        if let Some(sysroot) = sysroot(self.env) {
-            let library = sysroot.join("lib/rustlib/src/rust");
-            if let (true, Some(commit)) = (library.is_dir(), rustc_commit(self.env)) {
-                remapped.push((library, format!("/rustc/{commit}")));
-            }
-        }
-        remapped
     }
 
     /// The same for C, in the variables of the crate `cc`. The most special variable hides the others,
@@ -394,7 +400,7 @@ impl<'a> Invocation<'a> {
                     name.to_owned(),
                 ];
                 let mut value = variables.iter().find_map(|name| self.env.text(name)).unwrap_or_default();
-                for (from, to) in self.remapped() {
+                for (from, to) in &self.remapped {
                     // The crate splits the value at spaces.
                     if !from.to_string_lossy().contains(' ') {
                         value.push_str(&format!(" -ffile-prefix-map={}={to}", from.display()));
@@ -452,8 +458,7 @@ impl<'a> Invocation<'a> {
     /// Installs the target's standard library if it is not there.
     fn install_target(&self, ui: Ui) -> Result<(), CargoError> {
         let installed = |sysroot: &Path| sysroot.join("lib/rustlib").join(self.target).join("lib").is_dir();
-        let sysroot = sysroot(self.env);
-        if sysroot.as_deref().is_none_or(installed) {
+        if self.sysroot.as_deref().is_none_or(installed) {
             return Ok(());
         }
         let toolchain = self.env.text("RUSTUP_TOOLCHAIN");
@@ -483,6 +488,27 @@ impl<'a> Invocation<'a> {
     }
 }
 
+/// Folders whose paths must not get into a binary, and what stands there instead. The last that fits
+/// counts, so the more special ones come later.
+fn remapped(workspace: &Workspace, env: &Environment, sysroot: Option<&Path>) -> Vec<(PathBuf, String)> {
+    let mut remapped = vec![
+        (workspace.root.clone(), "/src".to_owned()),
+        // Generated code lies here, also when the user builds outside the workspace.
+        (workspace.target_dir.clone(), "/src/target".to_owned()),
+    ];
+    if let Some(home) = env.cargo_home() {
+        remapped.push((home, "/cargo".to_owned()));
+    }
+    // With the component rust-src, the standard library's paths are those of this toolchain.
+    let library = sysroot.map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
+    if let Some(library) = library.filter(|library| library.is_dir())
+        && let Some(commit) = rustc_commit(env)
+    {
+        remapped.push((library, format!("/rustc/{commit}")));
+    }
+    remapped
+}
+
 /// The toolchain's folder: the one that the calling cargo lies in, or what rustc says.
 fn sysroot(env: &Environment) -> Option<PathBuf> {
     let of_cargo = env.cargo().parent().and_then(Path::parent).map(Path::to_path_buf);
@@ -498,6 +524,13 @@ fn rustc_commit(env: &Environment) -> Option<String> {
     let output = Cmd::new(rustc).arg("-vV").read().ok()?;
     let output = String::from_utf8_lossy(&output);
     output.lines().find_map(|line| line.strip_prefix("commit-hash: ")).map(str::to_owned)
+}
+
+fn keep(dir: &Path, path: &Path, crates: &VersionInfo) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let unfinished = dir.join(format!(".{}", std::process::id()));
+    std::fs::write(&unfinished, serde_json::to_vec(crates)?)?;
+    std::fs::rename(unfinished, path)
 }
 
 /// Names under which the crate `cc` looks for a C compiler.

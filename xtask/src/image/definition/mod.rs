@@ -431,10 +431,11 @@ impl Places<'_> {
             raw.binary.is_some(),
             raw.ca_certificates.is_some(),
             raw.zoneinfo.is_some(),
+            raw.skeleton.is_some(),
         ];
         if kinds.iter().filter(|kind| **kind).count() != 1 {
             return Err(error(
-                "an entry has exactly one of dir, file, symlink, tree, binary, ca-certificates, zoneinfo",
+                "an entry has exactly one of dir, file, symlink, tree, binary, ca-certificates, zoneinfo, skeleton",
             ));
         }
         let (mut from, mut to) = (raw.from, raw.to);
@@ -458,6 +459,10 @@ impl Places<'_> {
             What::CaCertificates(place(certificates, CA_CERTIFICATES))
         } else if let Some(zones) = raw.zoneinfo {
             What::Zoneinfo(place(zones, ZONEINFO))
+        } else if let Some(Place::Usual) = raw.skeleton {
+            What::Skeleton
+        } else if raw.skeleton.is_some() {
+            return Err(error("`skeleton` has its own places: write `skeleton = true`"));
         } else {
             return Err(error("an entry needs a kind"));
         };
@@ -479,6 +484,9 @@ impl Places<'_> {
         }
         if raw.capabilities.is_some() && !matches!(what, What::File { .. } | What::Binary(_)) {
             return Err(error("`capabilities` has a meaning only for file and binary"));
+        }
+        if (raw.mode.is_some() || raw.owner.is_some()) && matches!(what, What::Skeleton) {
+            return Err(error("`skeleton` has its own modes and owners"));
         }
         if raw.mode.is_some() && matches!(what, What::Symlink { .. }) {
             return Err(error("a symlink has no mode of its own"));

@@ -94,6 +94,7 @@ pub(super) struct RawEntry {
     pub(super) binary: Option<Place>,
     pub(super) ca_certificates: Option<Place>,
     pub(super) zoneinfo: Option<Place>,
+    pub(super) skeleton: Option<Place>,
     pub(super) from: Option<PathBuf>,
     pub(super) to: Option<String>,
     pub(super) mode: Option<Parsed<Mode>>,

@@ -52,7 +52,7 @@ fn every_key_is_understood() {
         healthcheck = { test = ["CMD", "/srv"], interval = "30s", timeout = "3s", start-period = "5s", start-interval = "1s", retries = 3 }
         [[layers]]
         name = "base"
-        entries = [{ ca-certificates = true }, { zoneinfo = "/zones" }]
+        entries = [{ ca-certificates = true }, { zoneinfo = "/zones" }, { skeleton = true }]
         [[layers]]
         name = "program"
         entries = [
