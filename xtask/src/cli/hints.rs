@@ -12,7 +12,8 @@ use crate::workspace::WorkspaceError;
 
 use super::image::NameError;
 
-/// The hint of the error or the first of its causes that has one.
+/// The hint of the error or the first of its causes that has one. (An error that only passes another on
+/// has that one as its cause and the same text; `transparent` would hide it from here.)
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(of_cause)
 }

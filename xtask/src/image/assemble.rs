@@ -22,10 +22,10 @@ use crate::workspace::GitFacts;
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
     /// There is no program.
-    #[error(transparent)]
+    #[error("{0}")]
     Binary(#[from] BinaryError),
     /// Its content cannot be as the definition says.
-    #[error(transparent)]
+    #[error("{0}")]
     Rootfs(#[from] RootfsError),
     /// A layer could not be written.
     #[error("image {image}: layer {layer}: {source}")]

@@ -19,7 +19,7 @@ use crate::workspace::{Environment, Workspace};
 #[derive(Debug, thiserror::Error)]
 pub enum BinaryError {
     /// cargo did not build it.
-    #[error(transparent)]
+    #[error("{0}")]
     Cargo(#[from] CargoError),
     /// The definition's command did not build it.
     #[error("image {image}: the build command did not succeed")]
@@ -137,10 +137,10 @@ fn of_cargo(
     platform: Platform,
 ) -> Result<Program, BinaryError> {
     let image = definition.name.clone();
-    let BuildContext { workspace, env, ui, created, cargo } = context;
+    let BuildContext { workspace, env, ui, cargo, .. } = context;
     let selected = cargo::select(workspace, &image, build)?;
     let invocation = Invocation::new(workspace, env, build, &selected, platform, cargo)?;
-    let built = invocation.run(created, ui)?;
+    let built = invocation.run(ui)?;
     let path = built.executable;
     let section = match &built.audit {
         Some(crates) => match audit::encode(crates) {

@@ -13,7 +13,6 @@ use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::units::Epoch;
 use crate::workspace::{Environment, Workspace, WorkspaceError, parse_metadata};
 
 /// Why there is no binary.
@@ -72,7 +71,7 @@ pub enum CargoError {
         profile: String,
     },
     /// The user's cargo configuration cannot be understood.
-    #[error(transparent)]
+    #[error("{0}")]
     Config(#[from] CargoConfigError),
     /// The standard library for the target is missing and cannot be installed.
     #[error("the Rust target {target} is not installed")]
@@ -83,7 +82,7 @@ pub enum CargoError {
         hint: String,
     },
     /// cargo cannot be run.
-    #[error(transparent)]
+    #[error("{0}")]
     Process(#[from] ProcessError),
     /// cargo ran and failed.
     #[error("cargo could not build package `{package}` for {target}")]
@@ -294,9 +293,9 @@ impl<'a> Invocation<'a> {
     ///
     /// # Errors
     /// When the target cannot be installed or cargo fails.
-    pub fn run(&self, created: Epoch, ui: Ui) -> Result<Built, CargoError> {
+    pub fn run(&self, ui: Ui) -> Result<Built, CargoError> {
         self.install_target(ui)?;
-        let (executable, compiled) = self.compile(created)?;
+        let (executable, compiled) = self.compile()?;
         let audit = if self.build.audit { Some(self.crates(&compiled)?) } else { None };
         Ok(Built { executable, audit })
     }
@@ -329,7 +328,7 @@ impl<'a> Invocation<'a> {
         Ok(crates)
     }
 
-    fn compile(&self, created: Epoch) -> Result<(PathBuf, BTreeSet<PackageId>), CargoError> {
+    fn compile(&self) -> Result<(PathBuf, BTreeSet<PackageId>), CargoError> {
         let mut command =
             self.arguments(Cmd::new(self.env.cargo())).args(["--message-format", "json-render-diagnostics"]);
         let profile = &self.build.profile;
@@ -343,8 +342,7 @@ impl<'a> Invocation<'a> {
         command = self
             .in_workspace(command)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
-            // What a build script bakes in as "now" is the time of the commit.
-            .env("SOURCE_DATE_EPOCH", created.seconds().to_string())
+            .env("SOURCE_DATE_EPOCH", self.build_time())
             .envs(self.c_flags());
         if !self.config.own_linker {
             let variable = format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_"));
@@ -372,6 +370,12 @@ impl<'a> Invocation<'a> {
         let executable =
             executable.ok_or_else(|| CargoError::NoExecutable { package, bin: self.selected.bin.clone() })?;
         Ok((executable, compiled))
+    }
+
+    /// What C and build scripts take for "now": the user's SOURCE_DATE_EPOCH, else 0. Not the commit's
+    /// time: every crate that compiles C depends on this variable and would do so anew in every commit.
+    fn build_time(&self) -> String {
+        self.env.text("SOURCE_DATE_EPOCH").unwrap_or_else(|| "0".to_owned())
     }
 
     /// The user's flags, then ours.

@@ -19,7 +19,7 @@ use crate::workspace::{Environment, Workspace};
 #[derive(Debug, thiserror::Error)]
 pub enum ReproducibleError {
     /// A file could not be copied or read.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// A build failed.
     #[error("the build in {dir} failed", dir = dir.display())]
@@ -30,7 +30,7 @@ pub enum ReproducibleError {
         source: ProcessError,
     },
     /// What was built cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] ReadError),
 }
 

@@ -52,7 +52,7 @@ pub enum RootfsErrorKind {
         target: String,
     },
     /// A name in a tree cannot be in an image.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] ImagePathError),
     /// Two entries are one path.
     #[error("{path} is written twice: by layer {first} and by layer {second}")]
@@ -235,10 +235,11 @@ impl Plan<'_> {
                     return Err(RootfsErrorKind::WrongType { path: source, wanted: "folder" });
                 }
                 let tree = Arc::new(Tree { source, destination: path.clone() });
-                self.put(
-                    entry(path.clone(), EntryKind::Directory, 0o755),
-                    Writer { named: false, ..writer },
-                )?;
+                let folder = Entry {
+                    mode: tree_folder_mode(definition),
+                    ..entry(path.clone(), EntryKind::Directory, 0o755)
+                };
+                self.put(folder, Writer { named: false, ..writer })?;
                 self.walk(&tree, path, &tree.source, definition, layer)
             }
             What::Binary(path) => {
@@ -311,9 +312,7 @@ impl Plan<'_> {
                 capabilities: None,
             };
             let entry = if kind.is_dir() {
-                // Whoever may read the files may enter their folders.
-                let mode = definition.mode.map_or(0o755, |mode| mode & 0o7777 | (mode & 0o444) >> 2);
-                entry(EntryKind::Directory, mode)
+                entry(EntryKind::Directory, tree_folder_mode(definition))
             } else if kind.is_symlink() {
                 let target = fs::read_link(&source).map_err(read(&source))?;
                 let target = name_bytes(target.as_os_str());
@@ -468,6 +467,11 @@ fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Re
     let inside = resolved.is_empty() && tree.destination.as_bytes().is_empty()
         || ImagePath::from_bytes(&resolved).is_ok_and(|resolved| tree.destination.contains(&resolved));
     if inside { Ok(()) } else { Err(escape()) }
+}
+
+/// The mode of a tree's folders: whoever may read the files may enter their folders.
+fn tree_folder_mode(definition: &EntryDefinition) -> u32 {
+    definition.mode.map_or(0o755, |mode| mode & 0o7777 | (mode & 0o444) >> 2)
 }
 
 /// Checkouts differ in everything but the executable bit, so that alone counts.
