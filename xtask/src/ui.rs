@@ -10,10 +10,10 @@ pub struct Ui {
 }
 
 const RESET: &str = "\x1b[0m";
-const BOLD_GREEN: &str = "\x1b[1;32m";
-const BOLD_YELLOW: &str = "\x1b[1;33m";
-const BOLD_RED: &str = "\x1b[1;31m";
-const BOLD_CYAN: &str = "\x1b[1;36m";
+const BOLD_GREEN: &str = "\x1b[1;92m";
+const BOLD_YELLOW: &str = "\x1b[1;93m";
+const BOLD_RED: &str = "\x1b[1;91m";
+const BOLD_CYAN: &str = "\x1b[1;96m";
 
 impl Ui {
     /// Colour only on a terminal, and not when NO_COLOR is set (no-color.org).

@@ -1,14 +1,15 @@
 //! Building a binary with cargo: which package and binary, with which flags, and what cargo says of the
 //! crates that went into it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind as CargoKind, Message, Metadata, Package, PackageId, TargetKind};
+use cargo_metadata::{Message, Metadata, Package, PackageId, TargetKind};
 
 use super::cargo_config::{self, CargoConfigError, TargetConfig};
+use super::crates::{crates_in, crates_with_c};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
-use crate::audit::{self, DependencyKind, Source, VersionInfo};
+use crate::audit::VersionInfo;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
@@ -550,101 +551,4 @@ fn c_compilers(target: &str) -> Vec<String> {
 /// Variables that name a C compiler for the crate `cc`.
 fn c_compiler_variables(target: &str) -> [String; 3] {
     [format!("CC_{}", target.replace('-', "_")), format!("CC_{target}"), "TARGET_CC".to_owned()]
-}
-
-/// Crates below `root` whose build scripts use the crate `cc` or `cmake`, by name.
-fn crates_with_c(graph: &Metadata, root: &PackageId) -> Vec<String> {
-    let kinds = dependency_kinds(graph, root);
-    let name_of = |id: &PackageId| {
-        graph.packages.iter().find(|package| package.id == *id).map(|package| package.name.to_string())
-    };
-    let nodes = graph.resolve.iter().flat_map(|resolve| &resolve.nodes);
-    let uses_c = nodes.filter(|node| {
-        kinds.get(&node.id) == Some(&DependencyKind::Runtime)
-            && node.deps.iter().any(|dep| {
-                dep.dep_kinds.iter().any(|kind| kind.kind == CargoKind::Build)
-                    && name_of(&dep.pkg).is_some_and(|name| matches!(name.as_str(), "cc" | "cmake"))
-            })
-    });
-    let mut names: Vec<String> = uses_c.filter_map(|node| name_of(&node.id)).collect();
-    names.sort();
-    names
-}
-
-/// Every package below `root` and whether it is in the binary or only builds it. Procedural macros and
-/// what they need only build it.
-fn dependency_kinds<'a>(graph: &'a Metadata, root: &'a PackageId) -> BTreeMap<&'a PackageId, DependencyKind> {
-    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
-        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
-    let macros: BTreeSet<&PackageId> = graph
-        .packages
-        .iter()
-        .filter(|package| package.targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro)))
-        .map(|package| &package.id)
-        .collect();
-    let mut kinds = BTreeMap::from([(root, DependencyKind::Runtime)]);
-    let mut queue = vec![root];
-    while let Some(id) = queue.pop() {
-        let kind = kinds[id];
-        for dep in nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default() {
-            let has = |wanted: CargoKind| dep.dep_kinds.iter().any(|info| info.kind == wanted);
-            let own = if has(CargoKind::Normal) && !macros.contains(&dep.pkg) {
-                DependencyKind::Runtime
-            } else if has(CargoKind::Normal) || has(CargoKind::Build) {
-                DependencyKind::Build
-            } else {
-                continue;
-            };
-            let kind = own.min(kind);
-            if kinds.get(&dep.pkg).is_none_or(|known| kind > *known) {
-                kinds.insert(&dep.pkg, kind);
-                queue.push(&dep.pkg);
-            }
-        }
-    }
-    kinds
-}
-
-/// The list of crates in a binary: of the packages below `root`, those that cargo did compile (the
-/// graph alone also has what other members of the workspace switch on).
-///
-/// Sorted by name, version and source; format 1 of cargo-auditable: procedural macros count as
-/// build dependencies.
-fn crates_in(graph: &Metadata, root: &PackageId, compiled: &BTreeSet<PackageId>) -> VersionInfo {
-    let kinds = dependency_kinds(graph, root);
-    let mut packages: Vec<&Package> = graph
-        .packages
-        .iter()
-        .filter(|package| kinds.contains_key(&package.id) && compiled.contains(&package.id))
-        .collect();
-    packages.sort_by(|a, b| (&a.name, &a.version, &a.id.repr).cmp(&(&b.name, &b.version, &b.id.repr)));
-    let places: BTreeMap<&PackageId, usize> =
-        packages.iter().enumerate().map(|(place, package)| (&package.id, place)).collect();
-    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
-        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
-    let dependencies = |id: &PackageId| {
-        let deps = nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default();
-        let not_only_dev =
-            deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind != CargoKind::Development));
-        let places: BTreeSet<usize> = not_only_dev.filter_map(|dep| places.get(&dep.pkg)).copied().collect();
-        places.into_iter().collect()
-    };
-    let packages = packages
-        .iter()
-        .map(|package| audit::Package {
-            name: package.name.to_string(),
-            version: package.version.clone(),
-            source: match package.source.as_ref().map(|source| source.repr.as_str()) {
-                None => Source::Local,
-                Some(source) if source.contains("github.com/rust-lang/crates.io-index") => Source::CratesIo,
-                Some("sparse+https://index.crates.io/") => Source::CratesIo,
-                Some(source) if source.starts_with("git+") => Source::Git,
-                Some(_) => Source::Registry,
-            },
-            kind: kinds[&package.id],
-            dependencies: dependencies(&package.id),
-            root: package.id == *root,
-        })
-        .collect();
-    VersionInfo { packages, format: 1 }
 }

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cargo;
 mod cargo_config;
 mod certificates;
+mod crates;
 pub mod definition;
 pub mod outputs;
 pub mod reproducible;

@@ -229,8 +229,16 @@ fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
     file.seek(SeekFrom::Start(0)).map_err(io_error)?;
     let mut archive = ::tar::Archive::new(file);
     let mut members = BTreeMap::new();
-    for entry in archive.entries_with_seek().map_err(io_error)? {
-        let entry = entry.map_err(io_error)?;
+    for (at, entry) in archive.entries_with_seek().map_err(io_error)?.enumerate() {
+        let entry = match entry {
+            // The first header decides whether it is a tar at all; the crate would quote what it met.
+            Err(error)
+                if at == 0 && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) =>
+            {
+                return Err(ReadError::NotAnImage(path.to_path_buf()));
+            }
+            entry => entry.map_err(io_error)?,
+        };
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let Some(name) = normal_name(&name) else { continue };
         let kind = entry.header().entry_type();
