@@ -105,7 +105,10 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let path = text(&entry.path);
             let executable = entry.kind == '-' && entry.mode & 0o111 != 0;
-            if executable && entry.size <= BINARY_LIMIT && let Some(crates) = crates(content)? {
+            if executable
+                && entry.size <= BINARY_LIMIT
+                && let Some(crates) = crates(content)?
+            {
                 packages.insert(path.clone(), crates);
             }
             files.push(FileInspection {

@@ -14,6 +14,7 @@
 //! the knot.
 
 pub mod audit;
+mod cargo_config;
 mod cli;
 pub mod elf;
 pub mod image;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use cargo_metadata::{Metadata, Package};
 
+use crate::cargo_config::{self, CargoConfigError};
 use crate::process::{Cmd, ProcessError};
 use crate::units::{Epoch, EpochError};
 
@@ -43,6 +44,13 @@ impl Environment {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// Where the search for the workspace begins: at the package that `cargo run` says it runs, else in
+    /// the current directory.
+    #[must_use]
+    pub fn start_dir(&self) -> PathBuf {
+        self.get("CARGO_MANIFEST_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
     }
 
     /// The cargo to call: the one that called us, so that a toolchain is chosen only once.
@@ -85,6 +93,20 @@ pub enum WorkspaceError {
     /// The time that everything is to have is not a time.
     #[error("SOURCE_DATE_EPOCH: {0}")]
     SourceDateEpoch(EpochError),
+    /// Neither the folder nor one above it has a Cargo.toml.
+    #[error("there is no Cargo.toml in {dir} or above", dir = .0.display())]
+    NoManifest(PathBuf),
+    /// A Cargo.toml is not TOML.
+    #[error("{path} is not TOML: {message}", path = path.display())]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// The user's cargo configuration cannot be understood.
+    #[error("{0}")]
+    Config(#[from] CargoConfigError),
     /// A folder of the workspace cannot be read.
     #[error("cannot read {path}", path = path.display())]
     Read {
@@ -102,7 +124,7 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Where cargo builds, and where `images/` is written.
     pub target_dir: PathBuf,
-    /// Its own packages.
+    /// Its own packages; none where it was only located.
     pub packages: Vec<Package>,
     /// `[workspace.metadata]`
     pub metadata: serde_json::Value,
@@ -117,21 +139,65 @@ impl Workspace {
     /// # Errors
     /// When there is none, or cargo cannot read it.
     pub fn find(env: &Environment) -> Result<Self, WorkspaceError> {
-        let start = env.get("CARGO_MANIFEST_DIR").map_or_else(|| env.current_dir.clone(), PathBuf::from);
+        let target_dir = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
+            .into_iter()
+            // cargo takes a relative one from where it is called.
+            .filter_map(|name| Some((name, env.current_dir.join(env.get(name)?))));
         let command = Cmd::new(env.cargo())
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .without_env(env.of_cargo_run())
-            .current_dir(&start);
+            .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
+            .envs(target_dir)
+            .current_dir(&env.start_dir());
         let metadata = parse_metadata(&command.read().map_err(WorkspaceError::Metadata)?)?;
         let root = metadata.workspace_root.into_std_path_buf();
-        let manifest = root.join("Cargo.toml");
-        let text = std::fs::read_to_string(&manifest)
-            .map_err(|source| WorkspaceError::Read { path: manifest, source })?;
+        let manifest = read_manifest(&root.join("Cargo.toml"))?;
         Ok(Self {
             target_dir: metadata.target_directory.into_std_path_buf(),
             packages: metadata.packages,
             metadata: metadata.workspace_metadata,
-            profiles: profile_names(&text),
+            profiles: profile_names(&manifest),
+            root,
+        })
+    }
+
+    /// The same without asking cargo, which takes longer than to pack a small program, and without the
+    /// packages: enough for images that cargo does not build.
+    ///
+    /// Follows The Cargo Book, "Workspaces": the nearest Cargo.toml with `[workspace]`, unless it
+    /// excludes the package or the package names another.
+    ///
+    /// # Errors
+    /// When there is none, or a Cargo.toml on the way cannot be read.
+    pub fn locate(env: &Environment) -> Result<Self, WorkspaceError> {
+        let start = env.start_dir();
+        let mut manifests = start.ancestors().map(|dir| dir.join("Cargo.toml")).filter(|path| path.is_file());
+        let path = manifests.next().ok_or(WorkspaceError::NoManifest(start.clone()))?;
+        let package_dir = path.parent().unwrap_or(&start).to_path_buf();
+        let mut root = package_dir.clone();
+        let mut manifest = read_manifest(&path)?;
+        if manifest.get("workspace").is_none() {
+            let named = manifest.get("package").and_then(|package| package.get("workspace")?.as_str());
+            let named = named.map(|named| without_dots(&package_dir.join(named)).join("Cargo.toml"));
+            for path in named.into_iter().chain(manifests) {
+                let above = read_manifest(&path)?;
+                let dir = path.parent().unwrap_or(&root);
+                let Some(workspace) = above.get("workspace") else { continue };
+                let excluded = workspace.get("exclude").and_then(toml::Value::as_array).into_iter().flatten();
+                let mut excluded = excluded.filter_map(toml::Value::as_str).map(|exclude| dir.join(exclude));
+                if !excluded.any(|exclude| package_dir.starts_with(exclude)) {
+                    root = dir.to_path_buf();
+                    manifest = above;
+                }
+                break;
+            }
+        }
+        let metadata = manifest.get("workspace").and_then(|workspace| workspace.get("metadata"));
+        Ok(Self {
+            target_dir: cargo_config::target_dir(&root, env)?,
+            packages: Vec::new(),
+            metadata: serde_json::to_value(metadata).unwrap_or_default(),
+            profiles: profile_names(&manifest),
             root,
         })
     }
@@ -191,9 +257,31 @@ pub fn parse_metadata(output: &[u8]) -> Result<Metadata, WorkspaceError> {
     serde_json::from_slice(output).map_err(WorkspaceError::Json)
 }
 
-fn profile_names(manifest: &str) -> Vec<String> {
-    let table: toml::Table = manifest.parse().unwrap_or_default();
-    let profiles = table.get("profile").and_then(toml::Value::as_table);
+/// The path without `.` and `..`, as cargo shows it.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut clean, component| {
+        match component {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            other => clean.push(other),
+        }
+        clean
+    })
+}
+
+fn read_manifest(path: &Path) -> Result<toml::Table, WorkspaceError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| WorkspaceError::Read { path: path.to_path_buf(), source })?;
+    text.parse().map_err(|error: toml::de::Error| WorkspaceError::Manifest {
+        path: path.to_path_buf(),
+        message: error.message().to_owned(),
+    })
+}
+
+fn profile_names(manifest: &toml::Table) -> Vec<String> {
+    let profiles = manifest.get("profile").and_then(toml::Value::as_table);
     profiles.map(|profiles| profiles.keys().cloned().collect()).unwrap_or_default()
 }
 
@@ -311,6 +399,49 @@ mod tests {
         assert_eq!(source_date(&env(None), &GitFacts::default()).unwrap(), Epoch::ZERO);
         for bad in ["", "now", "-1"] {
             assert!(source_date(&env(Some(bad)), &git).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_workspace_is_located_where_cargo_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        let put = |path: &str, text: &str| {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+            std::fs::write(root.join(path).join("Cargo.toml"), text).unwrap();
+        };
+        let package = |name: &str| {
+            format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n[lib]\npath = \"l.rs\"\n")
+        };
+        put(
+            "",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"a\", \"c\"]\nexclude = [\"b\"]\n[workspace.metadata.tare]\nvendor = \"V\"\n[profile.p]\ninherits = \"dev\"\n",
+        );
+        put("a", &package("a"));
+        put("a/src/deep", "");
+        std::fs::remove_file(root.join("a/src/deep/Cargo.toml")).unwrap();
+        put("b", &package("b"));
+        put("c", &package("c").replace("[lib]", "workspace = \"..\"\n[lib]"));
+        for package in ["a", "b", "c"] {
+            std::fs::write(root.join(package).join("l.rs"), "").unwrap();
+        }
+        std::fs::create_dir(root.join("b/.cargo")).unwrap();
+        std::fs::write(root.join("b/.cargo/config.toml"), "[build]\ntarget-dir = \"out\"\n").unwrap();
+        let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
+            variables.remove(&OsString::from(name));
+        }
+        for start in ["", "a", "a/src/deep", "b", "c"] {
+            for target_dir in [None, Some("elsewhere")] {
+                let mut variables = variables.clone();
+                variables.insert("CARGO_MANIFEST_DIR".into(), root.join(start).into());
+                variables.extend(target_dir.map(|dir| ("CARGO_TARGET_DIR".into(), dir.into())));
+                let env = Environment { variables, current_dir: root.join("a"), parallelism: 1 };
+                let (located, found) = (Workspace::locate(&env).unwrap(), Workspace::find(&env).unwrap());
+                assert_eq!(located.root, found.root, "from {start}");
+                assert_eq!(located.target_dir, found.target_dir, "from {start}");
+                assert_eq!((located.profiles, located.metadata), (found.profiles, found.metadata));
+            }
         }
     }
 

@@ -116,18 +116,16 @@ struct Call<'a> {
 }
 
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let start = env.get("CARGO_MANIFEST_DIR").map_or_else(|| env.current_dir.clone(), PathBuf::from);
     // git and cargo take some milliseconds each and do not need each other.
-    let (workspace, git) = std::thread::scope(|scope| {
-        let git = scope.spawn(|| git_facts(&start));
-        (Workspace::find(env), git.join().unwrap_or_default())
+    let (found, git) = std::thread::scope(|scope| {
+        let git = scope.spawn(|| git_facts(&env.start_dir()));
+        (find(env, &arguments.names), git.join().unwrap_or_default())
     });
-    let workspace = workspace?;
+    let (workspace, definitions) = found?;
     if let Some(problem) = &git.problem {
         ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
     }
     let created = source_date(env, &git)?;
-    let definitions = definitions(&workspace, &arguments.names)?;
     if !arguments.tags.is_empty() && definitions.len() > 1 {
         return Err(NameError::TagForMany { count: definitions.len() }.into());
     }
@@ -153,6 +151,19 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
         }
     }
     Ok(outcome)
+}
+
+/// The workspace and what is to be built of it; cargo is asked only where it is needed.
+fn find(env: &Environment, names: &[String]) -> anyhow::Result<(Workspace, Vec<Definition>)> {
+    if let Ok(located) = Workspace::locate(env)
+        && let Ok(definitions) = definitions(&located, names)
+        && definitions.iter().all(|definition| matches!(definition.build, Build::Command { .. }))
+    {
+        return Ok((located, definitions));
+    }
+    let workspace = Workspace::find(env)?;
+    let definitions = definitions(&workspace, names)?;
+    Ok((workspace, definitions))
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
@@ -371,7 +382,7 @@ impl Call<'_> {
                 ('-', ByteSize(content.size()).to_string(), from.unwrap_or_default())
             }
         };
-        let capabilities = entry.capabilities.map(|c| format!(" {c}")).unwrap_or_default();
+        let capabilities = entry.capabilities.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
         let Entry { path, mode, owner, .. } = entry;
         format!("  {kind}{mode:04o} {owner:>11} {size:>9} {path}{origin}{capabilities}")
     }

@@ -17,7 +17,7 @@ pub(super) struct ListArguments {
 }
 
 pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::find(env)?;
+    let workspace = Workspace::locate(env)?;
     let mut images = Vec::new();
     for name in workspace.image_names()? {
         let paths = OutputPaths::new(&workspace.output_dir(), &name);

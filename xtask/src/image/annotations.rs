@@ -63,7 +63,7 @@ fn spdx(license: &str) -> String {
 mod tests {
     use super::*;
 
-    fn package(fields: Value) -> Package {
+    fn package(fields: &Value) -> Package {
         let mut package = serde_json::json!({
             "name": "server", "version": "1.2.3", "id": "server", "dependencies": [], "targets": [],
             "features": {}, "manifest_path": "Cargo.toml", "authors": [], "edition": "2024",
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_key_has_its_source() {
-        let package = package(serde_json::json!({
+        let package = package(&serde_json::json!({
             "description": "A server\n  of things", "authors": ["A <a@x>", "B"], "license": "MIT/Apache-2.0",
             "homepage": "https://h", "documentation": "https://d", "repository": "https://r",
             "metadata": {"tare": {"vendor": "V"}},

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Message, Metadata, Package, PackageId, TargetKind};
 
-use super::cargo_config::{self, CargoConfigError, TargetConfig};
 use super::crates::{crates_in, crates_with_c};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use crate::audit::VersionInfo;
+use crate::cargo_config::{self, CargoConfigError, TargetConfig};
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
@@ -250,7 +250,7 @@ impl<'a> Invocation<'a> {
         options: CargoOptions,
     ) -> Result<Self, CargoError> {
         let target = platform.target();
-        let config = cargo_config::read(&workspace.root, env, target)?;
+        let config = cargo_config::of_target(&workspace.root, env, target)?;
         let sysroot = sysroot(env);
         let remapped = remapped(workspace, env, sysroot.as_deref());
         Ok(Self { workspace, env, build, selected, target, options, config, sysroot, remapped })
@@ -287,7 +287,10 @@ impl<'a> Invocation<'a> {
     }
 
     fn in_workspace(&self, command: Cmd) -> Cmd {
-        command.without_env(self.env.of_cargo_run()).current_dir(&self.workspace.root)
+        command
+            .without_env(self.env.of_cargo_run())
+            .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
+            .current_dir(&self.workspace.root)
     }
 
     /// Lets cargo build, and lists the crates.

@@ -7,7 +7,6 @@ pub mod assemble;
 pub mod binary;
 pub mod cache;
 pub mod cargo;
-mod cargo_config;
 mod certificates;
 mod crates;
 pub mod definition;

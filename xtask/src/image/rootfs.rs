@@ -1,7 +1,7 @@
 //! From a definition and a binary to layer plans: what will be where in the image, listed before a
 //! byte of it is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -211,7 +211,7 @@ impl Plan<'_> {
             kind,
             mode: definition.mode.unwrap_or(mode),
             owner: definition.owner,
-            capabilities: definition.capabilities,
+            capabilities: definition.capabilities.map(Box::new),
         };
         let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(bytes.into()));
         match &definition.what {
@@ -378,35 +378,42 @@ impl Plan<'_> {
     /// directory that it only passes through with the mode and owner of the entry that names it:
     /// anything else would change it.
     fn into_layers(self, mtime: Epoch) -> Vec<LayerPlan> {
-        let parents: Vec<(usize, ImagePath)> = self
-            .paths
-            .iter()
-            .flat_map(|(path, (_, writer))| {
-                std::iter::successors(path.parent(), ImagePath::parent).map(|parent| (writer.layer, parent))
-            })
-            .collect();
-        let mut layers: Vec<BTreeMap<ImagePath, Entry>> =
-            self.definition.layers.iter().map(|_| BTreeMap::new()).collect();
-        for (layer, parent) in parents {
-            layers[layer].entry(parent.clone()).or_insert_with(|| match self.paths.get(&parent) {
-                Some((entry, _)) => entry.clone(),
-                None => Entry {
-                    path: parent,
-                    kind: EntryKind::Directory,
-                    mode: 0o755,
-                    owner: Owner::default(),
-                    capabilities: None,
-                },
-            });
+        let layers = &self.definition.layers;
+        let mut parents: Vec<BTreeSet<ImagePath>> = layers.iter().map(|_| BTreeSet::new()).collect();
+        for (path, (_, writer)) in &self.paths {
+            for parent in std::iter::successors(path.parent(), ImagePath::parent) {
+                // Whoever put it there has put what is above it there, too.
+                if !parents[writer.layer].insert(parent) {
+                    break;
+                }
+            }
         }
-        for (path, (entry, writer)) in self.paths {
-            layers[writer.layer].insert(path, entry);
+        let mut entries: Vec<Vec<Entry>> = layers.iter().map(|_| Vec::new()).collect();
+        for (layer, parents) in parents.into_iter().enumerate() {
+            for path in parents {
+                match self.paths.get(&path) {
+                    Some((_, writer)) if writer.layer == layer => {}
+                    Some((entry, _)) => entries[layer].push(entry.clone()),
+                    None => entries[layer].push(Entry {
+                        path,
+                        kind: EntryKind::Directory,
+                        mode: 0o755,
+                        owner: Owner::default(),
+                        capabilities: None,
+                    }),
+                }
+            }
         }
-        let names = self.definition.layers.iter().map(|layer| layer.name.clone());
-        names
-            .zip(layers)
+        for (entry, writer) in self.paths.into_values() {
+            entries[writer.layer].push(entry);
+        }
+        let named = layers.iter().map(|layer| layer.name.clone()).zip(entries);
+        named
             .filter(|(_, entries)| !entries.is_empty())
-            .map(|(name, entries)| LayerPlan { name, entries: entries.into_values().collect(), mtime })
+            .map(|(name, mut entries)| {
+                entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+                LayerPlan { name, entries, mtime }
+            })
             .collect()
     }
 }

@@ -16,9 +16,10 @@ use crate::units::Epoch;
 
 /// An absolute path inside an image, kept without the leading slash. Empty is the root.
 ///
-/// Bytes, not text: Linux file names need not be UTF-8.
+/// Bytes, not text: Linux file names need not be UTF-8. Cheap to clone, because a plan of a hundred
+/// thousand files has each path in more than one place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImagePath(Box<[u8]>);
+pub struct ImagePath(Arc<[u8]>);
 
 /// Why a path cannot be in an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,7 @@ impl ImagePath {
     /// The root directory.
     #[must_use]
     pub fn root() -> Self {
-        Self(Box::default())
+        Self(Arc::default())
     }
 
     /// From components, none of them empty.
@@ -327,8 +328,8 @@ pub struct Entry {
     pub mode: u32,
     /// Whose.
     pub owner: Owner,
-    /// With which file capabilities.
-    pub capabilities: Option<Capabilities>,
+    /// With which file capabilities; boxed, because hardly any entry has some.
+    pub capabilities: Option<Box<Capabilities>>,
 }
 
 impl Entry {
@@ -435,7 +436,8 @@ pub fn write<W: Write>(
     pool: &Pool,
     out: W,
 ) -> Result<(Layer, W), LayerError> {
-    let mut tar = Digesting::new(pool.encoder(compression, Digesting::new(out)));
+    let length = tar_length(plan)?;
+    let mut tar = Digesting::new(pool.encoder(compression, length, Digesting::new(out)));
     write_tar(plan, &mut tar)?;
     let (encoder, (diff_id, uncompressed_size)) = tar.finish();
     let (out, (digest, size)) = encoder.finish().map_err(LayerError::Write)?.finish();
@@ -448,24 +450,55 @@ pub fn write<W: Write>(
     Ok((layer, out))
 }
 
+/// How long the tar of a plan is, known before it is written.
+fn tar_length(plan: &LayerPlan) -> Result<u64, LayerError> {
+    struct Counting(u64);
+
+    impl Write for Counting {
+        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+            self.0 += buffer.len() as u64;
+            Ok(buffer.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut length = Counting(0);
+    for entry in &plan.entries {
+        write_header(entry, plan.mtime, &mut length)?;
+        if let EntryKind::File(content) = &entry.kind {
+            length.0 += content.size();
+            tar::write_padding(&mut length, content.size()).map_err(LayerError::Write)?;
+        }
+    }
+    tar::write_end(&mut length).map_err(LayerError::Write)?;
+    Ok(length.0)
+}
+
+fn write_header(entry: &Entry, mtime: Epoch, out: &mut impl Write) -> Result<(), LayerError> {
+    let kind = match &entry.kind {
+        EntryKind::Directory => tar::Kind::Directory,
+        EntryKind::File(content) => tar::Kind::File(content.size()),
+        EntryKind::Symlink(target) => tar::Kind::Symlink(target),
+    };
+    let header = tar::Header {
+        path: entry.path.as_bytes(),
+        kind,
+        mode: entry.mode,
+        uid: entry.owner.uid,
+        gid: entry.owner.gid,
+        mtime: mtime.seconds(),
+        capabilities: entry.capabilities.as_deref().copied(),
+    };
+    tar::write_header(out, &header).map_err(LayerError::Write)
+}
+
 fn write_tar(plan: &LayerPlan, out: &mut impl Write) -> Result<(), LayerError> {
     let mut buffer = vec![0; 128 << 10];
     for entry in &plan.entries {
-        let kind = match &entry.kind {
-            EntryKind::Directory => tar::Kind::Directory,
-            EntryKind::File(content) => tar::Kind::File(content.size()),
-            EntryKind::Symlink(target) => tar::Kind::Symlink(target),
-        };
-        let header = tar::Header {
-            path: entry.path.as_bytes(),
-            kind,
-            mode: entry.mode,
-            uid: entry.owner.uid,
-            gid: entry.owner.gid,
-            mtime: plan.mtime.seconds(),
-            capabilities: entry.capabilities,
-        };
-        tar::write_header(out, &header).map_err(LayerError::Write)?;
+        write_header(entry, plan.mtime, out)?;
         if let EntryKind::File(content) = &entry.kind {
             for_each_chunk(entry, content, &mut buffer, |chunk| {
                 out.write_all(chunk).map_err(LayerError::Write)
@@ -530,7 +563,7 @@ pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
         put(&mut sink, &entry.mode.to_le_bytes())?;
         put(&mut sink, &entry.owner.uid.to_le_bytes())?;
         put(&mut sink, &entry.owner.gid.to_le_bytes())?;
-        put(&mut sink, entry.capabilities.map(Capabilities::to_xattr).as_ref().map_or(&[], |x| &x[..]))?;
+        put(&mut sink, entry.capabilities.as_deref().map(|c| c.to_xattr()).as_ref().map_or(&[], |x| &x[..]))?;
         match &entry.kind {
             EntryKind::Directory => put(&mut sink, b"directory")?,
             EntryKind::Symlink(target) => {
@@ -662,7 +695,7 @@ mod tests {
             Entry { mode: 0o600, ..base.clone() },
             Entry { owner: Owner { uid: 1, gid: 0 }, ..base.clone() },
             Entry { owner: Owner { uid: 0, gid: 1 }, ..base.clone() },
-            Entry { capabilities: "cap_chown=ep".parse().ok(), ..base.clone() },
+            Entry { capabilities: Some(Box::new("cap_chown=ep".parse().unwrap())), ..base.clone() },
         ];
         let mut prints: Vec<Digest> = variants.into_iter().map(of).collect();
         prints.push(

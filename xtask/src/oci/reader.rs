@@ -3,10 +3,12 @@
 //! Nothing here trusts its input: documents are bounded, archives are read by position and not into
 //! memory, and names never become paths outside the folder that is read.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
 
@@ -21,6 +23,9 @@ const DOCUMENT_LIMIT: u64 = 8 << 20;
 const DEPTH_LIMIT: usize = 4;
 /// Images in one layout; more is a mistake or an attack.
 const IMAGES_LIMIT: usize = 4096;
+/// Headers before one entry of a tar, long names and pax records among them, which are held in memory.
+/// Go's archive/tar, and with it docker and containerd, stops at 1 MiB for each (`maxSpecialFileSize`).
+const HEADERS_LIMIT: u64 = 4 << 20;
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +116,17 @@ fn normal_name(name: &str) -> Option<String> {
             ".." => {
                 parts.pop()?;
             }
-            part if part.contains(['\\', '\0', ':']) => return None,
+            part if part.contains(['\\', '\0']) => return None,
             part => parts.push(part),
         }
     }
     Some(parts.join("/"))
+}
+
+/// The same for a file of a folder, where Windows gives a colon a meaning. (Archives have such names:
+/// crane calls a config `sha256:…`.)
+fn folder_name(name: &str) -> Option<String> {
+    normal_name(name).filter(|name| !name.contains(':'))
 }
 
 impl Source {
@@ -148,7 +159,7 @@ impl Source {
     pub fn size(&self, name: &str) -> Option<u64> {
         match &self.files {
             Files::Folder => {
-                let path = self.path.join(normal_name(name)?);
+                let path = self.path.join(folder_name(name)?);
                 fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|data| data.len())
             }
             Files::Archive(members) => find(members, name).map(|(_, size)| size),
@@ -167,7 +178,7 @@ impl Source {
         };
         match &self.files {
             Files::Folder => {
-                let path = self.path.join(normal_name(name).ok_or_else(missing)?);
+                let path = self.path.join(folder_name(name).ok_or_else(missing)?);
                 match File::open(&path) {
                     Ok(file) => Ok(Box::new(BufReader::new(file))),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
@@ -218,6 +229,40 @@ fn find(members: &BTreeMap<String, Member>, name: &str) -> Option<(u64, u64)> {
     None
 }
 
+/// A reader that gives no more than it was allowed to: the crate `tar` reads headers into memory however
+/// long they say they are.
+struct Allowed<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R> Allowed<R> {
+    fn new(inner: R) -> (Self, Rc<Cell<u64>>) {
+        let left = Rc::new(Cell::new(HEADERS_LIMIT));
+        (Self { inner, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl<R: Read> Read for Allowed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buffer.is_empty() {
+            let what = format!("headers of more than {HEADERS_LIMIT} bytes before one entry");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - length as u64);
+        Ok(length)
+    }
+}
+
+impl<R: Seek> Seek for Allowed<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
+    }
+}
+
 fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
     let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
     let mut file = BufReader::new(File::open(path).map_err(io_error)?);
@@ -227,6 +272,7 @@ fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
         return Err(ReadError::Compressed(path.to_path_buf()));
     }
     file.seek(SeekFrom::Start(0)).map_err(io_error)?;
+    let (file, allowed) = Allowed::new(file);
     let mut archive = ::tar::Archive::new(file);
     let mut members = BTreeMap::new();
     for (at, entry) in archive.entries_with_seek().map_err(io_error)?.enumerate() {
@@ -239,6 +285,7 @@ fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
             }
             entry => entry.map_err(io_error)?,
         };
+        allowed.set(HEADERS_LIMIT);
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let Some(name) = normal_name(&name) else { continue };
         let kind = entry.header().entry_type();
@@ -501,9 +548,16 @@ pub fn read_layer(
     };
     let mut tar = DigestingReader::new(tar);
     {
-        let mut archive = ::tar::Archive::new(&mut tar);
+        let (tar, allowed) = Allowed::new(&mut tar);
+        let mut archive = ::tar::Archive::new(tar);
         for entry in archive.entries().map_err(error)? {
             let mut entry = entry.map_err(error)?;
+            // What is stored of it, which for a sparse file is not its size, filled up to a block.
+            let stored = match entry.header().entry_type().is_gnu_sparse() {
+                true => entry.header().entry_size().map_err(error)?,
+                false => entry.size(),
+            };
+            allowed.set(stored.saturating_add(512 + HEADERS_LIMIT));
             let facts = read_entry(&mut entry).map_err(error)?;
             visit(facts, &mut entry).map_err(error)?;
         }
@@ -519,7 +573,10 @@ pub fn read_layer(
 fn read_entry<R: Read>(entry: &mut ::tar::Entry<'_, R>) -> io::Result<ReadEntry> {
     use ::tar::EntryType;
     let mut attributes = Vec::new();
-    if let Some(records) = entry.pax_extensions()? {
+    // One that stands for all entries after it is no entry, and would be read into memory here.
+    let global = entry.header().entry_type().is_pax_global_extensions();
+    let records = if global { None } else { entry.pax_extensions()? };
+    if let Some(records) = records {
         for record in records {
             let record = record?;
             let key = record.key_bytes();

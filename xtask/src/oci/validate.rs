@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::io;
 
 use super::archive::DockerManifest;
 use super::blob::blob_path;
@@ -248,9 +247,11 @@ impl Validation<'_> {
     fn layer(&mut self, name: &str, said: Option<(&Descriptor, Encoding)>, diff_id: Option<&DiffId>) {
         let mut paths = HashSet::new();
         let mut problems = Vec::new();
-        let facts = read_layer(self.source, name, |entry, content| {
+        // The content goes into the diff id as it is stored. It is not read as a file's: a sparse one
+        // of a few bytes can be as long as it likes.
+        let facts = read_layer(self.source, name, |entry, _| {
             check_entry(&entry, &mut paths, &mut problems);
-            io::copy(content, &mut io::sink()).map(drop)
+            Ok(())
         });
         self.report.entries += paths.len();
         self.report.problems.extend(problems.into_iter().map(|(path, what)| Problem {

@@ -1,4 +1,5 @@
-//! What the user's own cargo configuration says about a target: its linker and its rustflags.
+//! What the user's own cargo configuration says: about a target its linker and rustflags, and where
+//! cargo builds.
 //!
 //! cargo does not tell (`cargo config get` is unstable), so the files are read here by cargo's rules
 //! (The Cargo Book, "Configuration", "Hierarchical structure" and "build.rustflags").
@@ -33,22 +34,22 @@ pub enum CargoConfigError {
 
 /// The configuration of one target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TargetConfig {
+pub(crate) struct TargetConfig {
     /// Whether the user says how to link: by a linker, or by flags for one.
-    pub(super) own_linker: bool,
+    pub(crate) own_linker: bool,
     /// The flags that cargo would pass to rustc.
-    pub(super) rustflags: Vec<String>,
+    pub(crate) rustflags: Vec<String>,
 }
 
-/// Reads it for a workspace.
-pub(super) fn read(root: &Path, env: &Environment, target: &str) -> Result<TargetConfig, CargoConfigError> {
-    let mut files = Vec::new();
-    // The most general first, so that flags of deeper files come later, as cargo joins them.
+/// Every file that counts for a workspace with the folder its relative paths start from, the most
+/// general first, so that what deeper files say comes later, as cargo joins it.
+fn files(root: &Path, env: &Environment) -> Result<Vec<(PathBuf, toml::Table)>, CargoConfigError> {
     let mut dirs: Vec<PathBuf> = root.ancestors().map(|dir| dir.join(".cargo")).collect();
     dirs.reverse();
     if let Some(home) = env.cargo_home().filter(|home| !dirs.contains(home)) {
         dirs.insert(0, home);
     }
+    let mut files = Vec::new();
     for dir in dirs {
         // The name without ending is older and wins.
         let candidates = [dir.join("config"), dir.join("config.toml")];
@@ -59,8 +60,33 @@ pub(super) fn read(root: &Path, env: &Environment, target: &str) -> Result<Targe
             path,
             message: error.message().to_owned(),
         })?;
-        files.push(table);
+        files.push((dir.parent().unwrap_or(&dir).to_path_buf(), table));
     }
+    Ok(files)
+}
+
+/// Where cargo builds: what the environment says, else the deepest configuration, else `target`
+/// (The Cargo Book, "build.target-dir").
+pub(crate) fn target_dir(root: &Path, env: &Environment) -> Result<PathBuf, CargoConfigError> {
+    for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
+        if let Some(dir) = env.get(name) {
+            return Ok(env.current_dir.join(dir));
+        }
+    }
+    let configured = files(root, env)?
+        .into_iter()
+        .rev()
+        .find_map(|(base, file)| Some(base.join(file.get("build")?.get("target-dir")?.as_str()?)));
+    Ok(configured.unwrap_or_else(|| root.join("target")))
+}
+
+/// Reads what counts for a target.
+pub(crate) fn of_target(
+    root: &Path,
+    env: &Environment,
+    target: &str,
+) -> Result<TargetConfig, CargoConfigError> {
+    let files: Vec<toml::Table> = files(root, env)?.into_iter().map(|(_, file)| file).collect();
     Ok(evaluate(&files, env, target))
 }
 
