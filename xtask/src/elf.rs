@@ -10,6 +10,9 @@ use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHe
 /// The section that lists a binary's crates (cargo-auditable, PARSING.md).
 pub const AUDIT_SECTION: &str = ".dep-v0";
 
+/// No section is aligned to more: it is the largest page there is.
+const MOST_ALIGNED: u64 = 1 << 30;
+
 /// Why bytes are not a usable ELF file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElfError {
@@ -155,6 +158,11 @@ pub fn strip(data: &[u8], audit: Option<&[u8]>) -> Result<Vec<u8>, ElfError> {
     }
     let mut audited = false;
     for section in &mut builder.sections {
+        // 0 means the same as 1 (System V ABI, "Sections"), but not to the crate, which subtracts from it.
+        section.sh_addralign = section.sh_addralign.max(1);
+        if !section.sh_addralign.is_power_of_two() || section.sh_addralign > MOST_ALIGNED {
+            return Err(ElfError::Rewrite(format!("a section is aligned to {} bytes", section.sh_addralign)));
+        }
         audited |= *section.name == *AUDIT_SECTION.as_bytes();
         let kept = [&b".comment"[..], b".shstrtab", AUDIT_SECTION.as_bytes()];
         if !section.is_alloc() && !kept.contains(&section.name.as_slice()) {

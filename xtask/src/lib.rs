@@ -16,6 +16,8 @@
 pub mod audit;
 mod cargo_config;
 mod cli;
+#[cfg(feature = "dev")]
+mod dev;
 pub mod elf;
 pub mod image;
 pub mod inspect;

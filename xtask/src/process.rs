@@ -182,6 +182,82 @@ impl Cmd {
     }
 }
 
+/// A program that runs beside us. Dropped, it is ended.
+#[cfg(feature = "dev")]
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    command: String,
+}
+
+#[cfg(feature = "dev")]
+impl Cmd {
+    /// Starts it with everything it prints going to a file, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_beside(
+        mut self,
+        stdout: std::fs::File,
+        stderr: std::fs::File,
+    ) -> Result<Running, ProcessError> {
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let (child, command) = self.start()?;
+        Ok(Running { child, command })
+    }
+}
+
+#[cfg(feature = "dev")]
+impl Running {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn wait(mut self) -> Result<(), ProcessError> {
+        let command = self.command.clone();
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(ProcessError::Failed { command, status, stderr: String::new() }),
+            Err(source) => Err(ProcessError::Io { command, source }),
+        }
+    }
+
+    /// Asks it to end (SIGTERM), and ends it (SIGKILL) when it has not after `patience`.
+    pub fn end(&mut self, patience: std::time::Duration) {
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+        if !self.is_running() {
+            return;
+        }
+        // std has no other signal than SIGKILL.
+        let asked = Cmd::new("sh").args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]).read();
+        let deadline = std::time::Instant::now() + patience;
+        while asked.is_ok() && self.is_running() && std::time::Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(feature = "dev")]
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end(std::time::Duration::from_secs(10));
+    }
+}
+
 fn finish(mut child: Child, command: String) -> Result<(), ProcessError> {
     match child.wait() {
         Ok(status) if status.success() => Ok(()),

@@ -2,6 +2,8 @@
 //!
 //! 0: done. 1: a gate failed. 2: it could not be done.
 
+#[cfg(feature = "dev")]
+mod dev;
 mod hints;
 mod image;
 mod inspect;
@@ -35,9 +37,9 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// List the workspace's images
     List(list::ListArguments),
-    #[cfg(any())]
+    #[cfg(feature = "dev")]
     #[command(flatten)]
-    Dev(crate::dev::DevCommand),
+    Dev(dev::DevCommand),
 }
 
 /// How a command ended that did what it was to do.
@@ -59,11 +61,8 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
-        #[cfg(any())]
-        Command::Dev(command) => crate::dev::run(command, &env, ui(false)).map(|ok| match ok {
-            true => Outcome::Done,
-            false => Outcome::GateFailed,
-        }),
+        #[cfg(feature = "dev")]
+        Command::Dev(command) => dev::run(&command, &env, ui(false)),
     });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -1,0 +1,61 @@
+//! `cargo xtask test` and `cargo xtask bench`: for the people of this workspace alone.
+
+use clap::{Args, Subcommand};
+
+use super::Outcome;
+use crate::dev;
+use crate::ui::Ui;
+use crate::workspace::{Environment, Workspace};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevCommand {
+    /// Run every test, and check the images with others' tools as far as they are installed
+    Test(TestArguments),
+    /// Measure side by side with others' tools and print ratios
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TestArguments {
+    /// Fail when a tool that an outside check needs is missing, instead of leaving the check out
+    #[arg(long)]
+    require_outside: bool,
+    /// Run the outside checks alone, and of these only those whose names contain this
+    #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
+    outside: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
+    /// Size and time of packaging, beside docker, podman, crane, gzip and zopfli
+    Image(BenchImageArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchImageArguments {
+    /// Rounds of each measurement; every round runs all tools in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Only the parts whose names contain this: size, levels, packaging, rebuild, large
+    #[arg(long, value_name = "PART", default_value = "")]
+    only: String,
+}
+
+pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let workspace = Workspace::find(env)?;
+    let passed = match command {
+        DevCommand::Test(arguments) => {
+            let options = dev::test::Options {
+                require_outside: arguments.require_outside,
+                outside_only: arguments.outside.clone(),
+            };
+            dev::test::run(&options, &workspace, env, ui)?
+        }
+        DevCommand::Bench(BenchCommand::Image(arguments)) => {
+            let options = dev::bench::Options { rounds: arguments.rounds, only: arguments.only.clone() };
+            dev::bench::image(&options, &workspace, env, ui)?
+        }
+    };
+    Ok(if passed { Outcome::Done } else { Outcome::GateFailed })
+}

@@ -1,0 +1,372 @@
+//! Packaging a program that was built before, beside docker, BuildKit, podman, crane, and tar with gzip.
+//!
+//! All get the same bytes, which are new in each round, so that no cache helps; all make an image, or at
+//! least its layer, that holds the program alone.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::Bench;
+use super::contest::{self, Contestant};
+use super::daemon::Daemon;
+use super::fixture::{Fixture, write};
+use super::report::{Bound, Goal, Part, Row, Table, thousandths};
+use super::scratch::Scratch;
+use super::stats::Series;
+use crate::oci::reader::Encoding;
+use crate::process::Cmd;
+
+/// The image of the fixtures.
+const NAME: &str = "program";
+
+/// The layers of an image with the program alone, as all the others make it.
+const PROGRAM_ALONE: &str = "[[layers]]\nname = \"base\"\n";
+
+const DOCKERFILE: &str = "FROM scratch\nCOPY server /app/server\nENTRYPOINT [\"/app/server\"]\n";
+
+/// Who takes part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The tool as it is by default.
+    Tare,
+    /// The tool at gzip's default level.
+    TareGzip6,
+    /// A builder that reads a Dockerfile.
+    Builder,
+    Crane,
+    /// A part of the tool's own time.
+    Part,
+    Other,
+}
+
+/// A contestant that can take part, with where its result lies, if that is a file.
+struct Entrant<'a> {
+    kind: Kind,
+    contestant: Contestant<'a>,
+    result: Option<PathBuf>,
+}
+
+pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    let sample = bench.sample()?;
+    let program = fs::read(&sample.platform()?.binary).context("cannot read the sample's program")?;
+    let scratch = bench.scratch("packaging")?;
+    let mut part = Part::new("packaging");
+    let daemons = Daemons::start(bench, &scratch, &mut part);
+    let mut entrants = tares(bench, &scratch, &program)?;
+    entrants.extend(builders(bench, &scratch, &program, &daemons, &mut part)?);
+    entrants.extend(packers(bench, &scratch, &program, &mut part)?);
+
+    let (kinds, results): (Vec<Kind>, Vec<Option<PathBuf>>) =
+        entrants.iter().map(|entrant| (entrant.kind, entrant.result.clone())).unzip();
+    let mut contestants: Vec<Contestant<'_>> =
+        entrants.into_iter().map(|entrant| entrant.contestant).collect();
+    let times = contest::run(bench.rounds, &mut contestants)?;
+    let names = contestants.into_iter().map(|contestant| contestant.name);
+    let mut measured = Vec::new();
+    for (((name, kind), time), result) in names.zip(kinds).zip(times).zip(results) {
+        let size = result.map(|path| layer_size(&path)).transpose()?;
+        measured.push(Measured { name, kind, time, size });
+    }
+    compute(&measured, program.len(), &mut part);
+    Ok(part)
+}
+
+struct Measured {
+    name: String,
+    kind: Kind,
+    time: Series,
+    /// Bytes of the layer as stored.
+    size: Option<u64>,
+}
+
+fn compute(measured: &[Measured], program: usize, part: &mut Part) {
+    part.note(format!(
+        "a static program of {program} bytes, with another end in each round; one warm-up round"
+    ));
+    part.note("tare's time is that of the whole process, with cargo metadata and git");
+    part.note(
+        "BuildKit runs as it comes, with provenance; crane gets its tar ready-made and is faster for it",
+    );
+    part.note("crane compresses at gzip's level 1, docker build and podman build not at all");
+    part.note("a ratio is that of tare's time to the other's in the same round");
+    let of = |kind: Kind| measured.iter().find(|one| one.kind == kind);
+    let tare = of(Kind::Tare);
+    let gzip6 = of(Kind::TareGzip6);
+    let rows = measured
+        .iter()
+        .map(|one| {
+            let over = |tare: Option<&Measured>| {
+                tare.filter(|_| one.kind != Kind::Part).map(|tare| tare.time.over(&one.time))
+            };
+            let cells = vec![
+                one.time.clone().into(),
+                over(tare).into(),
+                over(gzip6).into(),
+                one.size.map(Series::bytes).into(),
+            ];
+            Row { name: one.name.clone(), cells }
+        })
+        .collect();
+    part.tables.push(Table {
+        columns: vec!["packaging", "time", "tare / this", "tare gzip:6 / this", "layer"],
+        rows,
+    });
+
+    let builders = measured.iter().filter(|one| one.kind == Kind::Builder);
+    match (tare, builders.min_by_key(|one| one.time.median())) {
+        (Some(tare), Some(fastest)) => part.goals.push(Goal::new(
+            format!("tare / {}, the fastest builder", fastest.name),
+            Bound::AtMost(thousandths(250)),
+            tare.time.over(&fastest.time),
+        )),
+        _ => part.left_out.push("goal against builders: there is none".to_owned()),
+    }
+    match (gzip6, of(Kind::Crane)) {
+        (Some(tare), Some(crane)) => {
+            part.goals.push(Goal::new(
+                "tare gzip:6 / crane append",
+                Bound::AtMost(thousandths(600)),
+                tare.time.over(&crane.time),
+            ));
+            if let (Some(ours), Some(theirs)) = (tare.size, crane.size) {
+                part.goals.push(Goal::new(
+                    "layer of tare gzip:6, smaller than that of crane append",
+                    Bound::Below(theirs),
+                    Series::bytes(ours),
+                ));
+            }
+        }
+        _ => part.left_out.push("goal against crane append: it is not installed".to_owned()),
+    }
+}
+
+/// The program as it is in a round.
+fn variant(program: &[u8], round: u32) -> Vec<u8> {
+    // What lies behind the last section is never looked at.
+    [program, &round.to_le_bytes()].concat()
+}
+
+fn tares<'a>(bench: &'a Bench<'_>, scratch: &Scratch, program: &'a [u8]) -> anyhow::Result<Vec<Entrant<'a>>> {
+    let forms: [(&str, Kind, &str, &[&str]); 4] = [
+        ("tare", Kind::Tare, PROGRAM_ALONE, &[]),
+        ("tare gzip:6", Kind::TareGzip6, PROGRAM_ALONE, &["--compression", "gzip:6"]),
+        ("tare gzip:1", Kind::Other, PROGRAM_ALONE, &["--compression", "gzip:1"]),
+        ("tare with its default base (users, CA bundle)", Kind::Other, "", &[]),
+    ];
+    let mut entrants = Vec::new();
+    for (at, (name, kind, definition, arguments)) in forms.into_iter().enumerate() {
+        let fixture = std::rc::Rc::new(Fixture::create(scratch.folder(&format!("tare-{at}"))?)?);
+        fixture.image(NAME, definition, program)?;
+        let result = (definition == PROGRAM_ALONE).then(|| fixture.archive(NAME));
+        let prepared = std::rc::Rc::clone(&fixture);
+        let prepare = move |round| {
+            prepared.forget()?;
+            prepared.program(NAME, &variant(program, round))
+        };
+        let timed = move |_| {
+            fixture.tare(bench).args(["image", NAME, "--quiet"]).args(arguments).read()?;
+            Ok(())
+        };
+        entrants.push(Entrant { kind, contestant: Contestant::new(name, prepare, timed), result });
+    }
+    // So that it is seen how much of tare's time is not its own.
+    let fixture = Fixture::create(scratch.folder("metadata")?)?;
+    let metadata = move |_| {
+        let cargo = Cmd::new(&bench.cargo).args(["metadata", "--no-deps", "--format-version", "1"]);
+        cargo.without_env(bench.env.of_cargo_run()).current_dir(fixture.dir()).read()?;
+        Ok(())
+    };
+    let contestant = Contestant::new("  cargo metadata, which it calls first", |_| Ok(()), metadata);
+    entrants.push(Entrant { kind: Kind::Part, contestant, result: None });
+    Ok(entrants)
+}
+
+/// The daemons that could be started.
+struct Daemons {
+    /// That of the system.
+    docker: Option<Daemon>,
+    /// One of version 29 or later, with the containerd image store.
+    docker29: Option<Daemon>,
+}
+
+impl Daemons {
+    fn start(bench: &Bench<'_>, scratch: &Scratch, part: &mut Part) -> Self {
+        let mut start = |dockerd: Option<PathBuf>, name: &str, what: &str| {
+            let Some(dockerd) = dockerd else {
+                part.left_out.push(format!("{what}: no dockerd is installed for it"));
+                return None;
+            };
+            let path = bench.env.get("PATH").cloned().unwrap_or_default();
+            match Daemon::start(&dockerd, name, scratch.path().join(name), &path) {
+                Ok(daemon) => Some(daemon),
+                Err(error) => {
+                    part.left_out.push(format!("{what}: {error:#}"));
+                    None
+                }
+            }
+        };
+        let docker = start(bench.tool("dockerd"), "docker", "docker build");
+        let docker29 = start(dockerd29(bench), "docker29", "BuildKit");
+        Self { docker, docker29 }
+    }
+}
+
+/// Not on PATH, where it would hide the system's.
+fn dockerd29(bench: &Bench<'_>) -> Option<PathBuf> {
+    let named = bench.env.get("TARE_DOCKER29").map(PathBuf::from);
+    let installed = bench.tools().map(|tools| tools.join("docker29/bin"));
+    let dockerd = named.or(installed)?.join("dockerd");
+    dockerd.is_file().then_some(dockerd)
+}
+
+fn builders<'a>(
+    bench: &'a Bench<'_>,
+    scratch: &Scratch,
+    program: &'a [u8],
+    daemons: &'a Daemons,
+    part: &mut Part,
+) -> anyhow::Result<Vec<Entrant<'a>>> {
+    let mut entrants = Vec::new();
+    if let Some(daemon) = &daemons.docker {
+        part.note(format!("docker build is the classic builder of docker {}", daemon.version));
+        let name = "docker build".to_owned();
+        entrants.push(builder(scratch, program, name, "classic", move |_| {
+            daemon.client("docker").env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", NAME])
+        })?);
+    }
+    match (&daemons.docker29, bench.tool("buildx")) {
+        (Some(daemon), Some(buildx)) => {
+            let build = move || {
+                let arguments = ["build", "--quiet", "--tag", NAME];
+                daemon.client(&buildx).args(arguments)
+            };
+            part.note(format!("BuildKit is that of docker {}", daemon.version));
+            let named = |output: &str| format!("BuildKit, {output}");
+            let load = build.clone();
+            entrants.push(builder(scratch, program, named("--load"), "buildkit-load", move |_| {
+                load().arg("--load")
+            })?);
+            entrants.push(builder(scratch, program, named("-o type=oci"), "buildkit-oci", move |dir| {
+                let mut output = OsString::from("--output=type=oci,dest=");
+                output.push(result_of(dir));
+                build().arg(output)
+            })?);
+        }
+        (Some(_), None) => part.left_out.push("BuildKit: buildx is not installed".to_owned()),
+        (None, _) => {}
+    }
+    match bench.tool("podman") {
+        Some(podman) => {
+            let roots = [scratch.folder("podman-root")?, scratch.folder("podman-run")?];
+            entrants.push(builder(scratch, program, "podman build, vfs".to_owned(), "podman", move |_| {
+                let [root, run] = &roots;
+                Cmd::new(&podman).arg("--root").arg(root).arg("--runroot").arg(run).args([
+                    "--storage-driver=vfs",
+                    "--cgroup-manager=cgroupfs",
+                    "build",
+                    "--isolation=chroot",
+                    "--quiet",
+                    "--tag",
+                    NAME,
+                ])
+            })?);
+        }
+        None => part.left_out.push("podman build: podman is not installed".to_owned()),
+    }
+    Ok(entrants)
+}
+
+/// Builds a Dockerfile in a folder of its own; `command` gets that folder and lacks only the context.
+fn builder<'a>(
+    scratch: &Scratch,
+    program: &'a [u8],
+    name: String,
+    folder: &str,
+    command: impl Fn(&Path) -> Cmd + 'a,
+) -> anyhow::Result<Entrant<'a>> {
+    let dir = scratch.folder(folder)?;
+    write(&dir.join("context/Dockerfile"), DOCKERFILE.as_bytes())?;
+    let path = dir.join("context/server");
+    let prepare = move |round| write(&path, &variant(program, round));
+    let result = folder.ends_with("oci").then(|| result_of(&dir));
+    let timed = move |_| {
+        command(&dir).arg(dir.join("context")).read()?;
+        Ok(())
+    };
+    Ok(Entrant { kind: Kind::Builder, contestant: Contestant::new(name, prepare, timed), result })
+}
+
+/// The archive that a contestant writes.
+fn result_of(dir: &Path) -> PathBuf {
+    dir.join("result.tar")
+}
+
+/// What a layer needs at least: a tar of the program, gzip at its best, and both digests.
+const TAR_GZIP: &str = "tar -c --owner=0 --group=0 server | tee >(sha256sum >diffid) \
+    | gzip -9 | tee layer.tar.gz | sha256sum >digest; wait";
+
+fn packers<'a>(
+    bench: &'a Bench<'_>,
+    scratch: &Scratch,
+    program: &'a [u8],
+    part: &mut Part,
+) -> anyhow::Result<Vec<Entrant<'a>>> {
+    let mut entrants = Vec::new();
+    match bench.tool("crane") {
+        Some(crane) => {
+            let dir = scratch.folder("crane")?;
+            let in_dir = dir.clone();
+            let prepare = move |round| {
+                write(&in_dir.join("server"), &variant(program, round))?;
+                let tar = Cmd::new("tar").args(["-c", "--owner=0", "--group=0", "-f", "layer.tar", "server"]);
+                tar.current_dir(&in_dir).read()?;
+                Ok(())
+            };
+            let result = Some(result_of(&dir));
+            let timed = move |_| {
+                let command =
+                    Cmd::new(&crane).args(["append", "--new_layer", "layer.tar", "--new_tag", NAME]);
+                command.args(["--output", "result.tar"]).current_dir(&dir).read()?;
+                Ok(())
+            };
+            let contestant = Contestant::new("crane append, tar ready-made", prepare, timed);
+            entrants.push(Entrant { kind: Kind::Crane, contestant, result });
+        }
+        None => part.left_out.push("crane append: crane is not installed".to_owned()),
+    }
+    match bench.tool("bash") {
+        Some(bash) => {
+            let dir = scratch.folder("tar-gzip")?;
+            let path = dir.join("server");
+            let prepare = move |round| write(&path, &variant(program, round));
+            let timed = move |_| {
+                Cmd::new(&bash).args(["-c", TAR_GZIP]).current_dir(&dir).read()?;
+                Ok(())
+            };
+            let contestant = Contestant::new("tar | gzip -9 with two sha256, a layer only", prepare, timed);
+            entrants.push(Entrant { kind: Kind::Other, contestant, result: None });
+        }
+        None => part.left_out.push("tar | gzip -9: bash is not installed".to_owned()),
+    }
+    Ok(entrants)
+}
+
+/// Bytes of all layers in an archive that anybody wrote: of what it holds, they alone are gzip (RFC 1952).
+fn layer_size(archive: &Path) -> anyhow::Result<u64> {
+    let read = || format!("cannot read {}", archive.display());
+    let file = File::open(archive).with_context(read)?;
+    let mut size = 0;
+    for entry in tar::Archive::new(file).entries().with_context(read)? {
+        let mut entry = entry.with_context(read)?;
+        let mut magic = Vec::new();
+        (&mut entry).take(4).read_to_end(&mut magic).with_context(read)?;
+        if Encoding::of(&magic) == Encoding::Gzip {
+            size += entry.size();
+        }
+    }
+    Ok(size)
+}

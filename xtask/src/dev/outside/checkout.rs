@@ -1,0 +1,66 @@
+//! Other checkouts than this one: another team's workspace, and the same commit elsewhere.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::context::{Built, Context, SAMPLE};
+use super::expect::{json, same};
+use super::namespace::{Answer, Isolated};
+use crate::process::Cmd;
+
+/// The image of `examples/adopter`.
+const ADOPTERS: &str = "notes";
+
+/// Another team's workspace gets an image out of its own `cargo xtask`, with SQLite in it.
+pub(super) fn adopter(context: &Context<'_>) -> anyhow::Result<()> {
+    const PORT: u16 = 8080;
+    let workspace = context.workspace.root.join("examples/adopter");
+    // Not in the checkout, whose target folder may be shared with the user's own builds; kept from run
+    // to run, because it compiles all of this tool again.
+    let target = context.workspace.target_dir.join("outside/adopter");
+    let cargo = |arguments: &[&str]| {
+        Cmd::new(context.env.cargo())
+            .args(arguments)
+            .without_env(context.env.of_cargo_run())
+            .env("CARGO_TARGET_DIR", &target)
+            .current_dir(&workspace)
+    };
+    context.ui.status("Building", "examples/adopter");
+    // Its alias would bring an outdated lock file up to date without a word.
+    cargo(&["metadata", "--locked", "--format-version", "1"]).read()?;
+    let output = cargo(&["xtask", "image", ADOPTERS, "--json"]).read()?;
+    let built: Built = serde_json::from_value(json("`cargo xtask image --json`", &output)?)?;
+    let verdict = cargo(&["xtask", "inspect", ADOPTERS, "--validate"]).read()?;
+    let verdict = String::from_utf8_lossy(&verdict).into_owned();
+    anyhow::ensure!(verdict.starts_with("valid: "), "it is not valid: {verdict}");
+    serve(context, &built.first()?.binary, PORT)
+}
+
+/// Its server, with its database in memory.
+fn serve(context: &Context<'_>, binary: &Path, port: u16) -> anyhow::Result<()> {
+    let log = context.new_folder("adopter")?.join("log");
+    let mut server = Isolated::start(binary, &[], &[("PORT", &port.to_string())], &log)?;
+    let answer = |status: &str, body: &str| Answer {
+        status_line: format!("HTTP/1.1 {status}"),
+        body: body.to_owned(),
+    };
+    same("before the first note", &server.wait_for(port, "/")?, &answer("200 OK", ""))?;
+    let added = server.ask(port, "POST", "/", "milk").context("no answer to POST")?;
+    same("the answer to a note", &added, &answer("201 Created", "added\n"))?;
+    let listed = server.ask(port, "GET", "/", "").context("no answer to GET")?;
+    same("after the first note", &listed, &answer("200 OK", "1: milk\n"))?;
+    // It handles no signal, and process 1 is not ended by one that it does not handle.
+    server.kill();
+    Ok(())
+}
+
+/// The sample is the same to the byte wherever it is built.
+pub(super) fn reproducible(context: &Context<'_>) -> anyhow::Result<()> {
+    let output = context
+        .xtask(&context.workspace.root)
+        .args(["image", SAMPLE, "--verify-reproducible", "--offline", "--quiet"])
+        .read()?;
+    let expected = format!("{SAMPLE}: both builds agree in every file and byte");
+    same("the verdict", &String::from_utf8_lossy(&output).trim(), &expected.as_str())
+}

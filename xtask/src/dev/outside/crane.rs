@@ -1,0 +1,90 @@
+//! crane and its library, go-containerregistry: validating archives, and a registry that checks what it
+//! is sent.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::context::{Context, SAMPLE};
+use super::expect::{poll, same};
+use super::fixtures::ODD;
+use super::namespace::Isolated;
+use super::tools::Tool;
+use crate::oci::blob::blob_path;
+use crate::process::Cmd;
+
+/// Archives of every kind are valid.
+pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
+    let mut archives = vec![context.sample()?.archive.clone(), context.both()?.archive.clone()];
+    // crane reads no zstd in archives (0.22.1).
+    for (folder, compression) in [("crane-none", "none"), ("crane-gzip", "gzip")] {
+        archives.push(context.fixture(ODD, folder, &["--compression", compression])?.archive);
+    }
+    for archive in archives {
+        let output = Cmd::new("crane").args(["validate", "--tarball"]).arg(&archive).read()?;
+        let text = String::from_utf8_lossy(&output);
+        same("crane's verdict", &text.trim(), &format!("PASS: {}", archive.display()).as_str())?;
+    }
+    Ok(())
+}
+
+/// What is pushed into a registry by others comes out with the same digest and is found valid there.
+pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
+    const ADDRESS: &str = "127.0.0.1:5000";
+    let folder = context.new_folder("registry")?;
+    let crane = context.found.path(Tool::Program("crane"));
+    let arguments = ["registry", "serve", "--address", ADDRESS];
+    let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
+    poll("the registry's readiness", || {
+        registry.check_running()?;
+        Ok(registry.inside("crane").args(["catalog", ADDRESS]).read().ok())
+    })?;
+    let crane = |arguments: &[&str]| registry.inside("crane").args(arguments).read();
+    let line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+
+    // A layout of one image, pushed by crane itself.
+    let sample = context.sample()?;
+    let one = format!("{ADDRESS}/one:latest");
+    crane(&["push", &sample.layout.display().to_string(), &one])?;
+    same("digest of the layout", &line(crane(&["digest", &one])?), &sample.digest.to_string())?;
+    same("verdict", &line(crane(&["validate", "--remote", &one])?), &format!("PASS: {one}"))?;
+    let blob = |digest| {
+        let path = sample.layout.join(blob_path(digest));
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    same("manifest", &crane(&["manifest", &one])?, &blob(&sample.digest)?)?;
+    same("config", &crane(&["config", &one])?, &blob(&sample.first()?.image_id)?)?;
+
+    // crane pushes the index.json of a layout as an index; skopeo pushes what it names.
+    let both = context.both()?;
+    let name = format!("{ADDRESS}/both:latest");
+    registry
+        .inside("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--all", "--dest-tls-verify=false"])
+        .args([both.layout_as("oci", ":latest"), format!("docker://{name}")])
+        .read()?;
+    same("digest of the index", &line(crane(&["digest", &name])?), &both.digest.to_string())?;
+    same("verdict", &line(crane(&["validate", "--remote", &name])?), &format!("PASS: {name}"))?;
+    for platform in &both.platforms {
+        let digest = line(crane(&["digest", "--platform", &platform.platform, &name])?);
+        same(&format!("digest for {}", platform.platform), &digest, &platform.digest.to_string())?;
+    }
+
+    // crane does not look into layers with zstd (0.22.1), but carries them.
+    let zstd = context.fixture(ODD, "crane-zstd", &["--compression", "zstd"])?;
+    let name = format!("{ADDRESS}/zstd:latest");
+    crane(&["push", &zstd.layout.display().to_string(), &name])?;
+    same("digest with zstd", &line(crane(&["digest", &name])?), &zstd.digest.to_string())?;
+    let verdict = crane(&["validate", "--fast", "--remote", &name])?;
+    same("verdict", &line(verdict), &format!("PASS: {name}"))?;
+
+    // The files, as crane flattens them.
+    let tar = folder.join("files.tar");
+    crane(&["export", &one, &tar.display().to_string()])?;
+    let names = Cmd::new("tar").arg("--list").arg("--file").arg(&tar).read()?;
+    let names = String::from_utf8_lossy(&names).into_owned();
+    anyhow::ensure!(names.lines().any(|name| name == format!("app/{SAMPLE}")), "no server in: {names}");
+    // It is ended by SIGTERM, which it does not handle.
+    drop(registry);
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! Docker daemons of two generations, started by the check: with the classic image store, and with
+//! containerd's.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::binaries::healthy;
+use super::context::{Built, Context, SAMPLE, SAMPLE_PORT};
+use super::expect::{at, json, poll, same};
+use super::fixtures::{FULL, ODD, full_config};
+use super::namespace::{Cgroup, Isolated};
+use super::rootfs::{Allowed, compare, of_folder, of_image};
+use super::tools::Tool;
+use super::umoci::Identity;
+use crate::process::{Cmd, ProcessError};
+
+/// How a daemon keeps images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    /// Its own, by image id. Before version 23 it knew no zstd, before 25 no start interval.
+    Classic,
+    /// containerd's, by the digest of manifest or index.
+    Containerd,
+}
+
+/// A daemon. Dropped, it is ended with its containers.
+struct Docker {
+    daemon: Isolated,
+    store: Store,
+    host: String,
+    config: PathBuf,
+    _cgroup: Cgroup,
+}
+
+impl Docker {
+    fn start(context: &Context<'_>, store: Store) -> anyhow::Result<Self> {
+        let (tool, name) = match store {
+            Store::Classic => (Tool::Docker20, "docker-20"),
+            Store::Containerd => (Tool::Docker29, "docker-29"),
+        };
+        let dockerd = context.found.path(tool);
+        let folder = context.new_folder(name)?;
+        let path = |name: &str| folder.join(name).display().to_string();
+        let cgroup = Cgroup::new(context.unique());
+        let (socket, data, exec, pid) = (path("socket"), path("data"), path("exec"), path("pid"));
+        let (host, parent) = (format!("unix://{socket}"), format!("/{}", cgroup.name()));
+        let mut arguments =
+            vec!["--host", &host, "--data-root", &data, "--exec-root", &exec, "--pidfile", &pid];
+        // No network to be set up: containers use the daemon's, which is a namespace with loopback alone.
+        arguments.extend([
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--userland-proxy=false",
+        ]);
+        arguments.extend(["--cgroup-parent", &parent, "--exec-opt", "native.cgroupdriver=cgroupfs"]);
+        // No configuration of this host.
+        let no_file = path("daemon.json");
+        std::fs::write(&no_file, "{}").with_context(|| format!("cannot write {no_file}"))?;
+        arguments.extend(["--config-file", &no_file]);
+        let mut programs = context.env.text("PATH").unwrap_or_default();
+        if store == Store::Containerd {
+            // runc knows time namespaces since 1.2; Debian's is older.
+            arguments.push("--feature=time-namespaces=false");
+            let beside = dockerd.parent().unwrap_or(Path::new("/")).display().to_string();
+            programs = format!("{beside}:{programs}");
+        }
+        let daemon = Isolated::start(&dockerd, &arguments, &[("PATH", &programs)], &folder.join("log"))?;
+        let mut docker = Self { daemon, store, host, config: folder.join("client"), _cgroup: cgroup };
+        poll("the daemon's readiness", || {
+            docker.daemon.check_running()?;
+            Ok(docker.command(&["version"]).read().ok())
+        })?;
+        Ok(docker)
+    }
+
+    /// The client.
+    fn command(&self, arguments: &[&str]) -> Cmd {
+        self.client(Cmd::new("docker").args(arguments))
+    }
+
+    /// A program that calls the client.
+    fn client(&self, command: Cmd) -> Cmd {
+        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.config).without_env([
+            "DOCKER_CONTEXT",
+            "DOCKER_TLS_VERIFY",
+            "DOCKER_CERT_PATH",
+            "DOCKER_DEFAULT_PLATFORM",
+        ])
+    }
+
+    fn read(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.command(arguments).read()?).trim().to_owned())
+    }
+
+    fn load(&self, archive: &Path) -> anyhow::Result<String> {
+        self.read(&["load", "--quiet", "--input", &archive.display().to_string()])
+    }
+
+    fn inspect(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
+        let output = self.command(&[kind, "inspect", name]).read()?;
+        Ok(at(&json("docker", &output)?, "/0").clone())
+    }
+
+    /// What the daemon goes by for an image of one platform or several.
+    fn id(&self, built: &Built) -> anyhow::Result<Value> {
+        Ok(match self.store {
+            Store::Classic => built.first()?.image_id.to_string().into(),
+            Store::Containerd => built.digest.to_string().into(),
+        })
+    }
+}
+
+/// Docker 20.10.
+pub(super) fn classic(context: &Context<'_>) -> anyhow::Result<()> {
+    everything(context, Store::Classic)
+}
+
+/// Docker 29.
+pub(super) fn containerd(context: &Context<'_>) -> anyhow::Result<()> {
+    everything(context, Store::Containerd)
+}
+
+fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
+    let mut docker = Docker::start(context, store)?;
+    let name = |what: &str| format!("docker-{store:?}-{what}").to_lowercase();
+
+    // Every parameter, and a life from start to stop.
+    let full = context.fixture(FULL, &name("full"), &[])?;
+    same("loaded", &docker.load(&full.archive)?, &format!("Loaded image: {FULL}:latest"))?;
+    parameters(&docker, &full).context("parameters")?;
+    life(&mut docker, FULL, "/srv/server", &Identity::new(65532, 65533), true).context("life of `full`")?;
+
+    // The sample, loaded by ourselves.
+    let command = docker.client(context.xtask(&context.workspace.root));
+    let folder = context.folder().join(name("loaded"));
+    command.args(["image", SAMPLE, "--quiet", "--load", "docker", "--output"]).arg(folder).read()?;
+    let sample = context.sample()?;
+    let facts = docker.inspect("image", "app:latest")?;
+    same("id of the sample", at(&facts, "/Id"), &docker.id(sample)?)?;
+    same("layers of the sample", at(&facts, "/RootFS/Layers"), &sample.first()?.diff_ids().into())?;
+    let nobody = Identity::new(65534, 65534);
+    life(&mut docker, SAMPLE, "/app/app", &nobody, false).context("life of the sample")?;
+    docker.read(&["image", "rm", "app:latest"])?;
+
+    // Several platforms in one archive.
+    let both = context.both()?;
+    same("loaded", &docker.load(&both.archive)?, &format!("Loaded image: {SAMPLE}:latest"))?;
+    let facts = docker.inspect("image", "app:latest")?;
+    same("id of both", at(&facts, "/Id"), &docker.id(both)?)?;
+    let architecture = both.first()?.platform.trim_start_matches("linux/").to_owned();
+    same("architecture", at(&facts, "/Architecture"), &architecture.into())?;
+    life(&mut docker, SAMPLE, "/app/app", &nobody, false).context("life of the sample for both platforms")?;
+
+    // Every compression, and the content that comes out.
+    for compression in ["none", "gzip", "zstd"] {
+        let odd = context.fixture(ODD, &name(compression), &["--compression", compression])?;
+        if compression == "zstd" && store == Store::Classic {
+            refuses(&docker, &odd.archive)?;
+        } else {
+            docker.load(&odd.archive)?;
+            same("id", at(&docker.inspect("image", "odd:latest")?, "/Id"), &docker.id(&odd)?)?;
+            content(&mut docker, &odd).with_context(|| format!("content, {compression}"))?;
+            docker.read(&["image", "rm", "odd:latest"])?;
+        }
+    }
+
+    // Every tag.
+    let tags = ["registry.example/team/app:1.0", "registry.example:5000/app:latest", "other:2"];
+    let arguments: Vec<&str> = tags.iter().flat_map(|tag| ["--tag", tag]).collect();
+    let tagged = context.build(SAMPLE, &name("tagged"), &arguments)?;
+    docker.load(&tagged.archive)?;
+    for tag in tags {
+        same(tag, at(&docker.inspect("image", tag)?, "/Id"), &docker.id(&tagged)?)?;
+    }
+    docker.daemon.end()
+}
+
+/// What a daemon should say of the parameters of `full`: what its definition says, and the variables and
+/// labels that every image gets, as they stand in the image's own config.
+pub(super) fn expected_config(full: &Built) -> anyhow::Result<Value> {
+    let (_, image) = full.read()?;
+    let config = serde_json::to_value(&image.config.config)?;
+    let mut expected = full_config();
+    for name in ["Env", "Labels"] {
+        let (all, said) = (&config[name], &expected[name]);
+        let variables = said.as_array().into_iter().flatten();
+        let labels = said.as_object().into_iter().flatten();
+        let complete = variables.into_iter().all(|item| all.as_array().is_some_and(|all| all.contains(item)))
+            && labels.into_iter().all(|(label, value)| all.get(label) == Some(value));
+        anyhow::ensure!(complete, "{name} is {all}, without {said}");
+        expected[name] = all.clone();
+    }
+    Ok(expected)
+}
+
+/// Without what means nothing: old daemons list every field there is.
+fn without_empty(config: &Value) -> Value {
+    let fields = config.as_object().into_iter().flatten();
+    let said = fields.filter(|(_, value)| {
+        !(value.is_null() || **value == json!("") || **value == json!(false) || **value == json!([]))
+    });
+    Value::Object(said.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn parameters(docker: &Docker, full: &Built) -> anyhow::Result<()> {
+    let facts = docker.inspect("image", "full:latest")?;
+    same("id", at(&facts, "/Id"), &docker.id(full)?)?;
+    same("layers", at(&facts, "/RootFS/Layers"), &full.first()?.diff_ids().into())?;
+    same("created", at(&facts, "/Created"), &"2023-11-14T22:13:20Z".into())?;
+    let mut expected = expected_config(full)?;
+    if docker.store == Store::Classic {
+        let removed = expected["Healthcheck"].as_object_mut().and_then(|check| check.remove("StartInterval"));
+        removed.context("the image has no start interval")?;
+    }
+    same("parameters", &without_empty(at(&facts, "/Config")), &expected)
+}
+
+/// Run, asked, found healthy, stopped; as strictly as docker can.
+fn life(
+    docker: &mut Docker,
+    image: &str,
+    program: &str,
+    identity: &Identity,
+    becomes_healthy: bool,
+) -> anyhow::Result<()> {
+    let id = docker.read(&[
+        "run",
+        "--detach",
+        "--read-only",
+        "--network=host",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--pull=never",
+        image,
+    ])?;
+    same("the answer", &docker.daemon.wait_for(SAMPLE_PORT, "/health")?, &healthy())?;
+    let process = docker.daemon.process_of(program).context("the server's process is not there")?;
+    same("its identity", &Identity::of(process)?, identity)?;
+    if becomes_healthy {
+        poll("healthy", || {
+            let facts = docker.inspect("container", &id)?;
+            let status = at(&facts, "/State/Health/Status").as_str().unwrap_or_default();
+            anyhow::ensure!(status != "unhealthy", "it is unhealthy: {}", at(&facts, "/State/Health"));
+            Ok((status == "healthy").then_some(()))
+        })?;
+    }
+    docker.read(&["stop", &id])?;
+    let facts = docker.inspect("container", &id)?;
+    let state = ["Status", "ExitCode", "OOMKilled", "Error"].map(|field| facts["State"][field].clone());
+    same("its end", &state, &[json!("exited"), json!(0), json!(false), json!("")])?;
+    // The server talks on stderr.
+    let logs = Cmd::new("sh").args(["-c", "docker logs \"$0\" 2>&1", &id]);
+    let logs = String::from_utf8_lossy(&docker.client(logs).read()?).trim().to_owned();
+    same("what it said", &logs, &format!("listening on 0.0.0.0:{SAMPLE_PORT}"))?;
+    docker.read(&["rm", "--volumes", &id])?;
+    Ok(())
+}
+
+/// The files of a running container, without what docker puts in.
+fn content(docker: &mut Docker, odd: &Built) -> anyhow::Result<()> {
+    const ALLOWED: Allowed = Allowed {
+        extra: &[".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"],
+        other_time: &["", "etc"],
+    };
+    let id = docker.read(&["run", "--detach", "--network=host", "--pull=never", "odd:latest"])?;
+    docker.daemon.wait_for(SAMPLE_PORT, "/health")?;
+    let process = docker.daemon.process_of("/app/server").context("the server's process is not there")?;
+    let found = of_folder(Path::new(&format!("/proc/{process}/root")))?;
+    let (source, image) = odd.read()?;
+    compare("files in the container", &found, &of_image(&source, &image)?, &ALLOWED)?;
+    docker.read(&["rm", "--force", "--volumes", &id])?;
+    Ok(())
+}
+
+/// Docker before 23 does not read zstd, and says so rather than loading something else.
+fn refuses(docker: &Docker, archive: &Path) -> anyhow::Result<()> {
+    match docker.command(&["load", "--quiet", "--input", &archive.display().to_string()]).read() {
+        Err(ProcessError::Failed { stderr, .. }) => {
+            anyhow::ensure!(stderr.contains("invalid tar header"), "it refuses zstd, but for: {stderr}");
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => anyhow::bail!("docker 20.10 loads zstd: say so in the documentation"),
+    }
+    same("images called odd", &docker.read(&["image", "ls", "--quiet", "odd"])?, &String::new())
+}

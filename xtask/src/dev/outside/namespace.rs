@@ -1,0 +1,251 @@
+//! Programs in namespaces of their own: processes, mounts and network. Nothing that runs there can meet
+//! anything that runs here, and the kernel removes what is left when the first process ends.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::expect::{BOUND, poll};
+use crate::process::{Cmd, Running};
+
+/// `/run` is empty, for what writes there whatever it is told; loopback is up; then `$@` is process 1.
+const SET_UP: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\"";
+
+/// A command that runs in namespaces of its own as long as it takes.
+pub(super) fn in_namespaces(program: &Path) -> Cmd {
+    // When we are killed, unshare is, and with it process 1 and all others.
+    Cmd::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", SET_UP, "sh"])
+        .arg(program)
+}
+
+/// A program that runs in namespaces of its own. Dropped, it is ended with all that it started.
+pub(super) struct Isolated {
+    /// Of unshare, whose only child is process 1.
+    id: u32,
+    /// None once its end was waited for.
+    running: Option<Running>,
+    log: PathBuf,
+}
+
+/// An answer to a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// `HTTP/1.1 200 OK`
+    pub(super) status_line: String,
+    /// All of it.
+    pub(super) body: String,
+}
+
+impl Isolated {
+    /// Starts a program; what it prints goes to the file.
+    pub(super) fn start(
+        program: &Path,
+        arguments: &[&str],
+        env: &[(&str, &str)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let second = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
+        let running =
+            in_namespaces(program).args(arguments).envs(env.iter().copied()).start_beside(file, second)?;
+        Ok(Self { id: running.id(), running: Some(running), log: log.to_path_buf() })
+    }
+
+    /// What it has printed so far.
+    pub(super) fn output(&self) -> anyhow::Result<String> {
+        let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.running.as_mut().is_some_and(Running::is_running)
+    }
+
+    /// Fails with what it printed if it has ended.
+    pub(super) fn check_running(&mut self) -> anyhow::Result<()> {
+        if self.is_running() {
+            return Ok(());
+        }
+        anyhow::bail!("it ended early and said: {}", self.output()?.trim())
+    }
+
+    /// A command in its network.
+    pub(super) fn inside(&self, program: &str) -> Cmd {
+        Cmd::new("nsenter").args(["--net", "--target", &self.id.to_string()]).arg("--").arg(program)
+    }
+
+    /// Asks a server in its network; none while nobody listens.
+    pub(super) fn ask(&self, port: u16, method: &str, path: &str, body: &str) -> Option<Answer> {
+        // bash is a client that is everywhere; it fails when the connection is refused.
+        const CLIENT: &str = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf \
+            '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' \
+            "$1" "$2" "${#3}" "$3" >&3 && cat <&3"#;
+        let arguments = ["-c", CLIENT, &port.to_string(), method, path, body];
+        let output = self.inside("bash").args(arguments).read().ok()?;
+        let text = String::from_utf8_lossy(&output).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status_line = head.lines().next().unwrap_or_default().to_owned();
+        Some(Answer { status_line, body: body.to_owned() })
+    }
+
+    /// Asks with `GET`, waiting until somebody listens.
+    pub(super) fn wait_for(&mut self, port: u16, path: &str) -> anyhow::Result<Answer> {
+        poll(&format!("an answer on port {port}"), || {
+            self.check_running()?;
+            Ok(self.ask(port, "GET", path, ""))
+        })
+    }
+
+    /// Every process that it consists of, as numbered here.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let mut all = vec![self.id];
+        let mut seen = 0;
+        while let Some(parent) = all.get(seen).copied() {
+            all.extend(children(parent));
+            seen += 1;
+        }
+        all.remove(0);
+        all
+    }
+
+    /// The process whose program lies at this path, as it sees it itself.
+    pub(super) fn process_of(&self, program: &str) -> Option<u32> {
+        let is =
+            |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == Path::new(program));
+        self.processes().into_iter().find(is)
+    }
+
+    /// Asks process 1 to end, waits for it, and fails unless it says that all went well.
+    pub(super) fn end(mut self) -> anyhow::Result<()> {
+        self.terminate();
+        let ended = poll("its end after SIGTERM", || Ok((!self.is_running()).then_some(())));
+        ended.with_context(|| format!("it said: {}", self.output().unwrap_or_default().trim()))?;
+        if let Some(running) = self.running.take() {
+            running
+                .wait()
+                .with_context(|| format!("it said: {}", self.output().unwrap_or_default().trim()))?;
+        }
+        Ok(())
+    }
+
+    /// Ends it without asking.
+    pub(super) fn kill(mut self) {
+        if let Some(running) = &mut self.running {
+            running.end(Duration::ZERO);
+        }
+    }
+
+    fn terminate(&self) {
+        for child in children(self.id) {
+            // It fails only for a process that is gone.
+            let _ = Cmd::new("sh").args(["-c", "kill -TERM \"$0\"", &child.to_string()]).read();
+        }
+    }
+}
+
+impl Drop for Isolated {
+    fn drop(&mut self) {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let first = children(self.id);
+        self.terminate();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.is_running() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        if let Some(running) = &mut self.running {
+            // unshare does not react to SIGTERM; killed, it takes process 1 with it, and that all others.
+            running.end(Duration::ZERO);
+        }
+        let gone = |id: &u32| match fs::read_to_string(format!("/proc/{id}/stat")) {
+            Ok(stat) => state(&stat) == Some('Z'),
+            Err(_) => true,
+        };
+        while !first.iter().all(gone) && Instant::now() < deadline + BOUND {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// A control group for everything that a check starts. Dropped, it is removed.
+pub(super) struct Cgroup(String);
+
+impl Cgroup {
+    /// Only names it: runtimes make it.
+    pub(super) fn new(name: String) -> Self {
+        Self(name)
+    }
+
+    /// Below the root of every hierarchy.
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove_cgroups(&self.0);
+    }
+}
+
+/// Removes a control group from every hierarchy.
+pub(super) fn remove_cgroups(name: &str) {
+    for place in cgroup_places(name) {
+        // What is not empty is found by the last check.
+        let _ = remove_cgroup(&place);
+    }
+}
+
+/// Where a control group is, in every hierarchy that has it.
+pub(super) fn cgroup_places(name: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next()?;
+        matches!(fields.next()?, "cgroup" | "cgroup2").then(|| Path::new(place).join(name))
+    });
+    mounts.filter(|place| place.is_dir()).collect()
+}
+
+/// The kernel's files in it go with the directory; only its own children have to go first.
+fn remove_cgroup(place: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(place)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    fs::remove_dir(place)
+}
+
+/// The state in `/proc/ID/stat` (proc(5)); the name before it may hold anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The children of a process's main thread, which are all unless it has more threads; then those of
+/// the others too.
+fn children(id: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{id}/task"));
+    let lists = threads.into_iter().flatten().flatten();
+    let lists = lists.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_follows_the_name_whatever_that_is() {
+        assert_eq!(state("17 (sh) S 1 17"), Some('S'));
+        assert_eq!(state("17 (a) Z b) Z 1 17"), Some('Z'));
+        assert_eq!(state(""), None);
+    }
+}

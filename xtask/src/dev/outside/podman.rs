@@ -1,0 +1,127 @@
+//! podman loads the archives, whatever their compression, and keeps what OCI knows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::context::{Built, Context, SAMPLE};
+use super::docker::expected_config;
+use super::expect::{at, json, same};
+use super::fixtures::{FULL, ODD};
+use super::namespace::in_namespaces;
+use super::rootfs::{Allowed, compare, of_folder, of_image};
+use super::tools::Tool;
+use crate::process::Cmd;
+
+const STORAGE: &str = "storage.conf";
+
+/// podman with a store of its own. It writes below `/run` whatever it is told, so that is its own too.
+struct Podman {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Podman {
+    fn new(context: &Context<'_>) -> anyhow::Result<Self> {
+        let folder = context.new_folder("podman")?;
+        let program = context.found.path(Tool::Program("podman"));
+        // Files as they are unpacked, on any file system, and nothing stays mounted.
+        let path = |name: &str| folder.join(name).display().to_string();
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = {:?}\nrunroot = {:?}\n",
+            path("root"),
+            path("run")
+        );
+        let place = folder.join(STORAGE);
+        fs::write(&place, storage).with_context(|| format!("cannot write {}", place.display()))?;
+        Ok(Self { program, folder })
+    }
+
+    /// A program that calls it.
+    fn client(&self, program: &Path) -> Cmd {
+        in_namespaces(program).env("CONTAINERS_STORAGE_CONF", self.folder.join(STORAGE)).without_env([
+            "CONTAINER_HOST",
+            "CONTAINERS_CONF",
+            "STORAGE_DRIVER",
+        ])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Cmd {
+        self.client(&self.program)
+            .args(["--cgroup-manager", "cgroupfs"])
+            .args(arguments)
+            .env("HOME", &self.folder)
+    }
+
+    fn load(&self, archive: &Path) -> anyhow::Result<String> {
+        let archive = archive.display().to_string();
+        let output = self.command(&["load", "--quiet", "--input", &archive]).read()?;
+        Ok(String::from_utf8_lossy(&output).trim().to_owned())
+    }
+
+    fn inspect(&self, name: &str) -> anyhow::Result<serde_json::Value> {
+        let output = self.command(&["image", "inspect", name]).read()?;
+        Ok(at(&json("podman", &output)?, "/0").clone())
+    }
+}
+
+/// The whole of it.
+pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
+    let podman = Podman::new(context)?;
+    for compression in ["none", "gzip", "zstd"] {
+        content(&podman, context, compression)?;
+    }
+    parameters(&podman, &context.fixture(FULL, "podman-full", &[])?, FULL)?;
+
+    // The sample, loaded by ourselves. There is no network, and nothing is left to compile.
+    let sample = context.sample()?;
+    podman
+        .client(context.program())
+        .args(["image", SAMPLE, "--quiet", "--offline", "--load", "podman", "--output"])
+        .arg(context.folder().join("podman-loaded"))
+        .current_dir(&context.workspace.root)
+        .without_env(context.env.of_cargo_run())
+        .read()?;
+    let facts = podman.inspect("app:latest")?;
+    same("image id of the sample", at(&facts, "/Id"), &sample.first()?.image_id.hex().into())?;
+    podman.command(&["image", "rm", "app:latest"]).read()?;
+
+    // Of several platforms it takes this host's, and remembers the index.
+    let both = context.both()?;
+    same("loaded", &podman.load(&both.archive)?, &"Loaded image: docker.io/library/app:latest".to_owned())?;
+    let facts = podman.inspect("app:latest")?;
+    same("image id", at(&facts, "/Id"), &both.first()?.image_id.hex().into())?;
+    same("digest", at(&facts, "/Digest"), &both.digest.to_string().into())
+}
+
+/// It makes the root before it unpacks the first layer, and later writes into it.
+const ALLOWED: Allowed = Allowed { extra: &[], other_time: &[""] };
+
+fn content(podman: &Podman, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
+    let folder = format!("podman-{compression}");
+    let built = context.fixture(ODD, &folder, &["--compression", compression])?;
+    podman.load(&built.archive)?;
+    let facts = podman.inspect("odd:latest")?;
+    same("digest", at(&facts, "/Digest"), &built.digest.to_string().into())?;
+    same("layers", at(&facts, "/RootFS/Layers"), &built.first()?.diff_ids().into())?;
+    let mounted = podman.command(&["image", "mount", "odd:latest"]).read()?;
+    let root = PathBuf::from(String::from_utf8_lossy(&mounted).trim());
+    let (source, image) = built.read()?;
+    compare(&format!("podman, {compression}"), &of_folder(&root)?, &of_image(&source, &image)?, &ALLOWED)?;
+    podman.command(&["image", "umount", "odd:latest"]).read()?;
+    // Layers that it knows it would not unpack again.
+    podman.command(&["image", "rm", "odd:latest"]).read().map(drop)?;
+    Ok(())
+}
+
+fn parameters(podman: &Podman, built: &Built, name: &str) -> anyhow::Result<()> {
+    podman.load(&built.archive)?;
+    let facts = podman.inspect(&format!("{name}:latest"))?;
+    same("image id", at(&facts, "/Id"), &built.first()?.image_id.hex().into())?;
+    let mut expected = expected_config(built)?;
+    // "HEALTHCHECK is not supported for OCI image format and will be ignored", says buildah.
+    let removed = expected.as_object_mut().and_then(|config| config.remove("Healthcheck"));
+    removed.context("the image has no health check")?;
+    same("parameters", at(&facts, "/Config"), &expected)
+}

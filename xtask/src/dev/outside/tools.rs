@@ -1,0 +1,93 @@
+//! Which of others' tools are here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use crate::process::{Cmd, find_program};
+use crate::workspace::Environment;
+
+/// Something that a check cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tool {
+    /// A program on PATH.
+    Program(&'static str),
+    /// The right to change owners.
+    Root,
+    /// The right to make namespaces, and what sets them up.
+    Namespaces,
+    /// The last Docker daemon before zstd, with the classic image store: Debian 12's.
+    Docker20,
+    /// A Docker daemon with containerd's image store, in the folder that `TARE_DOCKER29` names.
+    Docker29,
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Program(name) => name,
+            Self::Root => "root",
+            Self::Namespaces => "root with unshare, nsenter, setpriv, mount, ip and bash",
+            Self::Docker20 => "dockerd 20.10",
+            Self::Docker29 => "TARE_DOCKER29, a folder with dockerd 29 and containerd",
+        })
+    }
+}
+
+/// Where the tools are that were found.
+pub(super) struct Found(BTreeMap<Tool, PathBuf>);
+
+impl Found {
+    /// Looks for each tool once.
+    pub(super) fn probe<'a>(tools: impl Iterator<Item = &'a Tool>, env: &Environment) -> Self {
+        let mut found = BTreeMap::new();
+        for tool in tools {
+            if let Some(place) = find(*tool, env).filter(|_| !found.contains_key(tool)) {
+                found.insert(*tool, place);
+            }
+        }
+        Self(found)
+    }
+
+    /// Whether it was found.
+    pub(super) fn has(&self, tool: Tool) -> bool {
+        self.0.contains_key(&tool)
+    }
+
+    /// Where it is. Of a tool that is missing the name: starting it will say so.
+    pub(super) fn path(&self, tool: Tool) -> PathBuf {
+        self.0.get(&tool).cloned().unwrap_or_else(|| PathBuf::from(tool.to_string()))
+    }
+}
+
+fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
+    let program = |name: &str| find_program(name, env.get("PATH"));
+    match tool {
+        Tool::Program(name) => program(name),
+        Tool::Root => {
+            let own = std::fs::metadata("/proc/self").ok()?;
+            (own.uid() == 0).then(|| PathBuf::from("/"))
+        }
+        Tool::Namespaces => {
+            for name in ["nsenter", "setpriv", "mount", "ip", "bash"] {
+                program(name)?;
+            }
+            let unshare = program("unshare")?;
+            let options = ["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "true"];
+            Cmd::new(&unshare).args(options).read().ok().map(|_| unshare)
+        }
+        Tool::Docker20 => {
+            let dockerd = program("dockerd")?;
+            let version = Cmd::new(&dockerd).arg("--version").read().ok()?;
+            String::from_utf8_lossy(&version).contains("version 20.10.").then_some(dockerd)
+        }
+        Tool::Docker29 => {
+            let folder = PathBuf::from(env.get("TARE_DOCKER29")?);
+            let complete = ["dockerd", "containerd", "containerd-shim-runc-v2"]
+                .iter()
+                .all(|name| folder.join(name).is_file());
+            complete.then(|| folder.join("dockerd"))
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask test`: the tests of the workspace, then what others' tools say about the images.
+
+use std::time::Instant;
+
+use crate::process::{Cmd, ProcessError};
+use crate::ui::Ui;
+use crate::workspace::{Environment, Workspace};
+
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// A missing tool is a failure.
+    pub(crate) require_outside: bool,
+    /// Only the outside checks whose names contain this.
+    pub(crate) outside_only: Option<String>,
+}
+
+/// Runs the tests; false if one failed.
+pub(crate) fn run(
+    options: &Options,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<bool> {
+    let mut passed = true;
+    if options.outside_only.is_none() {
+        passed = cargo_test(workspace, env, ui)?;
+    }
+    let part = options.outside_only.as_deref().unwrap_or_default();
+    Ok(run_outside(part, options.require_outside, workspace, env, ui)? && passed)
+}
+
+fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    let command = Cmd::new(env.cargo())
+        .args(["test", "--workspace", "--locked", "--features", "xtask-tare/dev"])
+        .without_env(env.of_cargo_run())
+        .current_dir(&workspace.root);
+    ui.status("Testing", &command.display());
+    // Its output is not our result.
+    match command.run_with_input(|_| Ok(())) {
+        Ok(()) => {
+            ui.status("Passed", &format!("cargo test ({:.1} s)", started.elapsed().as_secs_f64()));
+            Ok(true)
+        }
+        // cargo has said which; what others say about the images is worth knowing nevertheless.
+        Err(error @ ProcessError::Failed { .. }) => {
+            ui.error(&error.to_string(), None);
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+use super::outside::run as run_outside;
+
+/// The tools are Linux's, and so are the namespaces that they run in.
+#[cfg(not(target_os = "linux"))]
+fn run_outside(
+    _part: &str,
+    require: bool,
+    _workspace: &Workspace,
+    _env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<bool> {
+    ui.warning("the outside checks run on Linux alone");
+    Ok(!require)
+}

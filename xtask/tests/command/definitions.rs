@@ -1,0 +1,243 @@
+//! Definitions and arguments that cannot be: each is refused with what is wrong, where, and what to do.
+
+use crate::support::{Fixture, PREBUILT};
+
+#[test]
+fn a_definition_that_cannot_be_is_refused_with_file_line_and_column() {
+    let fixture = Fixture::new();
+    fixture.refuses_definitions(&[
+        (
+            "[build]\n  outptu = \"server\"\n",
+            "error: images/app/image.toml:2:3: unknown key `outptu`\n\
+             hint: did you mean `output`? the keys here are package, bin, profile, features, default-features, audit, static, command, output\n",
+        ),
+        (
+            "layer = []\n",
+            "error: images/app/image.toml:1:1: unknown key `layer`\n\
+             hint: did you mean `layers`? the keys here are platforms, build, config, layers\n",
+        ),
+        (
+            "[build]\noutput = 3\n",
+            "error: images/app/image.toml:2:10: invalid type: integer `3`, expected path string\n",
+        ),
+        (
+            "[config]\nexposed-ports = [8080, 0]\n",
+            "error: images/app/image.toml:2:24: `0` is not a port: write 1 to 65535, or with a protocol `53/udp`\n",
+        ),
+        (
+            "[config]\nuser = \"www-data\"\n",
+            "error: images/app/image.toml:2:8: `www-data` is not a user: write UID:GID in numbers (65534:65534), or root, nonroot or nobody\n",
+        ),
+        (
+            "[config.healthcheck]\ntest = [\"CMD\", \"/app/server\"]\ninterval = \"30\"\n",
+            "error: images/app/image.toml:3:12: `30` is not a duration: write a number and a unit (ns, us, ms, s, m, h), such as `30s` or `1m30s`\n",
+        ),
+        (
+            "[config.healthcheck]\ntest = [\"/app/server\"]\n",
+            "error: images/app/image.toml:2:8: a health check is [\"CMD\", program, argument…], [\"CMD-SHELL\", line] or [\"NONE\"]\n\
+             hint: the image has no shell: let the binary check itself, [\"CMD\", \"/app/NAME\", \"--health\"]\n",
+        ),
+        (
+            "platforms = [\"linux/amd64\", \"windows/amd64\"]\n",
+            "error: images/app/image.toml:1:29: `windows/amd64` is not a platform this tool builds for: choose from linux/amd64, linux/arm64\n",
+        ),
+        (
+            "[config]\nstop-signal = \"TERM\"\n",
+            "error: images/app/image.toml:2:15: `TERM` is not a signal: write its name (SIGTERM) or number (15)\n",
+        ),
+        (
+            "[[layers]]\nname = \"a\"\nentries = [{ dir = \"/a\", mode = \"rwx\" }]\n",
+            "error: images/app/image.toml:3:33: `rwx` is not a mode: write it in octal, such as \"0755\"\n",
+        ),
+        (
+            "[[layers]]\nname = \"a\"\nentries = [{ binary = true, capabilities = \"cap_fly=ep\" }]\n",
+            "error: images/app/image.toml:3:44: `cap_fly` is not a capability of Linux\n",
+        ),
+        (
+            "[build]\ncommand = [\"make\"]\n",
+            "error: images/app/image.toml:2:11: `command` needs `output`, the program that it makes\n\
+             hint: add `output = \"PATH\"`, relative to the image's folder\n",
+        ),
+        (
+            "[build\n",
+            "error: images/app/image.toml:1:7: unclosed table, expected `]`\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_definition_that_is_not_text_is_refused() {
+    let fixture = Fixture::new();
+    fixture.write("images/app/image.toml", b"[build]\noutput = \"\xff\"\n");
+    assert_eq!(
+        fixture.refuses(&["image"]),
+        "error: cannot read images/app/image.toml: stream did not contain valid UTF-8\n"
+    );
+}
+
+#[test]
+fn packages_binaries_features_and_profiles_must_exist() {
+    let fixture = Fixture::new();
+    fixture.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"server\", \"library\", \"tools\"]\n[profile.small]\ninherits = \"release\"\n",
+    );
+    fixture.write("server/Cargo.toml", "[package]\nname = \"server\"\n[features]\ntls = []\n");
+    fixture.write("library/Cargo.toml", "[package]\nname = \"library\"\n");
+    fixture.write("library/src/lib.rs", "");
+    fixture.write("tools/Cargo.toml", "[package]\nname = \"tools\"\n");
+    fixture.write("tools/src/bin/export.rs", "fn main() {}\n");
+    fixture.write("tools/src/bin/import.rs", "fn main() {}\n");
+    fixture.refuses_definitions(&[
+        (
+            "[build]\npackage = \"sever\"\n",
+            "error: image app: the workspace has no package `sever`\n\
+             hint: did you mean `server`? packages with binaries: server, tools\n",
+        ),
+        (
+            "",
+            "error: image app: the workspace has no package `app`\n\
+             hint: packages with binaries: server, tools\n",
+        ),
+        (
+            "[build]\npackage = \"server\"\nbin = \"serverd\"\n",
+            "error: image app: package `server` has no binary `serverd`\n\
+             hint: its binaries: server\n",
+        ),
+        (
+            "[build]\npackage = \"library\"\n",
+            "error: image app: package `library` has no binary\n\
+             hint: a library cannot run in a container; name a package with a src/main.rs\n",
+        ),
+        (
+            "[build]\npackage = \"tools\"\n",
+            "error: image app: package `tools` has several binaries: export, import\n\
+             hint: name one: `bin = \"…\"` under [build] in image.toml\n",
+        ),
+        (
+            "[build]\npackage = \"server\"\nfeatures = [\"tsl\"]\n",
+            "error: image app: package `server` has no feature `tsl`\n\
+             hint: its features: tls\n",
+        ),
+        (
+            "[build]\npackage = \"tools\"\nbin = \"export\"\nfeatures = [\"tls\"]\n",
+            "error: image app: package `tools` has no feature `tls`\n\
+             hint: the package has no features\n",
+        ),
+        (
+            "[build]\npackage = \"server\"\nprofile = \"smal\"\n",
+            "error: image app: the workspace has no cargo profile `smal`\n\
+             hint: add [profile.smal] to the workspace's Cargo.toml, or leave `profile` out\n",
+        ),
+    ]);
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused() {
+    let fixture = Fixture::new();
+    fixture.image("other", PREBUILT);
+    for (arguments, says) in [
+        (
+            &["image", "app", "--platform", "linux/riscv64"][..],
+            "error: invalid value 'linux/riscv64' for '--platform <PLATFORM>': `linux/riscv64` is not a platform this tool builds for: choose from linux/amd64, linux/arm64\n\n\
+             For more information, try '--help'.\n",
+        ),
+        (
+            &["image", "app", "--platform", "linux/amd64,linux/amd64"],
+            "error: --platform: linux/amd64 stands twice\n",
+        ),
+        (
+            &["image", "app", "--tag", "App"],
+            "error: invalid value 'App' for '--tag <REFERENCE>': `App` is not an image name: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -)\n\n\
+             For more information, try '--help'.\n",
+        ),
+        (
+            &["image", "app", "--tag", "app@sha256:00"],
+            "error: invalid value 'app@sha256:00' for '--tag <REFERENCE>': `app@sha256:00` names a digest; a tag is a name to give, such as app:1.2\n\n\
+             For more information, try '--help'.\n",
+        ),
+        (
+            &["image", "app", "--compression", "gzip:13"],
+            "error: invalid value 'gzip:13' for '--compression <METHOD[:LEVEL]>': `gzip:13` is not a compression: write none, gzip[:1-12] or zstd[:1-22]\n\n\
+             For more information, try '--help'.\n",
+        ),
+        (
+            &["image", "--tag", "x"],
+            "error: --tag names one image, but there are 2\n\
+             hint: name the image before --tag\n",
+        ),
+        (
+            &["image", "app", "--tag", "x", "--tag", "y", "other"],
+            "error: --tag names one image, but there are 2\n\
+             hint: name the image before --tag\n",
+        ),
+        (
+            &["image", "ap"],
+            "error: there is no image `ap`: neither images/ap/image.toml nor a package with a binary\n\
+             hint: did you mean `app`? there are: app, other, server\n",
+        ),
+        (
+            &["image", "../app"],
+            "error: there is no image `../app`: neither images/../app/image.toml nor a package with a binary\n\
+             hint: there are: app, other, server\n",
+        ),
+        (
+            &["image", "app", "--dry-run", "--json"],
+            "error: the argument '--dry-run' cannot be used with '--json'\n\n\
+             Usage: cargo xtask image --dry-run <NAME>...\n\n\
+             For more information, try '--help'.\n",
+        ),
+    ] {
+        assert_eq!(fixture.refuses(arguments), says, "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_image_whose_name_cannot_be_a_tag_needs_one() {
+    let fixture = Fixture::new();
+    fixture.image("-odd-", PREBUILT);
+    assert_eq!(
+        fixture.refuses(&["image", "--", "-odd-"]),
+        "error: image -odd- needs --tag: its own name cannot be one: `-odd-` is not an image name: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -)\n"
+    );
+    let reference = fixture.succeeds(&["image", "--tag", "odd", "--", "-odd-"]);
+    assert!(reference.starts_with("odd@sha256:"), "{reference}");
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_and_never_now() {
+    let fixture = Fixture::new();
+    for time in ["now", "-1", "", "1.5", " 1"] {
+        let mut command = fixture.command(&["image", "app"]);
+        command.env("SOURCE_DATE_EPOCH", time);
+        let says = format!(
+            "error: SOURCE_DATE_EPOCH: `{time}` is not a whole number of seconds since 1970-01-01T00:00:00Z\n\
+             hint: unset it to use the commit's time, or set it to the output of `git log -1 --format=%ct`\n"
+        );
+        assert_eq!(fixture.refuses_command(command), says);
+    }
+    let mut command = fixture.command(&["image", "app"]);
+    command.env("SOURCE_DATE_EPOCH", "253402300800");
+    assert_eq!(
+        fixture.refuses_command(command),
+        "error: SOURCE_DATE_EPOCH: 253402300800 seconds lie after the year 9999\n\
+         hint: unset it to use the commit's time, or set it to the output of `git log -1 --format=%ct`\n"
+    );
+}
+
+#[test]
+fn without_a_workspace_or_an_image_there_is_nothing_to_build() {
+    let fixture = Fixture::new();
+    let mut command = fixture.command(&["image"]);
+    command.current_dir(fixture.outside());
+    let says = fixture.refuses_command(command);
+    assert!(says.starts_with("error: no usable cargo workspace here: "), "{says}");
+    assert!(says.contains("could not find `Cargo.toml` in `OUTSIDE`"), "{says}");
+
+    std::fs::remove_dir_all(fixture.path("images")).unwrap();
+    assert_eq!(
+        fixture.refuses(&["image"]),
+        "error: the workspace has no images\n\
+         hint: name a package to build it with every default: cargo xtask image server\n"
+    );
+}

@@ -1,0 +1,169 @@
+//! What git says of a checkout: the revision and the time of the image.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::Fixture;
+
+/// 2024-01-01T00:00:00Z, and half a year later.
+const FIRST: &str = "1704067200 +0000";
+const SECOND: &str = "1719792000 +0000";
+
+impl Fixture {
+    /// Runs git in a folder; gives back what it prints.
+    fn git(&self, dir: &Path, time: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        self.prepare(&mut command);
+        command
+            .current_dir(dir)
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org"])
+            .args(arguments)
+            .env("GIT_AUTHOR_DATE", time)
+            .env("GIT_COMMITTER_DATE", time);
+        let run = self.run_command(command);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stdout.trim().to_owned()
+    }
+
+    /// A repository with two commits; gives back the last one's revision.
+    fn commits(&self) -> String {
+        self.write(".gitignore", "target\n");
+        self.git(self.root(), FIRST, &["init", "--quiet"]);
+        for time in [FIRST, SECOND] {
+            self.write("time", time);
+            self.git(self.root(), time, &["add", "--all"]);
+            self.git(self.root(), time, &["commit", "--quiet", "--message", "x"]);
+        }
+        self.git(self.root(), FIRST, &["rev-parse", "HEAD"])
+    }
+
+    /// A build in a folder without SOURCE_DATE_EPOCH: revision and time of the image, and the
+    /// warnings.
+    fn revision(&self, dir: &Path) -> (Option<String>, String, String) {
+        let mut command = self.command(&["image", "app", "--quiet", "--json"]);
+        command.current_dir(dir).env_remove("SOURCE_DATE_EPOCH");
+        let run = self.run_command(command);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        let annotation =
+            |key: &str| summary["annotations"][format!("org.opencontainers.image.{key}")].as_str();
+        let created = annotation("created").unwrap_or_default().to_owned();
+        (annotation("revision").map(str::to_owned), created, run.stderr)
+    }
+}
+
+fn quiet(revision: Option<&str>, created: &str) -> (Option<String>, String, String) {
+    (revision.map(str::to_owned), created.to_owned(), String::new())
+}
+
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+const LAST: &str = "2024-07-01T00:00:00Z";
+
+#[test]
+fn without_git_there_is_no_revision_and_the_time_is_zero() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.revision(fixture.root()), quiet(None, EPOCH));
+}
+
+#[test]
+fn a_repository_without_commits_is_no_problem() {
+    let fixture = Fixture::new();
+    fixture.git(fixture.root(), FIRST, &["init", "--quiet"]);
+    assert_eq!(fixture.revision(fixture.root()), quiet(None, EPOCH));
+}
+
+#[test]
+fn the_last_commit_gives_revision_and_time_and_changes_make_it_dirty() {
+    let fixture = Fixture::new();
+    let revision = fixture.commits();
+    let clean = quiet(Some(&revision), LAST);
+    assert_eq!(fixture.revision(fixture.root()), clean);
+    // From a folder within, as it is when cargo is called there.
+    assert_eq!(fixture.revision(&fixture.path("server/src")), clean);
+
+    fixture.write("not-added", "x");
+    assert_eq!(fixture.revision(fixture.root()), clean, "files that git does not track do not count");
+
+    let dirty = quiet(Some(&format!("{revision}-dirty")), LAST);
+    fixture.write("time", "changed");
+    assert_eq!(fixture.revision(fixture.root()), dirty);
+    fixture.write("time", SECOND);
+    assert_eq!(fixture.revision(fixture.root()), clean);
+    fs::remove_file(fixture.path("time")).unwrap();
+    assert_eq!(fixture.revision(fixture.root()), dirty);
+    fixture.write("time", SECOND);
+    fixture.git(fixture.root(), FIRST, &["add", "not-added"]);
+    assert_eq!(fixture.revision(fixture.root()), dirty, "what is added and not committed counts");
+}
+
+#[test]
+fn source_date_epoch_comes_before_the_commit() {
+    let fixture = Fixture::new();
+    let revision = fixture.commits();
+    fixture.succeeds(&["image", "app"]);
+    let annotations = fixture.summary("app")["annotations"].clone();
+    assert_eq!(annotations["org.opencontainers.image.created"], "2023-11-14T22:13:20Z");
+    assert_eq!(annotations["org.opencontainers.image.revision"], *revision);
+}
+
+#[test]
+fn a_shallow_clone_knows_its_commit() {
+    let fixture = Fixture::new();
+    let revision = fixture.commits();
+    let clone = fixture.outside().join("clone");
+    let origin = format!("file://{}", fixture.root().display());
+    let arguments = ["clone", "--quiet", "--depth", "1", &origin, &clone.to_string_lossy()];
+    fixture.git(fixture.outside(), FIRST, &arguments);
+    assert_eq!(fixture.git(&clone, FIRST, &["rev-list", "--count", "HEAD"]), "1");
+    assert_eq!(fixture.revision(&clone), quiet(Some(&revision), LAST));
+}
+
+#[test]
+fn a_checkout_without_git_on_path_is_built_with_a_warning() {
+    let fixture = Fixture::new();
+    fixture.commits();
+    let mut command = fixture.command(&["image", "app", "--quiet"]);
+    command.env("PATH", fixture.path("images")).env_remove("SOURCE_DATE_EPOCH");
+    let run = fixture.run_command(command);
+    let warning = "warning: git does not tell the revision and time of this checkout: `git` is not installed or not on PATH\n";
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), warning));
+    let summary = fixture.summary("app");
+    assert_eq!(summary["annotations"]["org.opencontainers.image.created"], EPOCH);
+    assert_eq!(summary["annotations"].get("org.opencontainers.image.revision"), None);
+}
+
+#[test]
+fn a_broken_repository_is_built_with_a_warning() {
+    let fixture = Fixture::new();
+    fixture.commits();
+    fs::remove_file(fixture.path(".git/HEAD")).unwrap();
+    let run = fixture.run(&[OsStr::new("image"), OsStr::new("--quiet")]);
+    assert_eq!(run.code, Some(0));
+    let begins = "warning: git does not tell the revision and time of this checkout: `git ";
+    assert!(run.stderr.starts_with(begins) && run.stderr.contains("not a git repository"), "{}", run.stderr);
+}
+
+#[test]
+fn the_origin_is_the_source_without_its_password() {
+    let fixture = Fixture::new();
+    fixture.commits();
+    let origin = "https://user:secret@git.example/team/app.git";
+    fixture.git(fixture.root(), FIRST, &["remote", "add", "origin", origin]);
+    fixture.succeeds(&["image", "app"]);
+    let summary = fixture.summary("app");
+    assert_eq!(summary["annotations"]["org.opencontainers.image.source"], "https://git.example/team/app");
+    let layout = files_with(&fixture.path("target/images"), b"secret");
+    assert_eq!(layout, Vec::<String>::new());
+}
+
+/// The files below a folder that hold these bytes.
+fn files_with(dir: &Path, bytes: &[u8]) -> Vec<String> {
+    let names = crate::support::files(dir).into_iter().filter(|(_, digest)| digest.is_some());
+    let holds = |name: &String| {
+        let content = fs::read(dir.join(name)).unwrap();
+        content.windows(bytes.len()).any(|window| window == bytes)
+    };
+    names.map(|(name, _)| name).filter(holds).collect()
+}

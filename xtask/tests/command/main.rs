@@ -1,0 +1,38 @@
+//! `cargo xtask image`, `inspect` and `list` from outside: the program is run in small workspaces, and
+//! what it prints, writes and leaves alone is compared.
+//!
+//! Most images here hold a program that is written byte by byte (`tiny_elf`), so that nothing is
+//! compiled; `compiled` is the exception.
+
+#![cfg(unix)]
+
+#[cfg(test)]
+mod cache;
+#[cfg(test)]
+mod compiled;
+#[cfg(test)]
+mod content;
+#[cfg(test)]
+mod definitions;
+#[cfg(test)]
+mod git;
+#[cfg(test)]
+mod inspect;
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
+mod outputs;
+#[cfg(test)]
+mod places;
+#[cfg(test)]
+mod programs;
+#[cfg(test)]
+mod reproducible;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tiny_elf;
+#[cfg(test)]
+mod together;
+#[cfg(test)]
+mod workspaces;

@@ -1,0 +1,163 @@
+//! Programs that are there already or that a command builds: what may go into an image, and how the
+//! command is run.
+
+use std::fs;
+
+use crate::support::{Elf, Fixture, PREBUILT, system};
+
+#[test]
+fn a_program_that_could_not_run_in_the_image_is_refused() {
+    let static_hint = "hint: build for a *-linux-musl target with crt-static, or set `static = false` under [build] and bring the libraries along\n";
+    let script_hint = "hint: set `static = false` under [build] if the program is a script\n";
+    let machine_hint = "hint: the build command finds the platform asked for in TARGETARCH\n";
+    for (program, says) in [
+        (
+            Elf::DYNAMIC.bytes(),
+            format!(
+                "error: image app is not static: ROOT/images/app/program needs the interpreter /lib/ld-musl-x86_64.so.1\n{static_hint}"
+            ),
+        ),
+        (
+            Elf::NEEDS_LIBRARY.bytes(),
+            format!(
+                "error: image app is not static: ROOT/images/app/program needs libssl.so.3\n{static_hint}"
+            ),
+        ),
+        (
+            Elf::STATIC_ARM64.bytes(),
+            format!(
+                "error: image app: ROOT/images/app/program is for arm64, not for linux/amd64\n{machine_hint}"
+            ),
+        ),
+        (
+            b"#!/bin/sh\n".to_vec(),
+            format!(
+                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF header size or alignment\n{script_hint}"
+            ),
+        ),
+        (
+            Vec::new(),
+            format!(
+                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF header size or alignment\n{script_hint}"
+            ),
+        ),
+        (
+            b"\x7fELF\x01\x01\x01".to_vec(),
+            format!(
+                "error: image app: ROOT/images/app/program: a 32-bit ELF file; images hold 64-bit ones\n{script_hint}"
+            ),
+        ),
+        (
+            Elf::STATIC.bytes()[..100].to_vec(),
+            format!(
+                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF program header size or alignment\n{script_hint}"
+            ),
+        ),
+    ] {
+        let fixture = Fixture::new();
+        fixture.write("images/app/program", program);
+        fixture.refuses_definitions(&[("[build]\noutput = \"program\"\n", &says)]);
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_read_is_refused() {
+    let fixture = Fixture::new();
+    fixture.write("images/app/folder/file", "");
+    fixture.refuses_definitions(&[
+        (
+            "[build]\noutput = \"sever\"\n",
+            "error: image app: cannot read ROOT/images/app/sever: No such file or directory (os error 2)\n",
+        ),
+        (
+            "[build]\noutput = \"folder\"\n",
+            "error: image app: cannot read ROOT/images/app/folder: Is a directory (os error 21)\n",
+        ),
+    ]);
+}
+
+#[test]
+fn dynamic_programs_and_scripts_are_taken_when_the_definition_says_so() {
+    let fixture = Fixture::new();
+    fixture.write("images/app/image.toml", format!("{PREBUILT}static = false\n"));
+    for program in [Elf::DYNAMIC.bytes(), Elf::NEEDS_LIBRARY.bytes(), b"#!/bin/sh\n".to_vec()] {
+        fixture.write("images/app/server", &program);
+        fixture.succeeds(&["image"]);
+        let entries = fixture.entries("app");
+        let shipped = entries.iter().find(|(entry, _)| entry.path == b"app/server").unwrap();
+        assert_eq!((shipped.0.mode, &shipped.1), (0o555, &program));
+    }
+    fixture.write("images/app/server", Elf::STATIC_ARM64.bytes());
+    assert_eq!(
+        fixture.refuses(&["image"]),
+        "error: image app: ROOT/images/app/server is for arm64, not for linux/amd64\n\
+         hint: the build command finds the platform asked for in TARGETARCH\n"
+    );
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_program_of_these_tests_runs() {
+    let fixture = Fixture::new();
+    fixture.succeeds(&["image"]);
+    let program = fixture.path("target/images/app/bin/amd64/server");
+    assert_eq!(fs::read(&program).unwrap(), Elf::STATIC.bytes());
+    system(program.to_str().unwrap(), &[]);
+}
+
+#[test]
+fn a_build_command_that_fails_or_is_not_there_is_named() {
+    let fixture = Fixture::new();
+    fixture.refuses_definitions(&[
+        (
+            "[build]\ncommand = [\"sh\", \"-c\", \"echo to stdout; echo to stderr >&2; exit 3\"]\noutput = \"server\"\n",
+            "     Running sh -c 'echo to stdout; echo to stderr >&2; exit 3'\n\
+             to stdout\n\
+             to stderr\n\
+             error: image app: the build command did not succeed: `sh -c 'echo to stdout; echo to stderr >&2; exit 3'` failed (exit status: 3)\n",
+        ),
+        (
+            "[build]\ncommand = [\"no-such-compiler\", \"x\"]\noutput = \"server\"\n",
+            "     Running no-such-compiler x\n\
+             error: image app: the build command did not succeed: `no-such-compiler` is not installed or not on PATH\n\
+             hint: install no-such-compiler, or leave out the option that needs it\n",
+        ),
+        (
+            "[build]\ncommand = [\"true\"]\noutput = \"forgotten\"\n",
+            "     Running true\n\
+             error: image app: cannot read ROOT/images/app/forgotten: No such file or directory (os error 2)\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_build_command_knows_the_platform_and_keeps_stdout_clean() {
+    let fixture = Fixture::new();
+    fixture.write("images/app/built/amd64", Elf::STATIC.bytes());
+    fixture.write("images/app/built/arm64", Elf::STATIC_ARM64.bytes());
+    fixture.write(
+        "images/app/build.sh",
+        "echo \"$TARGETPLATFORM $TARGETOS $TARGETARCH $SOURCE_DATE_EPOCH $PWD ${CARGO_PKG_NAME-unset}\"\n\
+         cp built/$TARGETARCH out\n",
+    );
+    fixture.write(
+        "images/app/image.toml",
+        "platforms = [\"linux/arm64\", \"linux/amd64\"]\n[build]\ncommand = [\"sh\", \"build.sh\"]\noutput = \"out\"\n",
+    );
+    let mut command = fixture.command(&["image"]);
+    // As `cargo xtask` sets it.
+    command.env("CARGO_PKG_NAME", "xtask");
+    let run = fixture.run_command(command);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let reference = format!("app@{}\n", fixture.summary("app")["digest"].as_str().unwrap());
+    assert_eq!(run.stdout, reference);
+    let begins = "     Running sh build.sh\n\
+        linux/arm64 linux arm64 1700000000 ROOT/images/app unset\n     \
+        Running sh build.sh\n\
+        linux/amd64 linux amd64 1700000000 ROOT/images/app unset\n";
+    assert_eq!(run.stderr.get(..begins.len()), Some(begins), "{}", run.stderr);
+    for (architecture, program) in [("amd64", Elf::STATIC), ("arm64", Elf::STATIC_ARM64)] {
+        let path = fixture.path(format!("target/images/app/bin/{architecture}/out"));
+        assert_eq!(fs::read(path).unwrap(), program.bytes());
+    }
+}

@@ -1,0 +1,148 @@
+//! The same inputs give the same bytes: on every host, in every folder, for everybody, at any time.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::support::{Fixture, PREBUILT, files};
+
+/// The image of [`fixture`] with `--compression none`: it changes only when what is written for one
+/// definition changes, which is news for everybody who compares digests.
+const PLAIN: &str = "sha256:bf0cec3bb6bf362f8e9b59c9b3301983ff729e3d328f8e28ced7dfd9222a4e54";
+
+/// The same with `--compression gzip`. Another default level, or a new version of libdeflate, may compress
+/// differently: then this changes and [`PLAIN`] does not, `inspect --validate` still passes, and the diff ids, which
+/// `gzip -dc BLOB | sha256sum` computes too, are the same as before.
+const GZIP: &str = "sha256:336416a520279cc439301a5c17f51aa72eba47d3e8ea3b0feec94552d3b0980f";
+
+/// Nothing in it comes from a dependency that changes by itself, as certificates and time zones do.
+fn fixture(folder: &str) -> Fixture {
+    let fixture = Fixture::at(folder);
+    let definition = format!(
+        "{PREBUILT}\
+         [config]\n\
+         cmd = [\"--verbose\"]\n\
+         env = {{ B = \"2\", A = \"1\" }}\n\
+         exposed-ports = [8080]\n\
+         volumes = [\"/data\"]\n\
+         labels = {{ z = \"1\", a = \"2\" }}\n\
+         healthcheck = {{ test = [\"CMD\", \"/app/server\", \"--health\"], interval = \"30s\" }}\n\
+         [[layers]]\n\
+         name = \"base\"\n\
+         entries = [{{ skeleton = true }}]\n\
+         [[layers]]\n\
+         name = \"application\"\n\
+         entries = [{{ binary = true, capabilities = \"cap_net_bind_service=ep\" }}]\n\
+         [[layers]]\n\
+         name = \"static\"\n\
+         entries = [\n\
+         {{ tree = \"/static\", from = \"static\" }},\n\
+         {{ file = \"/etc/app.toml\", from = \"app.toml\", owner = 3000000, mode = \"0640\" }},\n\
+         {{ symlink = \"/usr/bin/server\", to = \"/app/server\" }},\n\
+         ]\n"
+    );
+    fixture.write("images/app/image.toml", definition);
+    fixture.write("images/app/app.toml", "port = 8080\n");
+    for (path, content) in
+        [("index.html", "<html>"), ("größe.css", "p {}"), ("js/app.js", "0;"), ("js/lib/z.js", "1;")]
+    {
+        fixture.write(format!("images/app/static/{path}"), content);
+    }
+    fixture.write(format!("images/app/static/{}", "long/".repeat(50) + "file"), "deep");
+    symlink("index.html", fixture.path("images/app/static/default")).unwrap();
+    fixture
+}
+
+fn digest(fixture: &Fixture, mut command: Command) -> String {
+    let run = fixture.run_command({
+        command.current_dir(fixture.root());
+        command
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    run.stdout.trim().strip_prefix("app@").unwrap().to_owned()
+}
+
+#[test]
+fn a_definition_has_the_digest_that_it_always_had() {
+    for (compression, golden) in [("none", PLAIN), ("gzip", GZIP)] {
+        let fixture = fixture("workspace");
+        let command = fixture.command(&["image", "app", "--compression", compression]);
+        assert_eq!(digest(&fixture, command), golden, "{compression}");
+        assert_eq!(fixture.validate("app").0, Some(0));
+    }
+}
+
+#[test]
+fn the_digest_does_not_depend_on_folder_umask_times_modes_zone_or_language() {
+    let fixture = fixture("a/deep folder/of somebody else");
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    for (path, _) in files(&fixture.path("images")).into_iter().filter(|(_, digest)| digest.is_some()) {
+        let path = fixture.path("images").join(path);
+        if path.is_symlink() {
+            continue;
+        }
+        fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for (umask, zone, language) in [("000", "Asia/Kolkata", "de_DE.UTF-8"), ("077", "America/St_Johns", "C")]
+    {
+        let program = fixture.command(&["image", "app", "--compression", "none"]);
+        let mut command = Command::new("sh");
+        fixture.prepare(&mut command);
+        command.args(["-c", &format!("umask {umask} && exec \"$@\""), "sh"]).arg(program.get_program());
+        command.args(program.get_args());
+        command.env("TZ", zone).env("LANG", language).env("LC_ALL", language);
+        assert_eq!(digest(&fixture, command), PLAIN, "{umask} {zone} {language}");
+        fs::remove_dir_all(fixture.path("target")).unwrap();
+    }
+}
+
+#[test]
+fn the_executable_bit_is_the_one_thing_that_counts_of_a_mode() {
+    let fixture = fixture("workspace");
+    let path = fixture.path("images/app/static/js/app.js");
+    let arguments = ["image", "app", "--compression", "none"];
+    for (mode, same) in [(0o600, true), (0o666, true), (0o644, true), (0o700, false), (0o755, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let digest = digest(&fixture, fixture.command(&arguments));
+        assert_eq!(digest == PLAIN, same, "{mode:o}");
+    }
+}
+
+#[test]
+fn archive_and_layout_are_the_same_bytes_again() {
+    let one = fixture("one");
+    let two = fixture("two/and more");
+    let written = [&one, &two].map(|fixture| {
+        fixture.succeeds(&["image", "app", "--tag", "app:1"]);
+        let mut written = files(&fixture.path("target/images/app"));
+        // It has the times of the run and the folder.
+        written.remove("app.json").unwrap();
+        written
+    });
+    assert_eq!(written[0], written[1]);
+}
+
+#[test]
+fn verify_reproducible_agrees() {
+    let fixture = fixture("workspace");
+    let run = fixture.run(&["image", "app", "--verify-reproducible", "--compression", "none"]);
+    let says = "app: both builds agree in every file and byte\n";
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{}", run.stderr);
+}
+
+#[test]
+fn verify_reproducible_names_what_differs() {
+    let fixture = Fixture::new();
+    // A build that takes the time, as too many do.
+    let script = "cp server out; date +%N >> out";
+    fixture.write(
+        "images/app/image.toml",
+        format!("[build]\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"out\"\n"),
+    );
+    let run = fixture.run(&["image", "app", "--verify-reproducible"]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let begins = "app: the builds differ: linux/amd64: layer 2: /app/out: byte ";
+    assert!(run.stdout.starts_with(begins), "{}", run.stdout);
+}
