@@ -16,9 +16,12 @@ const MOST_ALIGNED: u64 = 1 << 30;
 /// Why bytes are not a usable ELF file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElfError {
-    /// They are not ELF, or damaged.
-    #[error("not an ELF file: {0}")]
-    NotElf(String),
+    /// They do not begin as ELF does.
+    #[error("not an ELF file")]
+    NotElf,
+    /// They begin so, and are damaged.
+    #[error("a damaged ELF file: {0}")]
+    Damaged(String),
     /// 32 bits.
     #[error("a 32-bit ELF file; images hold 64-bit ones")]
     Not64Bit,
@@ -74,16 +77,19 @@ impl Facts {
 }
 
 fn header(data: &[u8]) -> Result<(&elf::FileHeader64<Endianness>, Endianness), ElfError> {
+    if !data.starts_with(&elf::ELFMAG) {
+        return Err(ElfError::NotElf);
+    }
     if data.get(..5).is_some_and(|magic| magic == b"\x7fELF\x01") {
         return Err(ElfError::Not64Bit);
     }
-    let header = elf::FileHeader64::<Endianness>::parse(data).map_err(not_elf)?;
-    let endian = header.endian().map_err(not_elf)?;
+    let header = elf::FileHeader64::<Endianness>::parse(data).map_err(damaged)?;
+    let endian = header.endian().map_err(damaged)?;
     Ok((header, endian))
 }
 
-fn not_elf(error: object::read::Error) -> ElfError {
-    ElfError::NotElf(error.to_string())
+fn damaged(error: object::read::Error) -> ElfError {
+    ElfError::Damaged(error.to_string())
 }
 
 /// Reads the facts.
@@ -97,20 +103,20 @@ pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
         elf::EM_AARCH64 if header.is_little_endian() => Machine::Arm64,
         other => Machine::Other(other.0),
     };
-    let segments = header.program_headers(endian, data).map_err(not_elf)?;
+    let segments = header.program_headers(endian, data).map_err(damaged)?;
     let mut interpreter = None;
     for segment in segments {
-        if let Some(path) = segment.interpreter(endian, data).map_err(not_elf)? {
+        if let Some(path) = segment.interpreter(endian, data).map_err(damaged)? {
             interpreter = Some(String::from_utf8_lossy(path).into_owned());
         }
     }
-    let sections = header.sections(endian, data).map_err(not_elf)?;
+    let sections = header.sections(endian, data).map_err(damaged)?;
     let mut needed = Vec::new();
-    if let Some((entries, link)) = sections.dynamic(endian, data).map_err(not_elf)? {
-        let strings = sections.strings(endian, data, link).map_err(not_elf)?;
+    if let Some((entries, link)) = sections.dynamic(endian, data).map_err(damaged)? {
+        let strings = sections.strings(endian, data, link).map_err(damaged)?;
         for entry in entries {
             if entry.tag(endian) == elf::DT_NEEDED {
-                let name = entry.string(endian, strings).map_err(not_elf)?;
+                let name = entry.string(endian, strings).map_err(damaged)?;
                 needed.push(String::from_utf8_lossy(name).into_owned());
             }
         }
@@ -135,9 +141,9 @@ pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
 /// When the bytes are not a 64-bit ELF file.
 pub fn audit_data(data: &[u8]) -> Result<Option<&[u8]>, ElfError> {
     let (header, endian) = header(data)?;
-    let sections = header.sections(endian, data).map_err(not_elf)?;
+    let sections = header.sections(endian, data).map_err(damaged)?;
     match sections.section_by_name(endian, AUDIT_SECTION.as_bytes()) {
-        Some((_, section)) => section.data(endian, data).map(Some).map_err(not_elf),
+        Some((_, section)) => section.data(endian, data).map(Some).map_err(damaged),
         None => Ok(None),
     }
 }
@@ -215,10 +221,31 @@ mod tests {
 
     #[test]
     fn what_is_not_elf_is_refused() {
-        for data in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", &[0; 64]] {
-            assert!(matches!(facts(data), Err(ElfError::NotElf(_))), "{data:?}");
-            assert!(matches!(strip(data, None), Err(ElfError::NotElf(_))), "{data:?}");
+        for data in [&b""[..], b"#!/bin/sh\n", &[0; 64]] {
+            assert_eq!(facts(data), Err(ElfError::NotElf), "{data:?}");
+            assert_eq!(strip(data, None), Err(ElfError::NotElf), "{data:?}");
         }
+        assert!(matches!(facts(b"\x7fELF"), Err(ElfError::Damaged(_))));
         assert_eq!(facts(b"\x7fELF\x01\x01\x01"), Err(ElfError::Not64Bit));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sections_aligned_to_nothing_or_to_nonsense_do_not_stop_the_process() {
+        let original = this_binary();
+        let (header, endian) = header(&original).unwrap();
+        let table = header.e_shoff(endian) as usize;
+        // The first section after the null one; sh_addralign is 48 bytes into its header of 64.
+        let field = table + 64 + 48;
+        let with = |alignment: u64| {
+            let mut changed = original.clone();
+            changed[field..field + 8].copy_from_slice(&alignment.to_le_bytes());
+            strip(&changed, None).map(drop)
+        };
+        assert_eq!(with(0), Ok(()));
+        for nonsense in [3, 1 << 40] {
+            let error = ElfError::Rewrite(format!("a section is aligned to {nonsense} bytes"));
+            assert_eq!(with(nonsense), Err(error));
+        }
     }
 }

@@ -19,6 +19,7 @@ mod cli;
 #[cfg(feature = "dev")]
 mod dev;
 pub mod elf;
+pub mod environment;
 pub mod image;
 pub mod inspect;
 pub mod oci;

@@ -1,85 +1,14 @@
 //! Where things are: the cargo workspace, its packages, its images, and what git knows about it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use cargo_metadata::{Metadata, Package};
 
 use crate::cargo_config::{self, CargoConfigError};
+use crate::environment::Environment;
 use crate::process::{Cmd, ProcessError};
 use crate::units::{Epoch, EpochError};
-
-/// What the process was started with, read once and passed on.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// Every variable.
-    pub variables: BTreeMap<OsString, OsString>,
-    /// The current directory.
-    pub current_dir: PathBuf,
-    /// How many threads run at once here.
-    pub parallelism: usize,
-}
-
-impl Environment {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// When the current directory is gone.
-    pub fn read() -> std::io::Result<Self> {
-        Ok(Self {
-            variables: std::env::vars_os().collect(),
-            current_dir: std::env::current_dir()?,
-            parallelism: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        })
-    }
-
-    /// A variable that is set and not empty.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&OsString> {
-        self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty())
-    }
-
-    /// The same as text; what is not Unicode is shown with replacement characters.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<String> {
-        self.get(name).map(|value| value.to_string_lossy().into_owned())
-    }
-
-    /// Where the search for the workspace begins: at the package that `cargo run` says it runs, else in
-    /// the current directory.
-    #[must_use]
-    pub fn start_dir(&self) -> PathBuf {
-        self.get("CARGO_MANIFEST_DIR").map_or_else(|| self.current_dir.clone(), PathBuf::from)
-    }
-
-    /// The cargo to call: the one that called us, so that a toolchain is chosen only once.
-    #[must_use]
-    pub fn cargo(&self) -> PathBuf {
-        self.get("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
-    }
-
-    /// Where cargo keeps registries and configuration.
-    #[must_use]
-    pub fn cargo_home(&self) -> Option<PathBuf> {
-        let home = || self.get("HOME").or_else(|| self.get("USERPROFILE"));
-        match self.get("CARGO_HOME") {
-            // Relative to the current directory, as cargo takes it.
-            Some(dir) => Some(self.current_dir.join(dir)),
-            None => home().map(|home| Path::new(home).join(".cargo")),
-        }
-    }
-
-    /// Variables that `cargo run` sets for the package it runs. A cargo called from here sets its own,
-    /// and build scripts must not see ours in between.
-    pub fn of_cargo_run(&self) -> impl Iterator<Item = &OsString> {
-        let prefixes =
-            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
-        self.variables
-            .keys()
-            .filter(move |name| prefixes.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)))
-    }
-}
 
 /// Why a workspace cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -367,6 +296,8 @@ pub fn source_date(env: &Environment, git: &GitFacts) -> Result<Epoch, Workspace
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ mod layers {
     use std::path::{Path, PathBuf};
 
     /// Each part and all that it uses of the others, from the lowest up.
-    const USES: [(&str, &[&str]); 11] = [
+    const USES: [(&str, &[&str]); 12] = [
         // Pure: bytes or text in, values out.
         ("units", &[]),
         ("elf", &[]),
@@ -18,15 +18,18 @@ mod layers {
         // The edges: the only spawner, the only printer, where things are.
         ("process", &[]),
         ("ui", &[]),
-        ("workspace", &["cargo_config", "process", "units"]),
-        // The user's cargo configuration, which `workspace` reads with its own environment.
-        ("cargo_config", &["workspace"]),
+        ("environment", &[]),
+        ("cargo_config", &["environment"]),
+        ("workspace", &["cargo_config", "environment", "process", "units"]),
         // Images as such: no clock, no environment, no network, nothing of how they come to be.
         ("oci", &["units"]),
         ("inspect", &["audit", "elf", "oci"]),
         // From a definition to an image.
-        ("image", &["audit", "cargo_config", "elf", "oci", "process", "ui", "units", "workspace"]),
-        ("cli", &["dev", "image", "inspect", "oci", "process", "ui", "units", "workspace"]),
+        (
+            "image",
+            &["audit", "cargo_config", "elf", "environment", "oci", "process", "ui", "units", "workspace"],
+        ),
+        ("cli", &["dev", "environment", "image", "inspect", "oci", "process", "ui", "units", "workspace"]),
     ];
 
     /// For the people of this workspace alone: may use every part but `cli`, and only `cli` uses it.
@@ -50,7 +53,7 @@ mod layers {
             "reads the environment",
             &["env::var", "env::args", "env::current_dir", "env::home_dir", "available_parallelism"],
             // NO_COLOR counts for the message that the environment cannot be read, too.
-            &["workspace.rs", "cli/mod.rs"],
+            &["environment.rs", "cli/mod.rs"],
         ),
         (
             "finds itself and a place for temporary files, to run a second time",

@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::Outcome;
 use crate::dev;
+use crate::environment::Environment;
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DevCommand {

@@ -1,30 +1,32 @@
 //! `cargo xtask image`
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Outcome;
+use crate::environment::Environment;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
 use crate::image::definition::{self, Build, Definition, nearest, problem_with_platforms};
+use crate::image::lock::lock;
 use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
-use crate::oci::blob::{FileError, Staging};
+use crate::oci::blob::Staging;
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::layer::{Entry, EntryKind};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
 use crate::units::ByteSize;
-use crate::workspace::{Environment, GitFacts, Workspace, git_facts, source_date};
+use crate::workspace::{GitFacts, Workspace, git_facts, source_date};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -232,7 +234,9 @@ impl Call<'_> {
         let programs = programs(self.context, definition, &self.platforms(definition))?;
 
         let cache_dir = self.workspace.output_dir().join(".cache");
-        let _lock = lock(&cache_dir, &definition.name, self.ui)?;
+        let _lock = lock(&cache_dir.join("locks"), &definition.name, || {
+            self.ui.status("Blocking", &format!("until another run has finished image {}", definition.name));
+        })?;
         let staging = Staging::create(cache_dir.join("staging").join(&definition.name))?;
         let cache = LayerCache::new(cache_dir.join("layers"));
         let pool = Pool::start(self.env.parallelism);
@@ -386,21 +390,4 @@ impl Call<'_> {
         let Entry { path, mode, owner, .. } = entry;
         format!("  {kind}{mode:04o} {owner:>11} {size:>9} {path}{origin}{capabilities}")
     }
-}
-
-/// Waits until no other run works on the image. The lock goes with the process, however it ends.
-fn lock(cache_dir: &Path, name: &str, ui: Ui) -> Result<File, FileError> {
-    let dir = cache_dir.join("locks");
-    fs::create_dir_all(&dir).map_err(FileError::on("create", &dir))?;
-    let path = dir.join(name);
-    let file = File::options().create(true).append(true).open(&path).map_err(FileError::on("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            ui.status("Blocking", &format!("until another run has finished image {name}"));
-            file.lock().map_err(FileError::on("lock", &path))?;
-        }
-        Err(TryLockError::Error(error)) => return Err(FileError::on("lock", &path)(error)),
-    }
-    Ok(file)
 }

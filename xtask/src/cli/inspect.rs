@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Outcome;
+use crate::environment::Environment;
 use crate::inspect::{Inspection, inspect};
 use crate::oci::reader::Source;
 use crate::oci::validate::validate;
 use crate::ui::{Ui, table};
 use crate::units::{ByteSize, Nanoseconds};
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// Layers with more files are cut short unless `--files` asks for all.
 const SHOWN_FILES: usize = 40;
@@ -47,6 +48,17 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
     Ok(Outcome::Done)
 }
 
+/// A line that may hold what strangers wrote: control characters could move the cursor or change the
+/// terminal's colours and title.
+fn printable(line: &str) -> String {
+    line.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            escaped.clone().into_iter().flatten().chain(escaped.is_none().then_some(c))
+        })
+        .collect()
+}
+
 /// A path that exists is meant as one; else it is the name of an image that was built.
 fn locate(arguments: &InspectArguments, env: &Environment) -> PathBuf {
     let path = env.current_dir.join(&arguments.image);
@@ -74,7 +86,8 @@ fn run_validate(arguments: &InspectArguments, source: &Source, ui: Ui) -> anyhow
         });
         ui.result(&serde_json::to_string_pretty(&json)?)?;
     } else {
-        let mut lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        let mut lines: Vec<String> =
+            report.problems.iter().map(|problem| printable(&problem.to_string())).collect();
         let verdict = match report.problems.len() {
             0 => "valid".to_owned(),
             1 => "1 problem".to_owned(),
@@ -132,7 +145,8 @@ fn show(image: &Inspection, all_files: bool) -> String {
         row("label", format!("{key}={value}"));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    let mut lines: Vec<String> =
+        rows.iter().map(|(name, value)| printable(&format!("{name:width$}  {value}"))).collect();
 
     for (number, layer) in image.layers.iter().enumerate() {
         lines.push(String::new());
@@ -143,20 +157,20 @@ fn show(image: &Inspection, all_files: bool) -> String {
             ByteSize(layer.size),
             ByteSize(layer.uncompressed_size),
             layer.files.len(),
-            layer.created_by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default()
+            layer.created_by.as_ref().map(|by| format!(" ({})", printable(by))).unwrap_or_default()
         ));
         let shown = if all_files { layer.files.len() } else { SHOWN_FILES };
         for file in layer.files.iter().take(shown) {
             let link = file.link.as_ref().map(|link| format!(" -> {link}")).unwrap_or_default();
             let attributes = file.attributes.iter().map(|name| format!(" [{name}]")).collect::<String>();
             let size = if file.kind == '-' { ByteSize(file.size).to_string() } else { String::new() };
-            lines.push(format!(
+            lines.push(printable(&format!(
                 "  {}{} {:>11} {size:>9} /{}{link}{attributes}",
                 file.kind,
                 file.mode,
                 file.owner,
-                file.path.trim_start_matches("./").escape_debug()
-            ));
+                file.path.trim_start_matches("./")
+            )));
         }
         if layer.files.len() > shown {
             lines.push(format!("  … and {} more (--files shows all)", layer.files.len() - shown));
@@ -164,7 +178,7 @@ fn show(image: &Inspection, all_files: bool) -> String {
     }
     for (binary, packages) in &image.packages {
         lines.push(String::new());
-        lines.push(format!("crates in /{binary}"));
+        lines.push(printable(&format!("crates in /{binary}")));
         let rows: Vec<Vec<String>> = packages
             .iter()
             .map(|package| {
@@ -179,4 +193,14 @@ fn show(image: &Inspection, all_files: bool) -> String {
         lines.push(table(&["crate", "version", "source", "kind"], &rows, &[]));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_cannot_write_to_the_terminal() {
+        assert_eq!(printable("a\x1b[31m\u{9b}b\r é"), "a\\u{1b}[31m\\u{9b}b\\r é");
+    }
 }

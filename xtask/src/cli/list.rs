@@ -4,10 +4,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Outcome;
+use crate::environment::Environment;
 use crate::image::outputs::OutputPaths;
 use crate::ui::{Ui, table};
 use crate::units::ByteSize;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {

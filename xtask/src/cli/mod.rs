@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::environment::Environment;
 use crate::ui::Ui;
-use crate::workspace::Environment;
 
 /// Could not be done.
 const FAILED: u8 = 2;

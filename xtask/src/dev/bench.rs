@@ -25,9 +25,10 @@ use serde::Serialize;
 use self::fixture::Built;
 use self::report::{Goal, Part};
 use self::scratch::Scratch;
+use crate::environment::Environment;
 use crate::process::{Cmd, find_program};
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// What is to be measured.
 #[derive(Debug)]

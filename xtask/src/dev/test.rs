@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use crate::environment::Environment;
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) fn run(
 fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
     let started = Instant::now();
     let command = Cmd::new(env.cargo())
-        .args(["test", "--workspace", "--locked", "--features", "xtask-tare/dev"])
+        .args(["test", "--workspace", "--locked", "--profile", "xtask", "--features", "xtask-tare/dev"])
         .without_env(env.of_cargo_run())
         .current_dir(&workspace.root);
     ui.status("Testing", &command.display());

@@ -191,8 +191,13 @@ fn write_layers(
         }
         let file_error = |source| AssembleError::File { image: definition.name.clone(), source };
         let (file, path) = store.staging.file().map_err(file_error)?;
-        let (layer, _) =
-            layer::write(plan, store.compression, store.pool, file).map_err(layer_error(plan))?;
+        let written = layer::write(plan, store.compression, store.pool, file);
+        let (layer, _) = written.map_err(|error| match error {
+            LayerError::Write(source) => {
+                file_error(FileError { operation: "write", path: path.clone(), source })
+            }
+            error => layer_error(plan)(error),
+        })?;
         let blob = store.cache.keep(*key, &layer, &path, store.staging).map_err(file_error)?;
         Ok((*key, Written { layer, blob, cached: false }))
     })?;

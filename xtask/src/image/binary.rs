@@ -9,11 +9,12 @@ use super::definition::{Build, CargoBuild, Definition};
 use super::rootfs::Binary;
 use crate::audit::{self, AuditError};
 use crate::elf::{self, ElfError, Facts, Machine};
+use crate::environment::Environment;
 use crate::oci::platform::Platform;
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
 use crate::units::Epoch;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// Why there is no program, or none that can be shipped.
 #[derive(Debug, thiserror::Error)]

@@ -8,13 +8,16 @@ use cargo_metadata::{Message, Metadata, Package, PackageId, TargetKind};
 
 use super::crates::{crates_in, crates_with_c};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
+use super::lock::lock;
 use crate::audit::VersionInfo;
 use crate::cargo_config::{self, CargoConfigError, TargetConfig};
+use crate::environment::Environment;
+use crate::oci::blob::FileError;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace, WorkspaceError, parse_metadata};
+use crate::workspace::{Workspace, WorkspaceError, parse_metadata};
 
 /// Why there is no binary.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +106,9 @@ pub enum CargoError {
         /// The binary.
         bin: String,
     },
+    /// The lock for installing a target cannot be taken.
+    #[error("{0}")]
+    Lock(#[from] FileError),
     /// cargo's metadata cannot be used.
     #[error("cannot list the crates of package `{package}`")]
     Metadata {
@@ -466,6 +472,13 @@ impl<'a> Invocation<'a> {
     /// Installs the target's standard library if it is not there.
     fn install_target(&self, ui: Ui) -> Result<(), CargoError> {
         let installed = |sysroot: &Path| sysroot.join("lib/rustlib").join(self.target).join("lib").is_dir();
+        if self.sysroot.as_deref().is_none_or(installed) {
+            return Ok(());
+        }
+        // rustup does not bear two of itself that install the same thing.
+        let _lock = lock(&self.workspace.output_dir().join(".cache").join("locks"), "rustup.lock", || {
+            ui.status("Blocking", "until another run has installed the Rust target");
+        })?;
         if self.sysroot.as_deref().is_none_or(installed) {
             return Ok(());
         }

@@ -214,33 +214,39 @@ pub fn write(
 ) -> Result<(), FileError> {
     let json_error = |error| FileError::on("write", &paths.layout)(io::Error::from(error));
     let index_json = layout::index_json(&assembled.index, tags).map_err(json_error)?;
+    // Everything is written into files that are not finished first: when the disk is full, nothing has
+    // changed yet.
+    let mut finished = Vec::new();
     for of in &assembled.programs {
         let (binary, unstripped) = paths.binaries(of);
         let dir = binary.parent().unwrap_or(&paths.dir);
         fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
-        write_executable(staging, &binary, |path| fs::write(path, &of.program.binary.bytes))?;
+        let written = write_executable(staging, &binary, |path| fs::write(path, &of.program.binary.bytes))?;
+        finished.push((written, binary));
         if let Some(source) = &of.program.unstripped {
             // cargo changes its file in place with the next build, so this is no hard link.
-            write_executable(staging, &unstripped, |path| fs::copy(source, path).map(drop))?;
+            let written = write_executable(staging, &unstripped, |path| fs::copy(source, path).map(drop))?;
+            finished.push((written, unstripped));
         }
     }
-    // Into a file that is not finished first: when the disk is full, nothing has changed yet.
     let (file, archive) = staging.file()?;
     archive::write(&assembled.index, &index_json, tags, file)
         .map_err(FileError::on("write", &paths.archive))?;
+    finished.push((archive, paths.archive.clone()));
     layout::write(&assembled.index, &index_json, &paths.layout, staging)?;
-    staging.publish(&archive, &paths.archive)
+    finished.iter().try_for_each(|(written, place)| staging.publish(written, place))
 }
 
+/// Writes an executable file that is to go to `place`, and gives back where it lies until then.
 fn write_executable(
     staging: &Staging,
     place: &Path,
     write: impl FnOnce(&Path) -> io::Result<()>,
-) -> Result<(), FileError> {
+) -> Result<PathBuf, FileError> {
     let (file, path) = staging.file()?;
     drop(file);
     write(&path).and_then(|()| make_executable(&path)).map_err(FileError::on("write", place))?;
-    staging.publish(&path, place)
+    Ok(path)
 }
 
 #[cfg(unix)]

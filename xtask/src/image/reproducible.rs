@@ -7,13 +7,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::environment::Environment;
 use crate::oci::blob::FileError;
 use crate::oci::compare::{Difference, first_difference};
 use crate::oci::reader::{ReadError, Source};
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
 use crate::units::Epoch;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// Why the proof could not be tried.
 #[derive(Debug, thiserror::Error)]

@@ -194,7 +194,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads` threads, at least one and at most [`MOST_THREADS`].
+    /// Starts `threads` threads, at least one and at most eight.
     #[must_use]
     pub fn start(threads: usize) -> Self {
         let threads = threads.clamp(1, MOST_THREADS);

@@ -49,7 +49,7 @@ fn a_full_disk_leaves_the_earlier_image_whole() {
     let says = "error: cannot write ROOT/out/app/app.tar: No space left on device (os error 28)\n\
         hint: free some space; what was there before is unchanged\n";
     assert_eq!(fixture.refuses(&arguments), says);
-    let nothing_finished = ["app/", "app/bin/", "app/bin/amd64/", "app/bin/amd64/server"];
+    let nothing_finished = ["app/", "app/bin/", "app/bin/amd64/"];
     assert_eq!(files(&out).into_keys().collect::<Vec<_>>(), nothing_finished);
 
     image_with(&fixture, 200 << 10);
@@ -80,13 +80,9 @@ fn a_full_disk_below_target_is_named_too() {
     image_with(&fixture, 3 << 20);
     let says = fixture.refuses(&["image", "app"]);
     // Layers are written at the same time, so any of them may be the one that no longer fits.
-    let begins = ["base", "application", "data"].map(|layer| {
-        format!(
-            "error: image app: layer {layer}: cannot write the layer: No space left on device (os error 28)\n"
-        )
-    });
-    let created = "error: image app: cannot create ROOT/target/images/.cache/staging/app/";
-    assert!(says.starts_with(created) || begins.iter().any(|begin| says.starts_with(begin)), "{says}");
+    let begins = ["create", "write"]
+        .map(|done| format!("error: image app: cannot {done} ROOT/target/images/.cache/staging/app/"));
+    assert!(begins.iter().any(|begin| says.starts_with(begin)), "{says}");
     assert!(says.ends_with("\nhint: free some space; what was there before is unchanged\n"), "{says}");
 }
 

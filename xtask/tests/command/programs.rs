@@ -31,16 +31,9 @@ fn a_program_that_could_not_run_in_the_image_is_refused() {
         ),
         (
             b"#!/bin/sh\n".to_vec(),
-            format!(
-                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF header size or alignment\n{script_hint}"
-            ),
+            format!("error: image app: ROOT/images/app/program: not an ELF file\n{script_hint}"),
         ),
-        (
-            Vec::new(),
-            format!(
-                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF header size or alignment\n{script_hint}"
-            ),
-        ),
+        (Vec::new(), format!("error: image app: ROOT/images/app/program: not an ELF file\n{script_hint}")),
         (
             b"\x7fELF\x01\x01\x01".to_vec(),
             format!(

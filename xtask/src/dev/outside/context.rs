@@ -13,12 +13,13 @@ use super::expect::json;
 use super::fixtures;
 use super::namespace::remove_cgroups;
 use super::tools::Found;
+use crate::environment::Environment;
 use crate::oci::digest::{DiffId, Digest};
 use crate::oci::platform::Platform;
 use crate::oci::reader::{ReadImage, Source, images};
 use crate::process::Cmd;
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// The sample image of the workspace.
 pub(super) const SAMPLE: &str = "app";

@@ -25,8 +25,9 @@ use std::time::Instant;
 use context::Context;
 use tools::{Found, Tool};
 
+use crate::environment::Environment;
 use crate::ui::Ui;
-use crate::workspace::{Environment, Workspace};
+use crate::workspace::Workspace;
 
 /// One thing that others have to agree with.
 struct Check {

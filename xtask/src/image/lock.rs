@@ -1,0 +1,26 @@
+//! Waiting for other runs of this tool.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use crate::oci::blob::FileError;
+
+/// Waits until no other run holds the lock; `wait` is told when there is one. The lock goes with the
+/// process, however it ends.
+///
+/// # Errors
+/// When the file cannot be created or locked.
+pub fn lock(dir: &Path, name: &str, wait: impl FnOnce()) -> Result<File, FileError> {
+    fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
+    let path = dir.join(name);
+    let file = File::options().create(true).append(true).open(&path).map_err(FileError::on("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            wait();
+            file.lock().map_err(FileError::on("lock", &path))?;
+        }
+        Err(TryLockError::Error(error)) => return Err(FileError::on("lock", &path)(error)),
+    }
+    Ok(file)
+}
