@@ -43,7 +43,7 @@ fn a_program_that_could_not_run_in_the_image_is_refused() {
         (
             Elf::STATIC.bytes()[..100].to_vec(),
             format!(
-                "error: image app: ROOT/images/app/program: not an ELF file: Invalid ELF program header size or alignment\n{script_hint}"
+                "error: image app: ROOT/images/app/program: a damaged ELF file: Invalid ELF program header size or alignment\n{script_hint}"
             ),
         ),
     ] {
