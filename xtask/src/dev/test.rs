@@ -35,6 +35,9 @@ fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Resul
     let started = Instant::now();
     let command = Cmd::new(env.cargo())
         .args(["test", "--workspace", "--locked", "--profile", "xtask", "--features", "xtask-tare/dev"])
+        // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
+        .arg("--target-dir")
+        .arg(workspace.target_dir.join("tests"))
         .without_env(env.of_cargo_run())
         .current_dir(&workspace.root);
     ui.status("Testing", &command.display());
