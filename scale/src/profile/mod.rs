@@ -1,0 +1,1 @@
+//! Puts containers and load together: passes, statistics, doubt, gates, reports.
