@@ -24,6 +24,7 @@ pub mod image;
 pub mod inspect;
 pub mod oci;
 pub mod process;
+mod toolkit;
 pub mod ui;
 pub mod units;
 pub mod workspace;

@@ -136,6 +136,32 @@ impl Cmd {
         finish(child, command)
     }
 
+    /// Becomes the program: same process, so that signals and the terminal are its own. Comes back only
+    /// where that cannot be, as on Windows, with the code that it ended with (255 for none of 0 to 255).
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn replace(self) -> Result<u8, ProcessError> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::CommandExt as _;
+            let mut this = self;
+            let source = this.command.exec();
+            Err(match source.kind() {
+                std::io::ErrorKind::NotFound => ProcessError::NotFound {
+                    program: this.command.get_program().to_string_lossy().into_owned(),
+                },
+                _ => ProcessError::Io { command: this.display(), source },
+            })
+        }
+        #[cfg(not(unix))]
+        {
+            let (mut child, command) = self.start()?;
+            let status = child.wait().map_err(|source| ProcessError::Io { command, source })?;
+            Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+        }
+    }
+
     /// Runs it with everything it prints on our stderr, and lets `feed` write its stdin.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod layers {
     use std::path::{Path, PathBuf};
 
     /// Each part and all that it uses of the others, from the lowest up.
-    const USES: [(&str, &[&str]); 12] = [
+    const USES: [(&str, &[&str]); 13] = [
         // Pure: bytes or text in, values out.
         ("units", &[]),
         ("elf", &[]),
@@ -21,6 +21,8 @@ mod layers {
         ("environment", &[]),
         ("cargo_config", &["environment"]),
         ("workspace", &["cargo_config", "environment", "process", "units"]),
+        // Programs that are built when first needed.
+        ("toolkit", &["environment", "process", "ui", "workspace"]),
         // Images as such: no clock, no environment, no network, nothing of how they come to be.
         ("oci", &["units"]),
         ("inspect", &["audit", "elf", "oci"]),
@@ -29,7 +31,21 @@ mod layers {
             "image",
             &["audit", "cargo_config", "elf", "environment", "oci", "process", "ui", "units", "workspace"],
         ),
-        ("cli", &["dev", "environment", "image", "inspect", "oci", "process", "ui", "units", "workspace"]),
+        (
+            "cli",
+            &[
+                "dev",
+                "environment",
+                "image",
+                "inspect",
+                "oci",
+                "process",
+                "toolkit",
+                "ui",
+                "units",
+                "workspace",
+            ],
+        ),
     ];
 
     /// For the people of this workspace alone: may use every part but `cli`, and only `cli` uses it.
@@ -58,7 +74,7 @@ mod layers {
         (
             "finds itself and a place for temporary files, to run a second time",
             &["env::current_exe", "env::temp_dir"],
-            &["image/reproducible.rs", "dev/"],
+            &["image/reproducible.rs", "cli/scale.rs", "dev/"],
         ),
         (
             "looks at a clock: how long steps take, and which layer was used last",

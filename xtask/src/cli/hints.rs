@@ -8,6 +8,7 @@ use crate::image::definition::DefinitionError;
 use crate::image::rootfs::RootfsErrorKind;
 use crate::oci::reader::ReadError;
 use crate::process::ProcessError;
+use crate::toolkit::ToolkitError;
 use crate::workspace::WorkspaceError;
 
 use super::image::NameError;
@@ -45,6 +46,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(ReadError::NotAnImage(_)) = cause.downcast_ref::<ReadError>() {
         return Some("an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`".to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<ToolkitError>() {
+        return error.hint();
     }
     if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
         return Some(format!("install {program}, or leave out the option that needs it"));

@@ -8,6 +8,7 @@ mod hints;
 mod image;
 mod inspect;
 mod list;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,13 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// List the workspace's images
     List(list::ListArguments),
+    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    Profile(scale::ScaleArguments),
+    /// Send requests to a server and measure its answers
+    Load(scale::ScaleArguments),
+    /// Build a program of the toolkit and print where it is
+    #[command(hide = true)]
+    Part(scale::PartArguments),
     #[cfg(feature = "dev")]
     #[command(flatten)]
     Dev(dev::DevCommand),
@@ -47,6 +55,8 @@ enum Command {
 pub(crate) enum Outcome {
     Done,
     GateFailed,
+    /// As a program did that had the rest of the work.
+    Exit(u8),
 }
 
 /// Runs `cargo xtask …` with the arguments and environment of the process.
@@ -61,12 +71,16 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
+        Command::Profile(arguments) => scale::run("profile", &arguments, &env, ui(false)),
+        Command::Load(arguments) => scale::run("load", &arguments, &env, ui(false)),
+        Command::Part(arguments) => scale::part(&arguments, &env, ui(false)),
         #[cfg(feature = "dev")]
         Command::Dev(command) => dev::run(&command, &env, ui(false)),
     });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),
+        Ok(Outcome::Exit(code)) => ExitCode::from(code),
         Err(error) => {
             ui(false).error(&chain(&error), hints::hint(&error).as_deref());
             ExitCode::from(FAILED)

@@ -1,0 +1,60 @@
+//! `cargo xtask profile` and `cargo xtask load`: handed to the toolkit's scale, which reads the arguments
+//! itself and calls back for what is xtask's: an image of the workspace, the embedded runtime.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Outcome;
+use crate::environment::Environment;
+use crate::process::Cmd;
+use crate::toolkit::{self, Part};
+use crate::ui::Ui;
+use crate::workspace::Workspace;
+
+/// Where the scale finds the xtask that called it.
+const CALLER: &str = "TARE_XTASK";
+
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(super) struct ScaleArguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PartArguments {
+    /// Which program
+    part: PartName,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PartName {
+    Runtime,
+    Scale,
+}
+
+/// Becomes the scale, or on Windows waits for it.
+pub(super) fn run(
+    verb: &str,
+    arguments: &ScaleArguments,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<Outcome> {
+    let workspace = Workspace::locate(env)?;
+    let scale = toolkit::build(Part::Scale, &workspace, env, ui)?;
+    let command = Cmd::new(scale).arg(verb).args(&arguments.arguments).env(CALLER, std::env::current_exe()?);
+    Ok(Outcome::Exit(command.replace()?))
+}
+
+/// Builds a program of the toolkit and prints where it is.
+pub(super) fn part(arguments: &PartArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let workspace = Workspace::locate(env)?;
+    let part = match arguments.part {
+        PartName::Runtime => Part::Runtime,
+        PartName::Scale => Part::Scale,
+    };
+    let path = toolkit::build(part, &workspace, env, ui)?;
+    ui.result(&path.display().to_string())?;
+    Ok(Outcome::Done)
+}

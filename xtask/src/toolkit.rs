@@ -1,0 +1,137 @@
+//! The toolkit's programs beside xtask: what only measuring needs, built when it is first needed.
+//!
+//! They are packages of the toolkit's own workspace, wherever cargo has put it: beside this one, or in a
+//! checkout of git that the user's xtask depends on. What is built goes into the user's target folder.
+
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::Message;
+
+use crate::environment::Environment;
+use crate::process::{Cmd, ProcessError};
+use crate::ui::Ui;
+use crate::workspace::Workspace;
+
+/// A program of the toolkit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `tare-scale`: profiles, comparisons, load.
+    Scale,
+    /// `tare-runtime`: runs one container on libcontainer. Linux only.
+    Runtime,
+}
+
+impl Part {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Scale => "tare-scale",
+            Self::Runtime => "tare-runtime",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Scale => "scale",
+            Self::Runtime => "runtime",
+        }
+    }
+
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Scale => "which weighs images",
+            Self::Runtime => "which runs containers without docker",
+        }
+    }
+}
+
+/// Why a part of the toolkit is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ToolkitError {
+    /// Only the library came, as from a registry.
+    #[error("the source of {package} is not beside that of xtask-tare: there is no {path}", path = path.display())]
+    NoSource {
+        /// Which.
+        package: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// cargo could not build it.
+    #[error("{package} cannot be built: `{command}` failed")]
+    Build {
+        /// Which.
+        package: &'static str,
+        /// As one would type it.
+        command: String,
+    },
+    /// cargo could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl ToolkitError {
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSource { .. } => {
+                Some("depend on xtask-tare by git or path: `xtask-tare = { git = \"…\" }`".to_owned())
+            }
+            Self::Build { .. } | Self::Process(_) => None,
+        }
+    }
+}
+
+/// Builds a part unless it is there already, and says where it is.
+///
+/// # Errors
+/// When its source is not there or cargo fails; cargo has then said why on stderr.
+pub(crate) fn build(
+    part: Part,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> Result<PathBuf, ToolkitError> {
+    let package = part.package();
+    // Of the toolkit's checkout: this is the library's own folder when it was compiled.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let source = root.join(part.folder()).join("Cargo.toml");
+    if !source.is_file() {
+        return Err(ToolkitError::NoSource { package, path: source });
+    }
+    // Two workspaces in one target folder would disturb each other's profiles.
+    let target =
+        if root == workspace.root { workspace.target_dir.clone() } else { workspace.target_dir.join("tare") };
+    let command = Cmd::new(env.cargo())
+        .args(["build", "--locked", "--package", package, "--profile", "scale"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(root.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .without_env(env.of_cargo_run())
+        // The user's flags are for their programs.
+        .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
+        .current_dir(root);
+    // Where cargo has nothing to do it says nothing.
+    let built = target.join("scale").join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
+    let command = if built.is_file() {
+        command.arg("--quiet")
+    } else {
+        ui.status("Building", &format!("{package}, {}: this once", part.purpose()));
+        command
+    };
+    let display = command.display();
+    let mut executable = None;
+    let succeeded = command.for_each_line(|line| {
+        if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line)
+            && artifact.target.name == package
+            && let Some(path) = artifact.executable
+        {
+            executable = Some(path.into_std_path_buf());
+        }
+    })?;
+    match executable {
+        Some(executable) if succeeded => Ok(executable),
+        _ => Err(ToolkitError::Build { package, command: display }),
+    }
+}
