@@ -8,6 +8,7 @@
 //! gates, reports. `cli` ties the knot. None of them knows how an image was built.
 
 mod cli;
+pub mod clock;
 pub mod container;
 pub mod load;
 pub mod profile;
