@@ -1,4 +1,5 @@
-//! The layers of `xtask/src`, as tables: which part uses which, and what only one part may do.
+//! The layers of `xtask/src` and `scale/src`, as tables: which part uses which, and what only one part may
+//! do.
 //!
 //! The source is read as text, without comments, strings and tests. A new edge between two parts is a
 //! new word in a table here, in a commit that says why.
@@ -48,6 +49,19 @@ mod layers {
         ),
     ];
 
+    /// The same for the scale; what it uses of xtask's library is in [`SCALE_BORROWS`].
+    const SCALE_USES: [(&str, &[&str]); 5] =
+        [("clock", &[]), ("container", &[]), ("load", &[]), ("profile", &["clock"]), ("cli", &[])];
+
+    /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
+    /// same command.
+    const SCALE_BORROWS: [(&str, &[&str]); 5] =
+        [("clock", &[]), ("container", &[]), ("load", &[]), ("profile", &["oci", "units"]), ("cli", &[])];
+
+    /// What only one part of the scale does.
+    const SCALE_ONLY_IN: [(&str, &[&str], &[&str]); 1] =
+        [("decides on exit codes", &["ExitCode", "process::exit"], &["cli/", "main.rs"])];
+
     /// For the people of this workspace alone: may use every part but `cli`, and only `cli` uses it.
     const DEV: &str = "dev";
 
@@ -91,12 +105,12 @@ mod layers {
         ("oci", &["std::env", "env!", "std::net", "std::time", "thread::sleep", "process::"]),
     ];
 
-    fn source() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+    fn source(package: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src")
     }
 
-    /// Every file by its path from `src`, with its code.
-    fn files() -> BTreeMap<String, String> {
+    /// Every file of a package by its path from `src`, with its code.
+    fn files(package: &str) -> BTreeMap<String, String> {
         fn walk(dir: &Path, at: &str, files: &mut BTreeMap<String, String>) {
             for entry in fs::read_dir(dir).unwrap() {
                 let entry = entry.unwrap();
@@ -109,7 +123,7 @@ mod layers {
             }
         }
         let mut files = BTreeMap::new();
-        walk(&source(), "", &mut files);
+        walk(&source(package), "", &mut files);
         files
     }
 
@@ -178,9 +192,15 @@ mod layers {
     /// The parts that a file uses, by `crate::…` and by `super::…`.
     fn used(file: &str, code: &str) -> BTreeSet<String> {
         let depth = file.matches('/').count() + usize::from(!file.ends_with("mod.rs"));
-        let to_top = "super::".repeat(depth);
+        let mut used = named_after(&["crate::", &"super::".repeat(depth)], code);
+        used.remove(part(file));
+        used
+    }
+
+    /// The names that follow one of these paths.
+    fn named_after(prefixes: &[&str], code: &str) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
-        for prefix in ["crate::", &to_top] {
+        for prefix in prefixes {
             for (at, _) in code.match_indices(prefix) {
                 let before = code[..at].chars().next_back();
                 let is_whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
@@ -189,7 +209,6 @@ mod layers {
                 }
             }
         }
-        used.remove(part(file));
         used
     }
 
@@ -217,19 +236,32 @@ mod layers {
         names
     }
 
-    #[test]
-    fn every_part_uses_what_the_table_says() {
+    /// For every part, what `of` finds in its files.
+    fn by_part(
+        files: &BTreeMap<String, String>,
+        of: impl Fn(&str, &str) -> BTreeSet<String>,
+    ) -> BTreeMap<String, BTreeSet<String>> {
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (file, code) in files() {
+        for (file, code) in files {
             if file != "lib.rs" && file != "main.rs" {
-                found.entry(part(&file).to_owned()).or_default().extend(used(&file, &code));
+                found.entry(part(file).to_owned()).or_default().extend(of(file, code));
             }
         }
+        found
+    }
+
+    fn expected(table: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
+        let row = |(part, uses): &(&str, &[&str])| {
+            ((*part).to_owned(), uses.iter().map(|it| (*it).to_owned()).collect())
+        };
+        table.iter().map(row).collect()
+    }
+
+    #[test]
+    fn every_part_uses_what_the_table_says() {
+        let mut found = by_part(&files("xtask"), used);
         let of_dev = found.remove(DEV).unwrap_or_default();
-        let expected: BTreeMap<String, BTreeSet<String>> = USES
-            .iter()
-            .map(|(part, uses)| ((*part).to_owned(), uses.iter().map(|it| (*it).to_owned()).collect()))
-            .collect();
+        let expected = expected(&USES);
         assert_eq!(found, expected);
         let unknown: Vec<&String> =
             of_dev.iter().filter(|it| it.as_str() == "cli" || !expected.contains_key(*it)).collect();
@@ -237,9 +269,21 @@ mod layers {
     }
 
     #[test]
+    fn every_part_of_the_scale_uses_what_the_tables_say() {
+        let files = files("scale");
+        assert_eq!(by_part(&files, used), expected(&SCALE_USES));
+        let borrowed = by_part(&files, |_, code| named_after(&["xtask_tare::"], code));
+        assert_eq!(borrowed, expected(&SCALE_BORROWS));
+    }
+
+    #[test]
     fn what_one_part_does_no_other_does() {
-        let files = files();
-        for (does, words, places) in ONLY_IN {
+        done_only_in(&ONLY_IN, &files("xtask"));
+        done_only_in(&SCALE_ONLY_IN, &files("scale"));
+    }
+
+    fn done_only_in(table: &[(&str, &[&str], &[&str])], files: &BTreeMap<String, String>) {
+        for (does, words, places) in table {
             let doers: Vec<&String> = files
                 .iter()
                 .filter(|(_, code)| words.iter().any(|word| stands_in(word, code)))
@@ -247,7 +291,7 @@ mod layers {
                 .filter(|file| !places.iter().any(|place| file.starts_with(place)))
                 .collect();
             assert_eq!(doers, Vec::<&String>::new(), "only {places:?} {does}");
-            for place in places {
+            for place in *places {
                 let does_it = |(file, code): (&String, &String)| {
                     file.starts_with(place) && words.iter().any(|word| stands_in(word, code))
                 };
@@ -259,7 +303,7 @@ mod layers {
 
     #[test]
     fn pure_parts_stay_pure() {
-        let files = files();
+        let files = files("xtask");
         for (pure, words) in NEVER_IN {
             for (file, code) in files.iter().filter(|(file, _)| part(file) == pure) {
                 let found: Vec<&&str> = words.iter().filter(|word| stands_in(word, code)).collect();

@@ -1,0 +1,149 @@
+//! What the kernel counted of the server, sampled beside the load, so that it can be asked for any span of
+//! it: the warm-up is cut off only after it is known how long it took.
+
+/// The counters at one moment; all but the memory only ever grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sample {
+    /// Nanoseconds of [`crate::clock::now`].
+    pub at: u64,
+    /// CPU time in nanoseconds, of the whole cgroup.
+    pub cpu: u64,
+    /// The part in user mode.
+    pub user: u64,
+    /// The part in the kernel.
+    pub system: u64,
+    /// Enforcement periods in which it ran (`nr_periods`).
+    pub periods: u64,
+    /// Those in which its quota was used up (`nr_throttled`).
+    pub throttled_periods: u64,
+    /// Nanoseconds for which it was held back.
+    pub throttled: u64,
+    /// Context switches of its processes, of both kinds.
+    pub switches: u64,
+    /// Bytes in use.
+    pub memory: u64,
+}
+
+/// What happened in a span. Between two samples the counters are taken to grow evenly.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// How long it was.
+    pub nanoseconds: f64,
+    /// As in [`Sample`].
+    pub cpu: f64,
+    /// As in [`Sample`].
+    pub user: f64,
+    /// As in [`Sample`].
+    pub system: f64,
+    /// As in [`Sample`].
+    pub periods: f64,
+    /// As in [`Sample`].
+    pub throttled_periods: f64,
+    /// As in [`Sample`].
+    pub throttled: f64,
+    /// As in [`Sample`].
+    pub switches: f64,
+    /// The most that any sample in the span saw, and the last before it, in bytes.
+    pub memory_highest: u64,
+}
+
+/// Samples in the order in which they were taken.
+#[derive(Debug, Clone, Default)]
+pub struct Series(Vec<Sample>);
+
+impl Series {
+    /// Adds a later sample.
+    pub fn push(&mut self, sample: Sample) {
+        self.0.push(sample);
+    }
+
+    /// The last sample.
+    #[must_use]
+    pub fn last(&self) -> Option<&Sample> {
+        self.0.last()
+    }
+
+    /// What happened between two moments. None where the samples do not reach over the whole span.
+    #[must_use]
+    pub fn between(&self, from: u64, to: u64) -> Option<Span> {
+        let first = self.0.first()?;
+        let last = self.0.last()?;
+        if from >= to || from < first.at || to > last.at {
+            return None;
+        }
+        let grown = |of: fn(&Sample) -> u64| self.value_at(to, of) - self.value_at(from, of);
+        let inside = self.0.iter().filter(|sample| (from..=to).contains(&sample.at));
+        // What was in use when the span began.
+        let before = self.0.iter().rfind(|sample| sample.at <= from);
+        Some(Span {
+            nanoseconds: difference(to, from),
+            cpu: grown(|it| it.cpu),
+            user: grown(|it| it.user),
+            system: grown(|it| it.system),
+            periods: grown(|it| it.periods),
+            throttled_periods: grown(|it| it.throttled_periods),
+            throttled: grown(|it| it.throttled),
+            switches: grown(|it| it.switches),
+            memory_highest: inside.chain(before).map(|it| it.memory).max()?,
+        })
+    }
+
+    /// A counter at a moment, relative to the first sample, so that no precision is lost.
+    fn value_at(&self, at: u64, of: fn(&Sample) -> u64) -> f64 {
+        let Some(first) = self.0.first() else { return 0.0 };
+        let next = self.0.partition_point(|sample| sample.at < at);
+        let Some(after) = self.0.get(next).or(self.0.last()) else { return 0.0 };
+        let before = self.0.get(next.saturating_sub(1)).unwrap_or(after);
+        let start = difference(of(before), of(first));
+        if after.at <= before.at {
+            return difference(of(after), of(first));
+        }
+        let part = difference(at, before.at) / difference(after.at, before.at);
+        start + part.clamp(0.0, 1.0) * difference(of(after), of(before))
+    }
+}
+
+/// `a - b`; a counter that goes backwards, as when a process has ended, has not grown.
+#[expect(clippy::cast_precision_loss, reason = "differences within a run are far below 2^53")]
+fn difference(a: u64, b: u64) -> f64 {
+    a.saturating_sub(b) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(samples: &[(u64, u64, u64)]) -> Series {
+        let mut series = Series::default();
+        for (at, cpu, memory) in samples {
+            series.push(Sample { at: *at, cpu: *cpu, memory: *memory, ..Sample::default() });
+        }
+        series
+    }
+
+    #[test]
+    fn a_span_between_samples_has_its_share() {
+        let series = series(&[(1_000, 500, 7), (2_000, 700, 9), (3_000, 1_700, 8)]);
+        let cpu = |from, to| series.between(from, to).map(|span| (span.cpu, span.memory_highest));
+        assert_eq!(cpu(1_000, 3_000), Some((1_200.0, 9)));
+        assert_eq!(cpu(2_000, 3_000), Some((1_000.0, 9)));
+        assert_eq!(cpu(2_500, 3_000), Some((500.0, 9)));
+        assert_eq!(cpu(1_500, 2_250), Some((350.0, 9)));
+        assert_eq!(cpu(1_100, 1_200), Some((20.0, 7)));
+    }
+
+    #[test]
+    fn a_span_outside_the_samples_is_not_guessed() {
+        let series = series(&[(1_000, 500, 7), (2_000, 700, 9)]);
+        for (from, to) in [(999, 1_500), (1_500, 2_001), (1_500, 1_500), (1_700, 1_600)] {
+            assert_eq!(series.between(from, to), None, "{from} {to}");
+        }
+        assert_eq!(Series::default().between(1, 2), None);
+    }
+
+    #[test]
+    fn a_counter_that_goes_backwards_does_not_become_negative() {
+        let span = series(&[(0, 900, 1), (10, 400, 1)]).between(0, 10).unwrap();
+        assert_eq!(span.cpu, 0.0);
+    }
+}
