@@ -1,5 +1,10 @@
-//! Puts containers and load together: passes, statistics, doubt, gates, reports.
+//! Puts containers and load together: passes, statistics, doubt, gates, baselines and reports.
+//!
+//! Measuring and judging are apart. What judges is values in, values out: [`metric`] says what each figure
+//! is, [`measurement`] carries one, and everything that judges reads those and nothing else.
 
 pub mod cpus;
+pub mod measurement;
+pub mod metric;
 pub mod startup;
 pub mod throughput;

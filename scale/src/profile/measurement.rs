@@ -1,0 +1,420 @@
+//! One figure, and why it may not be believed.
+//!
+//! A pass hands out measurements; gates, baselines, comparisons and reports read them. Whether there is a
+//! doubt is decided by the validity rules, not here.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use xtask_tare::units::ByteSize;
+
+use super::metric;
+
+/// One figure of one pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// An id of the [metric table](metric::TABLE).
+    pub metric: &'static str,
+    /// What is measured where the metric has several: a load case, a layer, a section.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+    /// The statistic that the metric table defines, in the metric's unit.
+    pub value: f64,
+    /// Lowest and highest value that 95 of 100 such series would give; none for exact metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
+    /// What the value was computed from, in the order it was measured; empty for exact metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<f64>,
+    /// Why it may not be believed; empty if nothing speaks against it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
+}
+
+impl Measurement {
+    /// A figure without samples, as the exact metrics are.
+    ///
+    /// # Panics
+    /// In debug builds, when the metric table has no such id: that is a mistake in the pass.
+    #[must_use]
+    pub fn exact(metric: &'static str, value: f64) -> Self {
+        debug_assert!(metric::find(metric).is_some(), "{metric} is not in the metric table");
+        Self { metric, case: None, value, interval: None, samples: vec![], doubts: vec![] }
+    }
+
+    /// The same figure of one case.
+    #[must_use]
+    pub fn of_case(self, case: impl Into<String>) -> Self {
+        Self { case: Some(case.into()), ..self }
+    }
+
+    /// Its entry in the metric table.
+    #[must_use]
+    pub fn definition(&self) -> &'static metric::Metric {
+        metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
+    }
+
+    /// Metric and case in one, as gates name them: `throughput.latency.p99@open-90`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &self.case {
+            None => self.metric.to_owned(),
+            Some(case) => format!("{}@{case}", self.metric),
+        }
+    }
+
+    /// Whether something speaks against it.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+}
+
+/// A measurement as it lies in a file, its metric not yet looked up.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMeasurement {
+    metric: String,
+    case: Option<String>,
+    value: f64,
+    interval: Option<(f64, f64)>,
+    #[serde(default)]
+    samples: Vec<f64>,
+    #[serde(default)]
+    doubts: Vec<Doubt>,
+}
+
+// By hand: serde would borrow the id from the text that is read.
+impl<'de> Deserialize<'de> for Measurement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawMeasurement::deserialize(deserializer)?;
+        let known = metric::find(&raw.metric)
+            .ok_or_else(|| D::Error::custom(format!("`{}` is not a metric of this version", raw.metric)))?;
+        let RawMeasurement { metric: _, case, value, interval, samples, doubts } = raw;
+        Ok(Self { metric: known.id, case, value, interval, samples, doubts })
+    }
+}
+
+/// Why a figure may not be believed, with the numbers that say so.
+///
+/// Serialised with a stable `kind`; shares are parts of 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Doubt {
+    /// The load generator had no CPU left, so that the server may be faster than this.
+    GeneratorBound {
+        /// Share of its own CPUs that the generator used.
+        cpu: f64,
+        /// The share above which this doubt is raised.
+        limit: f64,
+    },
+    /// Rate × time differs from the connections in use: something was counted wrongly (J. D. C. Little, 1961).
+    LittlesLaw {
+        /// L: requests under way on average, as counted.
+        in_flight: f64,
+        /// λ·W: requests per second × mean seconds per request.
+        expected: f64,
+    },
+    /// Requests failed.
+    Errors {
+        /// How many.
+        failed: u64,
+        /// Of how many that were sent.
+        sent: u64,
+    },
+    /// Answers had a wrong status, length or body.
+    WrongAnswers {
+        /// How many.
+        wrong: u64,
+        /// Of how many that were looked at.
+        checked: u64,
+    },
+    /// The generator could not send what was planned.
+    Unsent {
+        /// Requests not sent.
+        unsent: u64,
+        /// Requests planned.
+        planned: u64,
+    },
+    /// Fewer connections were open than asked for.
+    FewerConnections {
+        /// Asked for.
+        asked: u64,
+        /// Really open.
+        open: u64,
+    },
+    /// The kernel held the server back though the profile sets no CPU quota, or by more than it sets.
+    ThrottledOutsideLimit {
+        /// Throttled periods.
+        throttled: u64,
+        /// All periods.
+        periods: u64,
+        /// Share of the CPU asked for that was used meanwhile.
+        used_of_limit: f64,
+    },
+    /// The hypervisor gave the time to others.
+    Steal {
+        /// Share of all CPU time.
+        share: f64,
+        /// The share above which this doubt is raised.
+        limit: f64,
+    },
+    /// Server and generator ran on the same CPUs.
+    SharedCpus {
+        /// The CPUs, as a cpuset writes them.
+        cpus: String,
+    },
+    /// There are too few samples for this statistic.
+    TooFewSamples {
+        /// Taken.
+        samples: u64,
+        /// Needed.
+        needed: u64,
+    },
+    /// The samples lie too far apart for one number to stand for them.
+    Scattered {
+        /// Standard deviation / mean.
+        variation: f64,
+        /// The variation above which this doubt is raised.
+        limit: f64,
+    },
+    /// Speed kept changing until the end of the run.
+    NoSteadyState {
+        /// Windows looked at.
+        windows: u64,
+        /// Coefficient of variation of the second half of them.
+        variation: f64,
+    },
+    /// The figure is not much longer than the steps of the clock.
+    Clock {
+        /// The clock's step in nanoseconds.
+        step: u64,
+        /// The figure in nanoseconds.
+        figure: f64,
+    },
+    /// Memory was nearly used up, so that the kernel may have been reclaiming pages all the time.
+    NearMemoryLimit {
+        /// Highest use in bytes.
+        peak: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The kernel killed a process of the container.
+    OutOfMemory {
+        /// How many times.
+        kills: u64,
+        /// The memory limit in bytes, if one was set.
+        limit: Option<u64>,
+    },
+    /// The image is for another processor and ran under an emulator.
+    Emulated {
+        /// The image's platform.
+        platform: String,
+    },
+}
+
+/// A share in percent.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn plural(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+impl Doubt {
+    /// The stable name of its kind, as the JSON report has it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GeneratorBound { .. } => "generator-bound",
+            Self::LittlesLaw { .. } => "littles-law",
+            Self::Errors { .. } => "errors",
+            Self::WrongAnswers { .. } => "wrong-answers",
+            Self::Unsent { .. } => "unsent",
+            Self::FewerConnections { .. } => "fewer-connections",
+            Self::ThrottledOutsideLimit { .. } => "throttled-outside-limit",
+            Self::Steal { .. } => "steal",
+            Self::SharedCpus { .. } => "shared-cpus",
+            Self::TooFewSamples { .. } => "too-few-samples",
+            Self::Scattered { .. } => "scattered",
+            Self::NoSteadyState { .. } => "no-steady-state",
+            Self::Clock { .. } => "clock",
+            Self::NearMemoryLimit { .. } => "near-memory-limit",
+            Self::OutOfMemory { .. } => "out-of-memory",
+            Self::Emulated { .. } => "emulated",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::GeneratorBound { .. } => {
+                "give the generator more CPUs, or the server fewer: the server may be faster than this figure"
+            }
+            Self::LittlesLaw { .. } => "do not use rate and latency of this run together; run it again alone",
+            Self::Errors { .. } => "see the errors by kind and the server's output in the report",
+            Self::WrongAnswers { .. } => "check the requests of the profile and the server under load",
+            Self::Unsent { .. } => "lower `rate`, or give the generator more CPUs or connections",
+            Self::FewerConnections { .. } => {
+                "ask for fewer `connections`, or raise the server's backlog and the limit on open files"
+            }
+            Self::ThrottledOutsideLimit { .. } => {
+                "an outer cgroup has a CPU quota: raise it, or ask for less CPU than it leaves"
+            }
+            Self::Steal { .. } => "run it on a quieter or dedicated machine",
+            Self::SharedCpus { .. } => "use a machine with a second CPU, or set `cpuset` in the profile",
+            Self::TooFewSamples { .. } => "raise `runs` or `duration`",
+            Self::Scattered { .. } => "stop what else runs on this machine, or raise `runs`",
+            Self::NoSteadyState { .. } => {
+                "raise `duration`, and see whether the server leaks or still warms up"
+            }
+            Self::Clock { .. } => "raise `duration`, or do not rely on this figure on this machine",
+            Self::NearMemoryLimit { .. } => "raise `memory` and compare",
+            Self::OutOfMemory { .. } => "raise `memory`, or find out what the server needs it for",
+            Self::Emulated { .. } => "measure on a machine of the image's own architecture",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GeneratorBound { cpu, limit } => {
+                write!(f, "the generator used {} of its CPU (over {})", percent(*cpu), percent(*limit))
+            }
+            Self::LittlesLaw { in_flight, expected } => {
+                write!(f, "{in_flight:.1} requests were under way, but rate × time gives {expected:.1}")
+            }
+            Self::Errors { failed, sent } => write!(f, "{failed} of {} failed", plural(*sent, "request")),
+            Self::WrongAnswers { wrong, checked } => {
+                write!(f, "{wrong} of {} were wrong", plural(*checked, "checked answer"))
+            }
+            Self::Unsent { unsent, planned } => {
+                write!(f, "{unsent} of {} could not be sent", plural(*planned, "planned request"))
+            }
+            Self::FewerConnections { asked, open } => {
+                write!(f, "{open} of {} were open", plural(*asked, "connection"))
+            }
+            Self::ThrottledOutsideLimit { throttled, periods, used_of_limit } => write!(
+                f,
+                "throttled in {throttled} of {} though only {} of the CPU asked for was used",
+                plural(*periods, "period"),
+                percent(*used_of_limit)
+            ),
+            Self::Steal { share, limit } => write!(
+                f,
+                "the hypervisor took {} of the CPU time (over {})",
+                percent(*share),
+                percent(*limit)
+            ),
+            Self::SharedCpus { cpus } => write!(f, "server and generator shared CPU {cpus}"),
+            Self::TooFewSamples { samples, needed } => {
+                write!(f, "{}, where {needed} are needed", plural(*samples, "sample"))
+            }
+            Self::Scattered { variation, limit } => {
+                write!(f, "samples vary by {} of their mean (over {})", percent(*variation), percent(*limit))
+            }
+            Self::NoSteadyState { windows, variation } => write!(
+                f,
+                "no steady state in {}: the later ones still vary by {}",
+                plural(*windows, "window"),
+                percent(*variation)
+            ),
+            Self::Clock { step, figure } => {
+                write!(f, "{figure:.0} ns measured with a clock that steps by {step} ns")
+            }
+            Self::NearMemoryLimit { peak, limit } => {
+                write!(f, "memory reached {} of {}", ByteSize(*peak), ByteSize(*limit))
+            }
+            Self::OutOfMemory { kills, limit: Some(limit) } => {
+                write!(f, "killed {} for exceeding {} of memory", plural(*kills, "time"), ByteSize(*limit))
+            }
+            Self::OutOfMemory { kills, limit: None } => {
+                write!(f, "killed {} because the machine had no memory left", plural(*kills, "time"))
+            }
+            Self::Emulated { platform } => write!(f, "a {platform} image under an emulator"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_doubt() -> Vec<Doubt> {
+        vec![
+            Doubt::GeneratorBound { cpu: 0.91, limit: 0.85 },
+            Doubt::LittlesLaw { in_flight: 64.0, expected: 80.0 },
+            Doubt::Errors { failed: 3, sent: 1000 },
+            Doubt::WrongAnswers { wrong: 1, checked: 10 },
+            Doubt::Unsent { unsent: 5, planned: 100 },
+            Doubt::FewerConnections { asked: 1000, open: 100 },
+            Doubt::ThrottledOutsideLimit { throttled: 3, periods: 10, used_of_limit: 0.5 },
+            Doubt::Steal { share: 0.031, limit: 0.02 },
+            Doubt::SharedCpus { cpus: "0".into() },
+            Doubt::TooFewSamples { samples: 1, needed: 10 },
+            Doubt::Scattered { variation: 0.25, limit: 0.1 },
+            Doubt::NoSteadyState { windows: 20, variation: 0.071 },
+            Doubt::Clock { step: 1_000_000, figure: 2.0e6 },
+            Doubt::NearMemoryLimit { peak: 31_000_000, limit: 32_000_000 },
+            Doubt::OutOfMemory { kills: 1, limit: Some(32_000_000) },
+            Doubt::OutOfMemory { kills: 2, limit: None },
+            Doubt::Emulated { platform: "linux/arm64".into() },
+        ]
+    }
+
+    #[test]
+    fn a_doubt_says_its_numbers() {
+        let texts: Vec<String> = every_doubt().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "the generator used 91.0 % of its CPU (over 85.0 %)",
+                "64.0 requests were under way, but rate × time gives 80.0",
+                "3 of 1000 requests failed",
+                "1 of 10 checked answers were wrong",
+                "5 of 100 planned requests could not be sent",
+                "100 of 1000 connections were open",
+                "throttled in 3 of 10 periods though only 50.0 % of the CPU asked for was used",
+                "the hypervisor took 3.1 % of the CPU time (over 2.0 %)",
+                "server and generator shared CPU 0",
+                "1 sample, where 10 are needed",
+                "samples vary by 25.0 % of their mean (over 10.0 %)",
+                "no steady state in 20 windows: the later ones still vary by 7.1 %",
+                "2000000 ns measured with a clock that steps by 1000000 ns",
+                "memory reached 31.00 MB of 32.00 MB",
+                "killed 1 time for exceeding 32.00 MB of memory",
+                "killed 2 times because the machine had no memory left",
+                "a linux/arm64 image under an emulator",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_serialised_kind_is_the_one_that_is_told() {
+        for doubt in every_doubt() {
+            let value = serde_json::to_value(&doubt).unwrap();
+            assert_eq!(value["kind"], doubt.kind());
+            assert_eq!(serde_json::from_value::<Doubt>(value).unwrap(), doubt);
+            assert!(!doubt.advice().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_measurement_round_trips_and_an_unknown_metric_is_refused() {
+        let measurement = Measurement {
+            interval: Some((1.0, 3.0)),
+            samples: vec![1.0, 2.0, 3.0],
+            doubts: vec![Doubt::TooFewSamples { samples: 3, needed: 10 }],
+            ..Measurement::exact("throughput.latency.p99", 2.0).of_case("open-90")
+        };
+        assert_eq!(measurement.key(), "throughput.latency.p99@open-90");
+        let text = serde_json::to_string(&measurement).unwrap();
+        assert_eq!(serde_json::from_str::<Measurement>(&text).unwrap(), measurement);
+        let error = serde_json::from_str::<Measurement>(&text.replace("p99", "p98")).unwrap_err();
+        assert!(error.to_string().starts_with("`throughput.latency.p98` is not a metric of this version"));
+    }
+}
