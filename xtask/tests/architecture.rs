@@ -55,8 +55,13 @@ mod layers {
 
     /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
     /// same command.
-    const SCALE_BORROWS: [(&str, &[&str]); 5] =
-        [("clock", &[]), ("container", &[]), ("load", &[]), ("profile", &["oci", "units"]), ("cli", &[])];
+    const SCALE_BORROWS: [(&str, &[&str]); 5] = [
+        ("clock", &[]),
+        ("container", &[]),
+        ("load", &[]),
+        ("profile", &["audit", "elf", "oci", "ui", "units"]),
+        ("cli", &[]),
+    ];
 
     /// What only one part of the scale does.
     const SCALE_ONLY_IN: [(&str, &[&str], &[&str]); 1] =

@@ -6,5 +6,6 @@
 pub mod cpus;
 pub mod measurement;
 pub mod metric;
+pub mod size;
 pub mod startup;
 pub mod throughput;
