@@ -18,6 +18,7 @@ mod cargo_config;
 mod cli;
 #[cfg(feature = "dev")]
 mod dev;
+pub mod document;
 pub mod elf;
 pub mod environment;
 pub mod image;

@@ -22,6 +22,58 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// What is wrong with a size's text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a size: write a number and a unit (B, kB, MB, GB, KiB, MiB, GiB), such as `64MiB`")]
+pub struct ByteSizeError(String);
+
+/// Those that sizes are written in.
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+impl ByteSize {
+    /// The size to the byte in the unit that gives the smallest whole number: `64MiB`, `512MB`, `1001B`.
+    #[must_use]
+    pub fn exact(self) -> String {
+        // The first of equals is kept, and bytes divide everything.
+        let whole = SIZE_UNITS.iter().filter(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
+        let (unit, factor) = whole.min_by_key(|(_, factor)| self.0 / factor).unwrap_or(&("B", 1));
+        format!("{}{unit}", self.0 / factor)
+    }
+}
+
+/// `64MiB`, `1.5 GB`, `4096B`; docker's `64m` is not taken, for it means 64 MiB.
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        let error = || ByteSizeError(text.to_owned());
+        let letters = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(error)?;
+        let (number, unit) = (text[..letters].trim_end(), &text[letters..]);
+        let (_, factor) = SIZE_UNITS.iter().find(|(known, _)| *known == unit).ok_or_else(error)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        // Six decimals of a GiB are a kilobyte: nobody means more.
+        if !digits(whole) || !digits(fraction) || fraction.len() > 6 {
+            return Err(error());
+        }
+        let whole: u64 = whole.parse().map_err(|_| error())?;
+        let parts: u64 = format!("{fraction:0<6}").parse().map_err(|_| error())?;
+        // A part of a unit, below 2^30 · 10^6.
+        let part = parts * factor / 1_000_000;
+        let bytes = whole.checked_mul(*factor).and_then(|bytes| bytes.checked_add(part));
+        // Kernel files hold signed 64-bit numbers.
+        bytes.filter(|bytes| *bytes <= i64::MAX as u64).map(Self).ok_or_else(error)
+    }
+}
+
 /// What is wrong with a duration's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a duration: write a number and a unit (ns, us, ms, s, m, h), such as `30s` or `1m30s`")]
@@ -215,6 +267,28 @@ mod tests {
         let shown: Vec<String> =
             [0, 999, 1_000, 349_777, 1_234_567, 5_000_000_000].map(|n| ByteSize(n).to_string()).into();
         assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "349.8 kB", "1.23 MB", "5.00 GB"]);
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit_and_spelled_to_the_byte() {
+        for (text, bytes, exact) in [
+            ("64MiB", 64 << 20, "64MiB"),
+            ("512 MB", 512_000_000, "512MB"),
+            ("1.5GB", 1_500_000_000, "1500MB"),
+            ("0.5KiB", 512, "512B"),
+            ("1001B", 1001, "1001B"),
+            ("0B", 0, "0B"),
+            ("1024B", 1024, "1KiB"),
+        ] {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+            assert_eq!(ByteSize(bytes).exact(), exact);
+            assert_eq!(exact.parse(), Ok(ByteSize(bytes)), "{exact}");
+        }
+        for text in
+            ["", "64", "64m", "512M", "-1B", "+1B", "1.B", ".5MB", "1e3B", "99999999999GiB", "1.0000001GB"]
+        {
+            assert_eq!(text.parse::<ByteSize>(), Err(ByteSizeError(text.to_owned())), "{text}");
+        }
     }
 
     #[test]

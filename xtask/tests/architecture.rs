@@ -11,11 +11,12 @@ mod layers {
     use std::path::{Path, PathBuf};
 
     /// Each part and all that it uses of the others, from the lowest up.
-    const USES: [(&str, &[&str]); 13] = [
+    const USES: [(&str, &[&str]); 14] = [
         // Pure: bytes or text in, values out.
         ("units", &[]),
         ("elf", &[]),
         ("audit", &[]),
+        ("document", &[]),
         // The edges: the only spawner, the only printer, where things are.
         ("process", &[]),
         ("ui", &[]),
@@ -30,7 +31,18 @@ mod layers {
         // From a definition to an image.
         (
             "image",
-            &["audit", "cargo_config", "elf", "environment", "oci", "process", "ui", "units", "workspace"],
+            &[
+                "audit",
+                "cargo_config",
+                "document",
+                "elf",
+                "environment",
+                "oci",
+                "process",
+                "ui",
+                "units",
+                "workspace",
+            ],
         ),
         (
             "cli",
@@ -59,7 +71,7 @@ mod layers {
         ("clock", &[]),
         ("container", &[]),
         ("load", &[]),
-        ("profile", &["audit", "elf", "oci", "ui", "units"]),
+        ("profile", &["audit", "document", "elf", "oci", "ui", "units"]),
         ("cli", &[]),
     ];
 
@@ -82,7 +94,7 @@ mod layers {
         (
             "reads TOML: definitions, and Cargo's own files",
             &["toml::"],
-            &["image/definition/", "cargo_config.rs", "image/reproducible.rs", "workspace.rs", "dev/"],
+            &["document.rs", "cargo_config.rs", "image/reproducible.rs", "workspace.rs", "dev/"],
         ),
         (
             "reads the environment",

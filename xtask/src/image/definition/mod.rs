@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
 use values::{Port, Signal, User};
 
+pub use crate::document::{DefinitionError, nearest};
+use crate::document::{Parsed, Places, Spanned};
 use crate::oci::layer::{Capabilities, ImagePath, Owner};
 use crate::oci::platform::Platform;
 use crate::oci::spec::{Healthcheck, Map};
@@ -26,22 +28,6 @@ pub const ZONEINFO: &str = "/usr/share/zoneinfo";
 pub const BASE_LAYER: &str = "base";
 /// The layer that changes with the program.
 pub const APPLICATION_LAYER: &str = "application";
-
-/// A definition that cannot be used, with the place in its file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}:{line}:{column}: {message}", path = path.display())]
-pub struct DefinitionError {
-    /// The file.
-    pub path: PathBuf,
-    /// From 1.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub message: String,
-    /// What to do, if that is known.
-    pub hint: Option<String>,
-}
 
 /// An image to be built.
 #[derive(Debug, Clone)]
@@ -220,8 +206,8 @@ pub const DEFAULT_PROFILE: &str = "image";
 /// # Errors
 /// When it is not TOML, has unknown keys, or values that cannot be.
 pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, DefinitionError> {
-    let at = Places { path: file, text };
-    let raw: RawDefinition = toml::from_str(text).map_err(|error| at.toml_error(&error))?;
+    let at = Maker(Places::new(file, text));
+    let raw: RawDefinition = at.0.read()?;
     let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let static_ = raw.build.static_;
     let build = at.build(name, raw.build)?;
@@ -283,35 +269,12 @@ fn usual(path: &str) -> ImagePath {
     path.parse().unwrap_or(ImagePath::root())
 }
 
-/// Finds lines and columns, and makes definitions of raw ones.
-struct Places<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
+/// Makes definitions of raw ones, which needs their places for what is wrong with them.
+struct Maker<'a>(Places<'a>);
 
-impl Places<'_> {
+impl Maker<'_> {
     fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
-        let (line, column) = self.position(span.start);
-        DefinitionError { path: self.path.to_path_buf(), line, column, message: message.into(), hint: None }
-    }
-
-    fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-    }
-
-    fn toml_error(&self, error: &toml::de::Error) -> DefinitionError {
-        let message = error.message().trim().replace('\n', "; ");
-        let mut result = self.error(error.span().unwrap_or(0..0), message);
-        if let Some((unknown, known)) = unknown_key(&result.message) {
-            result.hint = Some(match nearest(&unknown, &known) {
-                Some(nearest) => format!("did you mean `{nearest}`? the keys here are {}", known.join(", ")),
-                None => format!("the keys here are {}", known.join(", ")),
-            });
-            result.message = format!("unknown key `{unknown}`");
-        }
-        result
+        self.0.error(span, message)
     }
 
     fn build(&self, name: &str, raw: RawBuild) -> Result<Build, DefinitionError> {
@@ -325,8 +288,8 @@ impl Places<'_> {
         ];
         match (raw.command, raw.output) {
             (None, None) => Ok(Build::Cargo(CargoBuild {
-                package: raw.package.map_or_else(|| name.to_owned(), toml::Spanned::into_inner),
-                bin: raw.bin.map(toml::Spanned::into_inner),
+                package: raw.package.map_or_else(|| name.to_owned(), Spanned::into_inner),
+                bin: raw.bin.map(Spanned::into_inner),
                 profile: raw.profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
                 features: raw.features.unwrap_or_default(),
                 default_features: raw.default_features.unwrap_or(true),
@@ -346,7 +309,7 @@ impl Places<'_> {
                     Some(command) if command.get_ref().is_empty() => {
                         return Err(self.error(command.span(), "`command` is empty"));
                     }
-                    command => command.map(toml::Spanned::into_inner).unwrap_or_default(),
+                    command => command.map(Spanned::into_inner).unwrap_or_default(),
                 };
                 Ok(Build::Command { command, output: output.into_inner() })
             }
@@ -385,8 +348,7 @@ impl Places<'_> {
                 "the image has no shell: let the binary check itself, [\"CMD\", \"/app/NAME\", \"--health\"]";
             return Err(DefinitionError { hint: Some(hint.to_owned()), ..error });
         }
-        let nanoseconds =
-            |value: Option<raw::Parsed<crate::units::Nanoseconds>>| value.map(|value| value.0.0);
+        let nanoseconds = |value: Option<Parsed<crate::units::Nanoseconds>>| value.map(|value| value.0.0);
         Ok(Healthcheck {
             test: raw.test.into_inner(),
             interval: nanoseconds(raw.interval),
@@ -415,7 +377,7 @@ impl Places<'_> {
         Ok(layers)
     }
 
-    fn entry(&self, raw: toml::Spanned<RawEntry>) -> Result<EntryDefinition, DefinitionError> {
+    fn entry(&self, raw: Spanned<RawEntry>) -> Result<EntryDefinition, DefinitionError> {
         let span = raw.span();
         let raw = raw.into_inner();
         let error = |message: &str| self.error(span.clone(), message);
@@ -496,25 +458,9 @@ impl Places<'_> {
             mode: raw.mode.map(|mode| mode.0.0),
             owner: raw.owner.map(|owner| owner.0.0).unwrap_or_default(),
             capabilities: raw.capabilities.map(|capabilities| capabilities.0),
-            line: self.position(span.start).0,
+            line: self.0.position(span.start).0,
         })
     }
-}
-
-/// The key and the known keys in serde's message about an unknown one
-/// (`serde::de::Error::unknown_field`).
-fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
-    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    Some((quoted.next()?.to_owned(), quoted.map(str::to_owned).collect()))
-}
-
-/// The most similar name, if any is similar.
-#[must_use]
-pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let similarity = |other: &String| strsim::jaro_winkler(name, other);
-    let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    // The bound that clap uses for its own suggestions is 0.7; names here share more prefixes.
-    (similarity(best) > 0.75).then_some(best.as_str())
 }
 
 #[cfg(test)]

@@ -4,15 +4,13 @@
 //! with its line and column.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use toml::Spanned;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::values::{Mode, Port, Signal, User};
+use crate::document::{Env, Parsed, ParsedOrNumber, Spanned};
 use crate::oci::layer::{Capabilities, ImagePath};
 use crate::oci::platform::Platform;
 use crate::units::Nanoseconds;
@@ -102,58 +100,6 @@ pub(super) struct RawEntry {
     pub(super) capabilities: Option<Parsed<Capabilities>>,
 }
 
-/// A string in the form that its type parses.
-#[derive(Debug, Clone)]
-pub(super) struct Parsed<T>(pub(super) T);
-
-impl<'de, T> Deserialize<'de> for Parsed<T>
-where
-    T: FromStr<Err: fmt::Display>,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Text { numbers: false, form: PhantomData }).map(Self)
-    }
-}
-
-/// The same where a number can only mean one thing, as for a port or a user id. (A mode is not such a
-/// place: TOML would read 755 in decimal.)
-#[derive(Debug, Clone)]
-pub(super) struct ParsedOrNumber<T>(pub(super) T);
-
-impl<'de, T> Deserialize<'de> for ParsedOrNumber<T>
-where
-    T: FromStr<Err: fmt::Display>,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Text { numbers: true, form: PhantomData }).map(Self)
-    }
-}
-
-struct Text<T> {
-    numbers: bool,
-    form: PhantomData<T>,
-}
-
-impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.numbers { "a string or a number" } else { "a string" })
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        if self.numbers {
-            number.to_string().parse().map_err(E::custom)
-        } else {
-            Err(E::invalid_type(de::Unexpected::Signed(number), &self))
-        }
-    }
-}
-
 /// Where something with a usual place goes: `true` for the usual place, or a path.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
@@ -186,55 +132,5 @@ impl<'de> Deserialize<'de> for Place {
         }
 
         deserializer.deserialize_any(TrueOrPath)
-    }
-}
-
-/// Environment variables: a table, which is ordered by name, or a list of `NAME=VALUE` as the image spec
-/// has it, which keeps its order.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Env(pub(super) Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Env {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TableOrList;
-
-        fn pair<E: de::Error>(name: String, value: String) -> Result<(String, String), E> {
-            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(E::custom(format!("`{name}` is not the name of an environment variable")));
-            }
-            Ok((name, value))
-        }
-
-        impl<'de> Visitor<'de> for TableOrList {
-            type Value = Env;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of names and values, or a list of `NAME=VALUE`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Env, A::Error> {
-                let mut env = Vec::new();
-                while let Some((name, value)) = map.next_entry()? {
-                    env.push(pair(name, value)?);
-                }
-                Ok(Env(env))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Env, A::Error> {
-                let mut env: Vec<(String, String)> = Vec::new();
-                while let Some(text) = list.next_element::<String>()? {
-                    let Some((name, value)) = text.split_once('=') else {
-                        return Err(de::Error::custom(format!("`{text}` is not NAME=VALUE")));
-                    };
-                    if env.iter().any(|(known, _)| known == name) {
-                        return Err(de::Error::custom(format!("`{name}` stands twice")));
-                    }
-                    env.push(pair(name.to_owned(), value.to_owned())?);
-                }
-                Ok(Env(env))
-            }
-        }
-
-        deserializer.deserialize_any(TableOrList)
     }
 }

@@ -1,0 +1,212 @@
+//! Definitions that people write: TOML with the place of every value, so that what is wrong with one is
+//! reported with file, line and column, and an unknown key with the nearest known one.
+//!
+//! The keys themselves are the matter of each kind of definition: images here, profiles in the scale.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+pub use toml::Spanned;
+
+/// A definition that cannot be used, with the place in its file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{line}:{column}: {message}", path = path.display())]
+pub struct DefinitionError {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, if that is known.
+    pub hint: Option<String>,
+}
+
+/// A definition's text and the places in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl<'a> Places<'a> {
+    /// The text of the file at `path`, which is only named in errors.
+    #[must_use]
+    pub fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text }
+    }
+
+    /// Reads the text into its raw form.
+    ///
+    /// # Errors
+    /// When it is not TOML, has unknown keys, or values that their types refuse.
+    pub fn read<T: de::DeserializeOwned>(&self) -> Result<T, DefinitionError> {
+        toml::from_str(self.text).map_err(|error| self.toml_error(&error))
+    }
+
+    /// What is wrong with the value at these bytes of the text.
+    #[must_use]
+    pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
+        let (line, column) = self.position(span.start);
+        DefinitionError { path: self.path.to_path_buf(), line, column, message: message.into(), hint: None }
+    }
+
+    /// Line and column of a byte of the text, in characters, from 1.
+    #[must_use]
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// What is wrong with a key, and the one that may have been meant.
+    #[must_use]
+    pub fn unknown(
+        &self,
+        span: Range<usize>,
+        kind: &str,
+        unknown: &str,
+        known: &[String],
+    ) -> DefinitionError {
+        let mut error = self.error(span, format!("unknown {kind} `{unknown}`"));
+        error.hint = Some(match nearest(unknown, known) {
+            Some(nearest) => format!("did you mean `{nearest}`? the {kind}s here are {}", known.join(", ")),
+            None => format!("the {kind}s here are {}", known.join(", ")),
+        });
+        error
+    }
+
+    fn toml_error(&self, error: &toml::de::Error) -> DefinitionError {
+        let message = error.message().trim().replace('\n', "; ");
+        let span = error.span().unwrap_or(0..0);
+        match unknown_key(&message) {
+            Some((unknown, known)) => self.unknown(span, "key", &unknown, &known),
+            None => self.error(span, message),
+        }
+    }
+}
+
+/// The key and the known keys in serde's message about an unknown one
+/// (`serde::de::Error::unknown_field`).
+fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    Some((quoted.next()?.to_owned(), quoted.map(str::to_owned).collect()))
+}
+
+/// The most similar name, if any is similar.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let similarity = |other: &String| strsim::jaro_winkler(name, other);
+    let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    // The bound that clap uses for its own suggestions is 0.7; names here share more prefixes.
+    (similarity(best) > 0.75).then_some(best.as_str())
+}
+
+/// A string in the form that its type parses.
+#[derive(Debug, Clone)]
+pub struct Parsed<T>(pub T);
+
+impl<'de, T> Deserialize<'de> for Parsed<T>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text { numbers: false, form: PhantomData }).map(Self)
+    }
+}
+
+/// The same where a number can only mean one thing, as for a port or a user id. (A mode is not such a
+/// place: TOML would read 755 in decimal.)
+#[derive(Debug, Clone)]
+pub struct ParsedOrNumber<T>(pub T);
+
+impl<'de, T> Deserialize<'de> for ParsedOrNumber<T>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text { numbers: true, form: PhantomData }).map(Self)
+    }
+}
+
+struct Text<T> {
+    numbers: bool,
+    form: PhantomData<T>,
+}
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.numbers { "a string or a number" } else { "a string" })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        if self.numbers {
+            number.to_string().parse().map_err(E::custom)
+        } else {
+            Err(E::invalid_type(de::Unexpected::Signed(number), &self))
+        }
+    }
+}
+
+/// Environment variables: a table, which is ordered by name, or a list of `NAME=VALUE` as the image spec
+/// has it, which keeps its order.
+#[derive(Debug, Clone, Default)]
+pub struct Env(pub Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Env {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TableOrList;
+
+        fn pair<E: de::Error>(name: String, value: String) -> Result<(String, String), E> {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(E::custom(format!("`{name}` is not the name of an environment variable")));
+            }
+            Ok((name, value))
+        }
+
+        impl<'de> Visitor<'de> for TableOrList {
+            type Value = Env;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of names and values, or a list of `NAME=VALUE`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Env, A::Error> {
+                let mut env = Vec::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    env.push(pair(name, value)?);
+                }
+                Ok(Env(env))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Env, A::Error> {
+                let mut env: Vec<(String, String)> = Vec::new();
+                while let Some(text) = list.next_element::<String>()? {
+                    let Some((name, value)) = text.split_once('=') else {
+                        return Err(de::Error::custom(format!("`{text}` is not NAME=VALUE")));
+                    };
+                    if env.iter().any(|(known, _)| known == name) {
+                        return Err(de::Error::custom(format!("`{name}` stands twice")));
+                    }
+                    env.push(pair(name.to_owned(), value.to_owned())?);
+                }
+                Ok(Env(env))
+            }
+        }
+
+        deserializer.deserialize_any(TableOrList)
+    }
+}
