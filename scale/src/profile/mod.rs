@@ -4,8 +4,11 @@
 //! is, [`measurement`] carries one, and everything that judges reads those and nothing else.
 
 pub mod cpus;
+pub mod definition;
+pub mod gate;
 pub mod measurement;
 pub mod metric;
 pub mod size;
 pub mod startup;
+pub mod stats;
 pub mod throughput;
