@@ -28,6 +28,7 @@ fn main() -> Result {
     let programs = programs()?;
     let tars = tars(&programs[0])?;
     write("elf", &programs)?;
+    write("size", &programs)?;
     write("definition", &definitions())?;
     write("layout", &layouts(&tars)?)?;
     write("archive", &archives(&programs[0], &tars)?)

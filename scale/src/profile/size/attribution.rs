@@ -27,7 +27,7 @@ const FILE_NAME_LIMIT: u64 = 1024;
 /// Claims on one program; what a file made of pointers claims beyond them stays without owner.
 const CLAIMS_LIMIT: usize = 1 << 22;
 /// What is counted together when a symbol's name is not Rust's, nor Go's.
-pub const NATIVE: &str = "[C and assembly]";
+pub const NATIVE: &str = "[C, C++ and assembly]";
 
 /// The share of one crate; of Go programs, of one package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! One program of an image: its segments, sections, and whose bytes it is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use xtask_tare::{audit, elf as facts};
 
 use super::SizeDoubt;
-use super::attribution::{Attribution, attribute};
+use super::attribution::{Attribution, CrateSize, NATIVE, attribute};
 use super::dependencies::{PackageSize, packages};
 use super::elf::{Elf, Section, SegmentSize};
 
@@ -62,6 +62,21 @@ pub struct ProgramSize {
     pub attribution: Option<Attribution>,
     /// The packages that the binary lists in `.dep-v0`; what takes most with it first.
     pub packages: Vec<PackageSize>,
+}
+
+impl ProgramSize {
+    /// Crates with bytes that are not in the list of packages: the standard library and what it is built
+    /// with, and libraries that are not called like their package. None where there is no list.
+    #[must_use]
+    pub fn crates_without_package(&self) -> Vec<&CrateSize> {
+        if self.packages.is_empty() {
+            return Vec::new();
+        }
+        let known: BTreeSet<String> =
+            self.packages.iter().map(|package| package.name.replace('-', "_")).collect();
+        let crates = self.attribution.iter().flat_map(|attribution| &attribution.crates);
+        crates.filter(|krate| krate.name != NATIVE && !known.contains(&krate.name)).collect()
+    }
 }
 
 /// Looks into a program. `twin` is the same one before it was stripped.
@@ -240,6 +255,32 @@ mod tests {
         assert_eq!(result.attribution, None);
         let what = "its section .text is another".to_owned();
         assert_eq!(doubts, [SizeDoubt::TwinDiffers { path: "bin/app".to_owned(), what }]);
+    }
+
+    #[test]
+    fn every_byte_counts_once_even_where_sections_overlap_or_lead_nowhere() {
+        let original = this_binary();
+        let elf = Elf::parse(&original).unwrap();
+        // e_shoff
+        let table = elf.word::<8>(0x28).unwrap() as usize;
+        // sh_addr, sh_offset and sh_size are 16, 24 and 32 bytes into a header of 64.
+        for (name, field, value) in [
+            (".text", 16, u64::MAX - 4096),
+            (".text", 24, u64::MAX),
+            (".symtab", 32, 24 * 100),
+            (".strtab", 24, 0),
+            (".eh_frame_hdr", 24, 1),
+            (".eh_frame", 16, 0),
+            (".data.rel.ro", 32, u64::MAX),
+        ] {
+            let at = elf.sections.iter().position(|section| section.name == name).unwrap();
+            let place = table + at * 64 + field;
+            let mut changed = original.clone();
+            changed[place..place + 8].copy_from_slice(&u64::to_le_bytes(value));
+            let result = program("a", false, &changed, None, &mut Vec::new());
+            let size = changed.len() as u64;
+            assert_eq!(sum(&result), (size, size), "{name} {field} {value}");
+        }
     }
 
     #[test]

@@ -259,11 +259,20 @@ fn program(program: &ProgramSize, parts: &mut Vec<Part>) {
     rows.sort_by(|a, b| (b.0, &a.1[0]).cmp(&(a.0, &b.1[0])));
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     let header = ["crate", "bytes", "share", "code", "unwinding", "data"];
-    parts.push(
-        Part::new(format!("Whose bytes {path} is made of"), &header, rows, &[1, 2, 3, 4, 5])
-            .cut()
-            .note(format!("An estimate from {from}.")),
-    );
+    let mut part = Part::new(format!("Whose bytes {path} is made of"), &header, rows, &[1, 2, 3, 4, 5])
+        .cut()
+        .note(format!("An estimate from {from}."));
+    let strays = program.crates_without_package();
+    if !strays.is_empty() {
+        let names = strays.iter().map(|krate| shown(&krate.name)).collect::<Vec<_>>().join(", ");
+        let bytes = strays.iter().map(|krate| krate.total()).sum();
+        part = part.note(format!(
+            "{} are of crates that no package is named after: {names}. The standard library brings them, or \
+             a package calls its library otherwise.",
+            size(bytes)
+        ));
+    }
+    parts.push(part);
     let rows = attribution.functions.iter().map(|function| {
         vec![
             function.bytes.to_string(),

@@ -357,6 +357,10 @@ fn crates_functions_and_packages_come_from_the_twin() {
     assert_eq!(packages[0], ("tare-scale", vec!["serde_json", "memchr"]));
     assert!(program.packages.iter().any(|package| package.name == "serde_json" && package.own > 10_000));
 
+    let strays: Vec<&str> =
+        program.crates_without_package().into_iter().map(|krate| krate.name.as_str()).collect();
+    assert!(strays.contains(&"core") && !strays.contains(&"serde_json"), "{strays:?}");
+
     let missing = weigh(&image, Some(Path::new("/no/such/twin"))).unwrap_err();
     assert_eq!(missing.to_string(), "cannot read /no/such/twin");
 }
