@@ -63,7 +63,7 @@ mod layers {
 
     /// The same for the scale; what it uses of xtask's library is in [`SCALE_BORROWS`].
     const SCALE_USES: [(&str, &[&str]); 5] =
-        [("clock", &[]), ("container", &[]), ("load", &[]), ("profile", &["clock"]), ("cli", &[])];
+        [("clock", &[]), ("container", &[]), ("load", &["clock"]), ("profile", &["clock"]), ("cli", &[])];
 
     /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
     /// same command.

@@ -1,1 +1,294 @@
 //! Sends requests and records the answers: paces, connections, histograms. Knows nothing of containers.
+//!
+//! [`run`] does what a [`Plan`] says and gives back an [`Outcome`]; [`verify`] asks for everything once and
+//! compares it in full; [`child`] does both in a process of its own, in another network namespace, on
+//! other CPUs and in another cgroup.
+//!
+//! Left out on purpose: TLS, redirects, cookies, caches, proxies. What is measured is a server.
+
+mod h1;
+mod h2;
+pub mod host;
+mod outcome;
+mod pacer;
+mod plan;
+mod recorder;
+pub mod response;
+mod timer;
+mod verify;
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+pub use outcome::{Connections, Cpu, Distribution, ErrorKind, Errors, Failures, Outcome, Span};
+pub use plan::{Blob, Expect, Pace, Plan, PlanError, Protocol, Request};
+pub use verify::{Answered, expect_what_was_answered, verify};
+
+use crate::clock;
+use recorder::{Recorder, Schedule};
+
+/// Why a plan could not be run. What goes wrong in the course of it is in [`Outcome::errors`].
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The plan makes no sense.
+    #[error("the load cannot be run: {0}")]
+    Plan(#[from] PlanError),
+    /// The name has no address.
+    #[error("`{address}` cannot be resolved")]
+    Resolve {
+        /// As in the plan.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No connection could be opened.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// As in the plan.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server does not speak HTTP/2 without TLS.
+    #[error("{address} does not answer to HTTP/2")]
+    Http2 {
+        /// As in the plan.
+        address: String,
+        /// Why.
+        source: ::h2::Error,
+    },
+    /// The host refuses what the generator needs.
+    #[error("cannot {what}")]
+    Host {
+        /// What it needs.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An answer is not what it must be, when everything was asked for once.
+    #[error("{method} {path} at {address}: {why}")]
+    Answer {
+        /// Which kind of fault.
+        kind: ErrorKind,
+        /// As in the plan.
+        address: String,
+        /// Of the request.
+        method: String,
+        /// Of the request.
+        path: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+    /// A thread of the generator has panicked.
+    #[error("the generator failed")]
+    Panicked,
+}
+
+/// Where a run is. Told while it runs, from the thread that called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Connections are open, nothing is sent yet.
+    Connected {
+        /// How many.
+        connections: u32,
+    },
+    /// The measured span has begun.
+    Measuring {
+        /// When, in nanoseconds of CLOCK_MONOTONIC.
+        at: u64,
+    },
+    /// A window has passed, in the warm-up or in the measured span.
+    Progress {
+        /// Answers so far.
+        answers: u64,
+    },
+    /// The measured span has ended; answers are still awaited.
+    Measured {
+        /// When, in nanoseconds of CLOCK_MONOTONIC.
+        at: u64,
+    },
+}
+
+/// What one thread is given.
+struct Lane<'a> {
+    plan: &'a Plan,
+    address: SocketAddr,
+    thread: u32,
+    /// Says how many connections are open, or why none is.
+    opened: Sender<Result<u32, LoadError>>,
+    /// When to begin; closed when nothing is to begin.
+    start: Receiver<Schedule>,
+    /// Answers so far.
+    answers: Arc<AtomicU64>,
+}
+
+impl Lane<'_> {
+    /// Its share of the connections.
+    fn connections(&self) -> u32 {
+        let (all, threads) = (self.plan.connections, self.plan.threads);
+        all / threads + u32::from(self.thread < all % threads)
+    }
+
+    /// Apart for each thread.
+    fn seed(&self) -> u64 {
+        self.plan.seed.wrapping_add(u64::from(self.thread) << 32)
+    }
+}
+
+/// What one thread has found.
+struct Done {
+    recorder: Recorder,
+    cpu: Option<Cpu>,
+    ended: u64,
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// When it makes no sense or nothing could be begun.
+pub fn run(plan: &Plan) -> Result<Outcome, LoadError> {
+    run_watched(plan, |_| {})
+}
+
+/// Runs a plan and says where it is.
+///
+/// # Errors
+/// When it makes no sense or nothing could be begun.
+pub fn run_watched(plan: &Plan, mut watch: impl FnMut(Phase)) -> Result<Outcome, LoadError> {
+    plan.check()?;
+    let address = reach(plan)?;
+    host::raise_open_files(u64::from(plan.connections))?;
+    let answers: Vec<Arc<AtomicU64>> = (0..plan.threads).map(|_| Arc::default()).collect();
+    std::thread::scope(|scope| {
+        let (opened, all_opened) = mpsc::channel();
+        let mut starts = Vec::new();
+        let mut threads = Vec::new();
+        for (thread, answers) in (0..plan.threads).zip(&answers) {
+            let (start, receiver) = mpsc::channel();
+            let answers = Arc::clone(answers);
+            let lane = Lane { plan, address, thread, opened: opened.clone(), start: receiver, answers };
+            starts.push(start);
+            threads.push(scope.spawn(move || match plan.protocol {
+                Protocol::Http1 => h1::work(&lane),
+                Protocol::Http2 => h2::work(&lane),
+            }));
+        }
+        drop(opened);
+        let mut connections = 0;
+        let mut failed = None;
+        for opened in all_opened.iter().take(threads.len()) {
+            match opened {
+                Ok(opened) => connections += opened,
+                Err(error) => failed = Some(error),
+            }
+        }
+        if connections == 0
+            && plan.keep_alive
+            && let Some(error) = failed
+        {
+            return Err(error);
+        }
+        watch(Phase::Connected { connections });
+        let began = clock::now();
+        let from = began + plan.warm_up;
+        let schedule = Schedule { began, from, to: from + plan.duration, window: plan.window };
+        for start in starts {
+            // A thread that has ended says why when it is joined.
+            let _ = start.send(schedule);
+        }
+        follow(schedule, &answers, &mut watch);
+        let mut all: Option<Done> = None;
+        for thread in threads {
+            let done = thread.join().map_err(|_| LoadError::Panicked)??;
+            all = Some(match all {
+                None => done,
+                Some(all) => all.with(done),
+            });
+        }
+        all.map(|all| all.outcome(plan)).ok_or(LoadError::Panicked)
+    })
+}
+
+/// Sleeps from window to window and says what has passed.
+fn follow(schedule: Schedule, answers: &[Arc<AtomicU64>], watch: &mut impl FnMut(Phase)) {
+    let wait = |until: u64| std::thread::sleep(Duration::from_nanos(until.saturating_sub(clock::now())));
+    let mut window_end = schedule.began + schedule.window;
+    let mut is_measuring = false;
+    loop {
+        if !is_measuring && schedule.from <= window_end {
+            wait(schedule.from);
+            is_measuring = true;
+            watch(Phase::Measuring { at: schedule.from });
+        }
+        if window_end >= schedule.to {
+            break;
+        }
+        wait(window_end);
+        watch(Phase::Progress { answers: answers.iter().map(|it| it.load(Ordering::Relaxed)).sum() });
+        window_end += schedule.window;
+    }
+    wait(schedule.to);
+    watch(Phase::Measured { at: schedule.to });
+}
+
+impl Done {
+    fn with(mut self, other: Self) -> Self {
+        self.recorder.merge(other.recorder);
+        self.ended = self.ended.max(other.ended);
+        self.cpu =
+            self.cpu.zip(other.cpu).map(|(a, b)| Cpu { user: a.user + b.user, system: a.system + b.system });
+        self
+    }
+
+    fn outcome(self, plan: &Plan) -> Outcome {
+        let Recorder { schedule, sent, .. } = self.recorder;
+        let planned = match plan.pace {
+            Pace::Closed => sent,
+            Pace::Open { rate } => {
+                pacer::planned_before(plan.warm_up + plan.duration, rate)
+                    - pacer::planned_before(plan.warm_up, rate)
+            }
+        };
+        let recorder = self.recorder;
+        Outcome {
+            began: schedule.began,
+            measured: Span { from: schedule.from, to: schedule.to },
+            ended: self.ended,
+            planned,
+            sent,
+            completed: recorder.completed,
+            unsent: planned - sent,
+            errors: recorder.errors,
+            windows: recorder.windows,
+            window: schedule.window,
+            latency: recorder.latency,
+            service: recorder.service,
+            in_flight: recorder.in_flight,
+            bytes_in: recorder.bytes_in,
+            bytes_out: recorder.bytes_out,
+            bodies_compared: recorder.bodies_compared,
+            connections: Connections { asked: plan.connections, ..recorder.connections },
+            cpu: self.cpu,
+            threads: plan.threads,
+        }
+    }
+}
+
+/// The address, if somebody listens there.
+fn reach(plan: &Plan) -> Result<SocketAddr, LoadError> {
+    let timeout = Duration::from_nanos(plan.timeout);
+    let unresolved = |source| LoadError::Resolve { address: plan.address.clone(), source };
+    let mut last = None;
+    for address in plan.address.to_socket_addrs().map_err(unresolved)? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(_) => return Ok(address),
+            Err(error) => last = Some(error),
+        }
+    }
+    let source = last.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
+    Err(LoadError::Connect { address: plan.address.clone(), source })
+}

@@ -1,0 +1,685 @@
+//! HTTP/1.1 over readiness events: one thread, many connections, one system call to send a request and
+//! one to receive an answer.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::sync::atomic::Ordering;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::host::Meter;
+use super::outcome::ErrorKind;
+use super::pacer::{Choice, Pacer};
+use super::plan::{Plan, Request};
+use super::recorder::{Comparison, Recorder, Schedule, Started};
+use super::response::{Answer, Parser};
+use super::timer::{TIMER, Timer};
+use super::{Done, Lane, LoadError};
+use crate::clock;
+
+/// Connections that are being opened at once: half of the shortest backlog in use (128), so that opening
+/// thousands does not look like a flood and is not answered with lost SYNs and a second's wait.
+const CONNECTING: usize = 64;
+/// After a failed attempt to connect the next one waits: 10 ms.
+const PAUSE: u64 = 10_000_000;
+/// A connection that the server has said to close is closed here when it has not within 1 s. The one that
+/// closes first keeps the port for a minute (RFC 9293, 3.6.1), so it had better be the server.
+const LINGER: u64 = 1_000_000_000;
+/// What one read takes at most.
+const BUFFER: usize = 64 << 10;
+
+/// The bytes of a request.
+pub(crate) fn head_and_body(plan: &Plan, request: &Request) -> Vec<u8> {
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.path);
+    if !request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        bytes += &format!("host: {}\r\n", plan.address);
+    }
+    for (name, value) in &request.headers {
+        bytes += &format!("{name}: {value}\r\n");
+    }
+    if !request.body.0.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
+        bytes += &format!("content-length: {}\r\n", request.body.0.len());
+    }
+    if !plan.keep_alive {
+        bytes += "connection: close\r\n";
+    }
+    bytes += "\r\n";
+    [bytes.as_bytes(), &request.body.0].concat()
+}
+
+/// Runs one thread's share of a plan.
+pub(super) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+    let mut worker = match Worker::new(lane) {
+        Ok(worker) => worker,
+        Err(source) => {
+            let kind = source.kind();
+            let error = |source| LoadError::Host { what: "poll sockets", source };
+            let _ = lane.opened.send(Err(error(source)));
+            return Err(error(kind.into()));
+        }
+    };
+    let result = worker.work(lane);
+    result.map_err(|source| LoadError::Host { what: "poll sockets", source })?;
+    let mut recorder = worker.recorder;
+    recorder.finish();
+    Ok(Done { recorder, cpu: worker.meter.used(), ended: clock::now() })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No socket. Without keep-alive the state between two requests.
+    Down,
+    /// Since when.
+    Connecting(u64),
+    Open,
+    /// The last answer is in, and the server is to close; since when.
+    Closing(u64),
+}
+
+struct Pending {
+    started: Started,
+    comparison: Option<Comparison>,
+}
+
+struct Connection {
+    socket: Option<TcpStream>,
+    state: State,
+    parser: Parser,
+    /// Received and not yet read by the parser: part of a head or of a chunk's line.
+    rest: Vec<u8>,
+    /// To be sent, from `written` on.
+    out: Vec<u8>,
+    written: usize,
+    pending: VecDeque<Pending>,
+    /// Requests sent on it.
+    requests: u64,
+    /// Whether it stands in the queue of those with room.
+    is_queued: bool,
+    /// Whether it waits after a failed attempt to connect.
+    is_paused: bool,
+}
+
+struct Worker<'a> {
+    plan: &'a Plan,
+    address: std::net::SocketAddr,
+    bytes: Vec<Vec<u8>>,
+    poll: Poll,
+    timer: Timer,
+    connections: Vec<Connection>,
+    /// Those with room for a request, the one that has waited longest first.
+    ready: VecDeque<usize>,
+    /// Those that are to be opened.
+    down: VecDeque<usize>,
+    /// Those that are to be opened, or are ready, only after a pause; in the order of its end.
+    paused: VecDeque<(u64, usize)>,
+    connecting: usize,
+    pacer: Pacer,
+    choice: Choice,
+    recorder: Recorder,
+    meter: Meter,
+    buffer: Box<[u8]>,
+    /// Whether requests are to be started.
+    is_running: bool,
+    under_way: usize,
+    first_error: Option<io::Error>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(lane: &Lane<'a>) -> io::Result<Self> {
+        let plan = lane.plan;
+        let poll = Poll::new()?;
+        let timer = Timer::new(&poll)?;
+        let connection = |_| Connection {
+            socket: None,
+            state: State::Down,
+            parser: Parser::new(),
+            rest: Vec::new(),
+            out: Vec::new(),
+            written: 0,
+            pending: VecDeque::new(),
+            requests: 0,
+            is_queued: false,
+            is_paused: false,
+        };
+        let connections: Vec<Connection> = (0..lane.connections()).map(connection).collect();
+        // Replaced when the load begins.
+        let nothing = Schedule { began: 0, from: 0, to: 0, window: 1 };
+        Ok(Self {
+            plan,
+            address: lane.address,
+            bytes: plan.requests.iter().map(|request| head_and_body(plan, request)).collect(),
+            poll,
+            timer,
+            ready: VecDeque::new(),
+            down: (0..connections.len()).collect(),
+            paused: VecDeque::new(),
+            connections,
+            connecting: 0,
+            pacer: Pacer::new(plan.pace, lane.thread, plan.threads),
+            choice: Choice::new(&plan.requests, lane.seed()),
+            recorder: Recorder::new(nothing),
+            meter: Meter::default(),
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            is_running: false,
+            under_way: 0,
+            first_error: None,
+        })
+    }
+
+    fn work(&mut self, lane: &Lane<'_>) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let opened = if self.plan.keep_alive { self.open_all(&mut events) } else { Ok(0) };
+        let open = match opened {
+            Ok(0) if self.plan.keep_alive => {
+                let source = self.first_error.take().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+                Err(LoadError::Connect { address: self.plan.address.clone(), source })
+            }
+            Ok(open) => Ok(open),
+            Err(source) => Err(LoadError::Host { what: "poll sockets", source }),
+        };
+        let _ = lane.opened.send(open);
+        let Ok(schedule) = lane.start.recv() else { return Ok(()) };
+        self.recorder.begin(schedule);
+        if !self.plan.keep_alive {
+            for at in std::mem::take(&mut self.down) {
+                self.is_ready(at);
+            }
+        }
+        self.is_running = true;
+        self.send_and_receive(schedule, &mut events, lane)
+    }
+
+    /// Opens every connection, or gives up on those that cannot be. Says how many are open.
+    fn open_all(&mut self, events: &mut Events) -> io::Result<u32> {
+        let give_up = clock::now() + self.plan.timeout;
+        loop {
+            let now = clock::now();
+            self.connect_some(now);
+            let open = self.connections.iter().filter(|it| it.state == State::Open).count();
+            if open == self.connections.len() || now >= give_up {
+                return Ok(u32::try_from(open).unwrap_or(u32::MAX));
+            }
+            self.resume(now);
+            let wake = self.paused.front().map_or(give_up, |(at, _)| *at).min(give_up);
+            self.handle_events(events, wake)?;
+        }
+    }
+
+    fn send_and_receive(
+        &mut self,
+        schedule: Schedule,
+        events: &mut Events,
+        lane: &Lane<'_>,
+    ) -> io::Result<()> {
+        // A tenth of the timeout late at most, and no more than every millisecond.
+        let scan_every = (self.plan.timeout / 10).clamp(1_000_000, 100_000_000);
+        let mut next_scan = schedule.began + scan_every;
+        let mut boundary = schedule.from;
+        let mut has_begun = false;
+        loop {
+            let now = clock::now();
+            if now >= boundary {
+                if !has_begun {
+                    has_begun = true;
+                    self.meter.start();
+                    boundary = schedule.to;
+                }
+                if now >= schedule.to && self.is_running {
+                    self.meter.stop();
+                    self.recorder.at_end();
+                    self.is_running = false;
+                    boundary = u64::MAX;
+                }
+            }
+            if now >= next_scan {
+                self.give_up_late(now);
+                next_scan = now + scan_every;
+            }
+            if !self.is_running && self.under_way == 0 {
+                return Ok(());
+            }
+            self.resume(now);
+            self.connect_some(now);
+            self.start_due();
+            let mut wake = boundary.min(next_scan);
+            if let Some((at, _)) = self.paused.front() {
+                wake = wake.min(*at);
+            }
+            if self.is_running
+                && !self.ready.is_empty()
+                && let Some(planned) = self.pacer.next()
+            {
+                wake = wake.min(schedule.began + planned);
+            }
+            self.handle_events(events, wake)?;
+            lane.answers.store(self.recorder.answers(), Ordering::Relaxed);
+        }
+    }
+
+    fn handle_events(&mut self, events: &mut Events, until: u64) -> io::Result<()> {
+        self.timer.poll(&mut self.poll, events, until)?;
+        for event in events.iter().filter(|event| event.token() != TIMER) {
+            let at = event.token().0;
+            if let State::Connecting(_) = self.connections[at].state {
+                self.connected(at);
+            }
+            if event.is_writable() {
+                self.flush(at);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.receive(at, event.is_read_closed() || event.is_error());
+            }
+            self.start_due();
+        }
+        Ok(())
+    }
+
+    /// Starts requests that are due, as far as there is room.
+    fn start_due(&mut self) {
+        if !self.is_running || self.ready.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let Schedule { began, to, .. } = self.recorder.schedule;
+        while let Some(at) = self.ready.pop_front() {
+            self.connections[at].is_queued = false;
+            let mut is_due = true;
+            while self.has_room(at) {
+                let planned = match self.pacer.next() {
+                    None => now,
+                    Some(offset) => began + offset,
+                };
+                is_due = planned <= now && planned < to;
+                if !is_due {
+                    break;
+                }
+                self.pacer.advance();
+                self.start(at, planned, now);
+                // In an open loop the next is another connection's turn.
+                if self.pacer.next().is_some() {
+                    break;
+                }
+            }
+            self.flush(at);
+            if self.has_room(at) {
+                if is_due {
+                    self.is_ready(at);
+                } else {
+                    self.connections[at].is_queued = true;
+                    self.ready.push_front(at);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn has_room(&self, at: usize) -> bool {
+        let connection = &self.connections[at];
+        let can_send = if self.plan.keep_alive { State::Open } else { State::Down };
+        connection.state == can_send
+            && !connection.is_paused
+            && connection.pending.len() < self.plan.depth as usize
+    }
+
+    fn is_ready(&mut self, at: usize) {
+        if !self.connections[at].is_queued && self.has_room(at) {
+            self.connections[at].is_queued = true;
+            self.ready.push_back(at);
+        }
+    }
+
+    fn start(&mut self, at: usize, planned: u64, now: u64) {
+        let request = self.choice.next();
+        let started = Started { request, planned, sent: now };
+        self.recorder.started(started);
+        self.under_way += 1;
+        let connection = &mut self.connections[at];
+        let every = self.plan.sample_every;
+        let is_sampled = connection.requests == 0 || (every > 0 && connection.requests.is_multiple_of(every));
+        connection.requests += 1;
+        let has_body = self.plan.requests[request].expect.body.is_some();
+        let comparison = (is_sampled && has_body).then(Comparison::new);
+        connection.pending.push_back(Pending { started, comparison });
+        connection.out.extend_from_slice(&self.bytes[request]);
+        if !self.plan.keep_alive {
+            self.connect(at, now);
+        }
+    }
+
+    /// Opens what is to be opened, not too many at once.
+    fn connect_some(&mut self, now: u64) {
+        while self.connecting < CONNECTING
+            && let Some(at) = self.down.pop_front()
+        {
+            self.connect(at, now);
+        }
+    }
+
+    fn connect(&mut self, at: usize, now: u64) {
+        let registry = self.poll.registry();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let socket = TcpStream::connect(self.address).and_then(|mut socket| {
+            registry.register(&mut socket, Token(at), interest)?;
+            Ok(socket)
+        });
+        match socket {
+            Ok(socket) => {
+                // Requests are small and wait for answers: never held back (RFC 9293, 3.7.4).
+                let _ = socket.set_nodelay(true);
+                self.connections[at].socket = Some(socket);
+                self.connections[at].state = State::Connecting(now);
+                self.connecting += 1;
+            }
+            Err(error) => self.cannot_connect(at, error),
+        }
+    }
+
+    /// Something has happened to a socket that is being opened.
+    fn connected(&mut self, at: usize) {
+        let Some(socket) = &self.connections[at].socket else { return };
+        let error = match socket.take_error() {
+            Ok(None) => match socket.peer_addr() {
+                Ok(_) => None,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                Err(error) => Some(error),
+            },
+            Ok(Some(error)) | Err(error) => Some(error),
+        };
+        if let Some(error) = error {
+            self.cannot_connect(at, error);
+            return;
+        }
+        self.connecting -= 1;
+        self.recorder.opened();
+        if self.is_running && self.plan.keep_alive {
+            self.recorder.connections.reconnects += 1;
+        }
+        self.connections[at].state = State::Open;
+        self.connections[at].requests = self.connections[at].pending.len() as u64;
+        self.is_ready(at);
+    }
+
+    fn cannot_connect(&mut self, at: usize, error: io::Error) {
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
+            io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
+            _ => ErrorKind::ConnectOther,
+        };
+        let why = error.to_string();
+        self.first_error.get_or_insert(error);
+        // Without keep-alive it is a request that fails.
+        if self.connections[at].pending.is_empty() {
+            self.recorder.errors.add(kind, || why);
+            self.drop_socket(at, true);
+        } else {
+            self.fail(at, kind, &why, true);
+        }
+    }
+
+    fn flush(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        if connection.out.is_empty() || !matches!(connection.state, State::Open) {
+            return;
+        }
+        let Some(socket) = &mut connection.socket else { return };
+        let mut written = 0;
+        let error = loop {
+            match socket.write(&connection.out[connection.written..]) {
+                Ok(length) => {
+                    written += length;
+                    connection.written += length;
+                    if connection.written == connection.out.len() {
+                        connection.out.clear();
+                        connection.written = 0;
+                        break None;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Some(error),
+            }
+        };
+        if written > 0 {
+            let now = connection.pending.back().map_or_else(clock::now, |pending| pending.started.sent);
+            self.recorder.wrote(now, written);
+        }
+        if let Some(error) = error {
+            self.broken(at, &error);
+        }
+    }
+
+    /// Reads all that is there. `to_the_end`: the other side has closed, and that is to be seen.
+    fn receive(&mut self, at: usize, to_the_end: bool) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        loop {
+            let connection = &mut self.connections[at];
+            let Some(socket) = &mut connection.socket else { break };
+            match socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.ended(at);
+                    break;
+                }
+                Ok(length) => {
+                    let now = clock::now();
+                    self.recorder.received(now, length);
+                    self.take(at, &buffer[..length], now);
+                    // A short read of an edge-triggered socket has emptied it (epoll(7)).
+                    let is_closing = matches!(self.connections[at].state, State::Closing(_));
+                    if length < BUFFER && !to_the_end && !is_closing {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.broken(at, &error);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Reads answers in what was received.
+    fn take(&mut self, at: usize, received: &[u8], now: u64) {
+        let mut joined = std::mem::take(&mut self.connections[at].rest);
+        let bytes = if joined.is_empty() {
+            received
+        } else {
+            joined.extend_from_slice(received);
+            &joined
+        };
+        let mut used = 0;
+        while used < bytes.len() {
+            if let State::Closing(_) = self.connections[at].state {
+                return;
+            }
+            let connection = &mut self.connections[at];
+            let Some(pending) = connection.pending.front_mut() else {
+                let why = || "bytes that nobody asked for".to_owned();
+                self.recorder.errors.add(ErrorKind::Malformed, why);
+                self.drop_socket(at, false);
+                return;
+            };
+            let request = &self.plan.requests[pending.started.request];
+            let comparison = &mut pending.comparison;
+            let body = |piece: &[u8]| {
+                if let (Some(comparison), Some(expected)) = (comparison.as_mut(), &request.expect.body) {
+                    comparison.piece(&expected.0, piece);
+                }
+            };
+            match connection.parser.read(&bytes[used..], request.is_head(), body) {
+                Ok((length, answer)) => {
+                    used += length;
+                    match answer {
+                        Some(answer) => self.answered(at, now, answer),
+                        None => break,
+                    }
+                    if self.connections[at].socket.is_none() {
+                        return;
+                    }
+                }
+                Err(why) => {
+                    self.fail(at, ErrorKind::Malformed, &why.to_string(), false);
+                    return;
+                }
+            }
+        }
+        if used < bytes.len() {
+            self.connections[at].rest = bytes[used..].to_vec();
+        }
+    }
+
+    fn answered(&mut self, at: usize, now: u64, answer: Answer) {
+        let Some(pending) = self.connections[at].pending.pop_front() else { return };
+        self.under_way -= 1;
+        let expect = &self.plan.requests[pending.started.request].expect;
+        self.recorder.answered(now, pending.started, expect, &answer, pending.comparison.as_ref());
+        if self.plan.keep_alive && answer.keep_alive {
+            self.is_ready(at);
+        } else if !self.plan.keep_alive && answer.keep_alive {
+            self.recorder.connections.kept_by_server += 1;
+            self.drop_socket(at, false);
+        } else {
+            if self.plan.keep_alive {
+                self.recorder.connections.closed_by_server += 1;
+            }
+            // The requests behind it will not be answered (RFC 9112, 9.6).
+            self.lose_all(at, now, ErrorKind::ClosedEarly, "the server announced the end before it");
+            self.connections[at].state = State::Closing(now);
+        }
+    }
+
+    /// The server has closed.
+    fn ended(&mut self, at: usize) {
+        let now = clock::now();
+        let connection = &mut self.connections[at];
+        match connection.state {
+            State::Closing(_) => self.drop_socket(at, false),
+            _ => {
+                if !connection.pending.is_empty()
+                    && let Some(answer) = connection.parser.end()
+                {
+                    self.answered(at, now, answer);
+                }
+                let connection = &self.connections[at];
+                if connection.pending.is_empty() {
+                    if connection.state == State::Open && self.plan.keep_alive {
+                        self.recorder.connections.closed_by_server += 1;
+                    }
+                    self.drop_socket(at, false);
+                } else {
+                    let is_within = !connection.parser.is_at_start() || !connection.rest.is_empty();
+                    let why = if is_within {
+                        "the connection ended in the middle of an answer"
+                    } else {
+                        "the connection ended instead of an answer"
+                    };
+                    self.fail(at, ErrorKind::ClosedEarly, why, false);
+                }
+            }
+        }
+    }
+
+    /// Reading or writing has failed.
+    fn broken(&mut self, at: usize, error: &io::Error) {
+        if let State::Closing(_) = self.connections[at].state {
+            self.drop_socket(at, false);
+            return;
+        }
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ErrorKind::Reset,
+            _ => ErrorKind::Other,
+        };
+        if self.connections[at].pending.is_empty() {
+            self.recorder.connections.closed_by_server += 1;
+            self.drop_socket(at, false);
+        } else {
+            self.fail(at, kind, &error.to_string(), false);
+        }
+    }
+
+    /// What is under way on a connection fails: the first request for this reason, those behind it because the
+    /// connection is gone.
+    fn fail(&mut self, at: usize, kind: ErrorKind, why: &str, pause: bool) {
+        let now = clock::now();
+        if self.connections[at].pending.pop_front().is_some() {
+            self.under_way -= 1;
+            self.recorder.lost(now, kind, || why.to_owned());
+        }
+        let behind = if kind == ErrorKind::Malformed { ErrorKind::ClosedEarly } else { kind };
+        self.lose_all(at, now, behind, why);
+        self.drop_socket(at, pause);
+    }
+
+    fn lose_all(&mut self, at: usize, now: u64, kind: ErrorKind, why: &str) {
+        while self.connections[at].pending.pop_front().is_some() {
+            self.under_way -= 1;
+            self.recorder.lost(now, kind, || why.to_owned());
+        }
+    }
+
+    /// Closes a connection and sees to it that it is opened again.
+    fn drop_socket(&mut self, at: usize, pause: bool) {
+        let connection = &mut self.connections[at];
+        match connection.state {
+            State::Down => {}
+            State::Connecting(_) => self.connecting -= 1,
+            State::Open | State::Closing(_) => self.recorder.closed(),
+        }
+        connection.socket = None;
+        connection.state = State::Down;
+        connection.parser = Parser::new();
+        connection.rest.clear();
+        connection.out.clear();
+        connection.written = 0;
+        connection.requests = 0;
+        if pause {
+            connection.is_paused = true;
+            self.paused.push_back((clock::now() + PAUSE, at));
+        } else {
+            self.up_again(at);
+        }
+    }
+
+    fn up_again(&mut self, at: usize) {
+        if self.plan.keep_alive {
+            self.down.push_back(at);
+        } else {
+            self.is_ready(at);
+        }
+    }
+
+    /// Ends pauses.
+    fn resume(&mut self, now: u64) {
+        while let Some((until, at)) = self.paused.front().copied()
+            && until <= now
+        {
+            self.paused.pop_front();
+            self.connections[at].is_paused = false;
+            self.up_again(at);
+        }
+    }
+
+    /// Gives up what takes longer than the timeout.
+    fn give_up_late(&mut self, now: u64) {
+        let timeout = self.plan.timeout;
+        for at in 0..self.connections.len() {
+            let connection = &self.connections[at];
+            match connection.state {
+                State::Connecting(since) if now >= since + timeout => {
+                    self.cannot_connect(at, io::ErrorKind::TimedOut.into());
+                }
+                State::Closing(since) if now >= since + LINGER => self.drop_socket(at, false),
+                State::Open
+                    if connection.pending.front().is_some_and(|it| now >= it.started.sent + timeout) =>
+                {
+                    let why = format!("no whole answer within {} ms", timeout / 1_000_000);
+                    self.fail(at, ErrorKind::Timeout, &why, false);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! HTTP/2 with prior knowledge: the h2 crate on one thread, one task for each stream that may be open.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::LocalSet;
+
+use super::host::Meter;
+use super::outcome::ErrorKind;
+use super::pacer::{Choice, Pacer};
+use super::plan::{Blob, Plan, Request};
+use super::recorder::{Comparison, Recorder, Schedule, Started};
+use super::response::Answer;
+use super::verify::{Answered, Fault, MOST_BODY};
+use super::{Done, Lane, LoadError};
+use crate::clock;
+
+/// Connections that are being opened at once, as in HTTP/1.1.
+const CONNECTING: usize = 64;
+/// After a failed attempt to connect the next one waits.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What may be on the way to us, per stream and per connection: the server never waits for us (RFC 9113,
+/// 6.9).
+const WINDOW: u32 = 1 << 24;
+
+/// Runs one thread's share of a plan.
+pub(super) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = lane.opened.send(Err(error));
+            return Err(LoadError::Panicked);
+        }
+    };
+    let done = LocalSet::new().block_on(&runtime, drive(lane));
+    // Connections that are still being opened are not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| LoadError::Host { what: "poll sockets", source })
+}
+
+/// What the tasks of one thread share.
+struct Shared {
+    plan: Plan,
+    address: SocketAddr,
+    requests: Vec<http::Request<()>>,
+    recorder: RefCell<Recorder>,
+    pacer: RefCell<Pacer>,
+    choice: RefCell<Choice>,
+    /// Those that wait for their planned start, the earliest first: starts are given out in order.
+    sleepers: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
+    /// A first sleeper has come.
+    is_awaited: Notify,
+    is_running: Cell<bool>,
+    answers: Arc<AtomicU64>,
+}
+
+/// A connection that is opened again when it ends.
+struct Line {
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    is_up: Notify,
+}
+
+async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
+    let plan = lane.plan;
+    let nothing = Schedule { began: 0, from: 0, to: 0, window: 1 };
+    let requests = plan.requests.iter().map(|request| head(plan, request)).collect::<Result<_, _>>();
+    let requests = match requests {
+        Ok(requests) => requests,
+        Err(error) => {
+            let _ = lane.opened.send(Err(error));
+            return Err(LoadError::Panicked);
+        }
+    };
+    let shared = Rc::new(Shared {
+        plan: plan.clone(),
+        address: lane.address,
+        requests,
+        recorder: RefCell::new(Recorder::new(nothing)),
+        pacer: RefCell::new(Pacer::new(plan.pace, lane.thread, plan.threads)),
+        choice: RefCell::new(Choice::new(&plan.requests, lane.seed())),
+        sleepers: RefCell::new(VecDeque::new()),
+        is_awaited: Notify::new(),
+        is_running: Cell::new(false),
+        answers: Arc::clone(&lane.answers),
+    });
+    let (lines, failed) = open_all(&shared, lane.connections()).await;
+    let open = lines.iter().filter(|line| line.sender.borrow().is_some()).count();
+    let _ = lane.opened.send(match failed {
+        Some(error) if open == 0 => Err(error),
+        _ => Ok(u32::try_from(open).unwrap_or(u32::MAX)),
+    });
+    let mut meter = Meter::default();
+    if let Ok(schedule) = lane.start.recv() {
+        shared.recorder.borrow_mut().begin(schedule);
+        shared.is_running.set(true);
+        let waker = tokio::task::spawn_local(wake(Rc::clone(&shared)));
+        let mut streams = Vec::new();
+        for line in &lines {
+            for _ in 0..plan.depth {
+                let stream = stream(Rc::clone(&shared), Rc::clone(line), schedule.to);
+                streams.push(tokio::task::spawn_local(stream));
+            }
+        }
+        sleep_until(schedule.from).await;
+        meter.start();
+        sleep_until(schedule.to).await;
+        meter.stop();
+        shared.recorder.borrow_mut().at_end();
+        shared.is_running.set(false);
+        for stream in streams {
+            stream.await.map_err(|_| LoadError::Panicked)?;
+        }
+        waker.abort();
+    }
+    let mut recorder = shared.recorder.replace(Recorder::new(nothing));
+    recorder.finish();
+    Ok(Done { recorder, cpu: meter.used(), ended: clock::now() })
+}
+
+/// To the millisecond, as tokio's timers are: for what nobody measures.
+async fn sleep_until(at: u64) {
+    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await;
+}
+
+fn head(plan: &Plan, request: &Request) -> Result<http::Request<()>, LoadError> {
+    let named = |name: &str| name.eq_ignore_ascii_case("host");
+    let authority =
+        request.headers.iter().find(|(name, _)| named(name)).map_or(&plan.address, |(_, value)| value);
+    let mut head = http::Request::builder()
+        .version(http::Version::HTTP_2)
+        .method(request.method.as_str())
+        .uri(format!("http://{authority}{}", request.path));
+    for (name, value) in request.headers.iter().filter(|(name, _)| !named(name)) {
+        head = head.header(name, value);
+    }
+    if !request.body.0.is_empty() {
+        head = head.header("content-length", request.body.0.len());
+    }
+    head.body(()).map_err(|_| {
+        let (what, value) = ("the request", format!("{} {}", request.method, request.path));
+        super::PlanError::Characters { what, value }.into()
+    })
+}
+
+/// Why there is no connection.
+enum Closed {
+    Connect(io::Error),
+    Handshake(h2::Error),
+}
+
+type Handshake = (SendRequest<Bytes>, Connection<Counted, Bytes>);
+
+async fn connect(shared: &Rc<Shared>) -> Result<Handshake, Closed> {
+    let timeout = Duration::from_nanos(shared.plan.timeout);
+    let opened = tokio::time::timeout(timeout, TcpStream::connect(shared.address)).await;
+    let socket = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Closed::Connect)?;
+    let _ = socket.set_nodelay(true);
+    let counted = Counted { socket, shared: Rc::clone(shared) };
+    handshake(counted).await.map_err(Closed::Handshake)
+}
+
+async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+    socket: T,
+) -> Result<(SendRequest<Bytes>, Connection<T, Bytes>), h2::Error> {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
+    builder.handshake(socket).await
+}
+
+/// Opens the connections, some at a time, and keeps them open. Says why the last that could not be opened
+/// could not.
+async fn open_all(shared: &Rc<Shared>, count: u32) -> (Vec<Rc<Line>>, Option<LoadError>) {
+    let mut lines = Vec::new();
+    let mut failed = None;
+    let mut left = count as usize;
+    while left > 0 {
+        let mut tried = Vec::new();
+        for _ in 0..left.min(CONNECTING) {
+            let line = Rc::new(Line { sender: RefCell::new(None), is_up: Notify::new() });
+            let (first, result) = oneshot::channel();
+            tokio::task::spawn_local(keep_open(Rc::clone(shared), Rc::clone(&line), first));
+            lines.push(line);
+            tried.push(result);
+        }
+        left -= tried.len();
+        for result in tried {
+            if let Ok(Err(closed)) = result.await {
+                let address = shared.plan.address.clone();
+                failed = Some(match closed {
+                    Closed::Connect(source) => LoadError::Connect { address, source },
+                    Closed::Handshake(source) => LoadError::Http2 { address, source },
+                });
+            }
+        }
+    }
+    (lines, failed)
+}
+
+/// Opens a connection again and again. `first` is told of the first attempt.
+async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Result<(), Closed>>) {
+    let mut first = Some(first);
+    loop {
+        match connect(&shared).await {
+            Ok((sender, connection)) => {
+                *line.sender.borrow_mut() = Some(sender);
+                line.is_up.notify_waiters();
+                {
+                    let mut recorder = shared.recorder.borrow_mut();
+                    recorder.opened();
+                    if first.is_none() {
+                        recorder.connections.reconnects += 1;
+                    }
+                }
+                if let Some(first) = first.take() {
+                    let _ = first.send(Ok(()));
+                }
+                // Why it ended is told to the requests that were on it.
+                let _ = connection.await;
+                *line.sender.borrow_mut() = None;
+                let mut recorder = shared.recorder.borrow_mut();
+                recorder.closed();
+                if shared.is_running.get() {
+                    recorder.connections.closed_by_server += 1;
+                }
+            }
+            Err(closed) => {
+                let (kind, why) = match &closed {
+                    Closed::Connect(error) => (of_connect(error), error.to_string()),
+                    Closed::Handshake(error) => (ErrorKind::ConnectOther, error.to_string()),
+                };
+                shared.recorder.borrow_mut().errors.add(kind, || why);
+                if let Some(first) = first.take() {
+                    let _ = first.send(Err(closed));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn of_connect(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
+        io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
+        _ => ErrorKind::ConnectOther,
+    }
+}
+
+/// Sends one request after another.
+async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
+    let timeout = Duration::from_nanos(shared.plan.timeout);
+    let mut requests = 0_u64;
+    loop {
+        let left = Duration::from_nanos(to.saturating_sub(clock::now()));
+        if left.is_zero() {
+            return;
+        }
+        // Whether the connection ends or has no room for the stream: when the time is over it is too late.
+        let Ok(sender) = tokio::time::timeout(left, ready(&line)).await else { return };
+        let Some(planned) = claim(&shared, to) else { return };
+        if planned > clock::now() {
+            let (sender, due) = oneshot::channel();
+            shared.sleepers.borrow_mut().push_back((planned, sender));
+            shared.is_awaited.notify_one();
+            let _ = due.await;
+        }
+        let request = shared.choice.borrow_mut().next();
+        let sent = clock::now();
+        if sent >= to {
+            return;
+        }
+        let started = Started { request, planned, sent };
+        shared.recorder.borrow_mut().started(started);
+        let every = shared.plan.sample_every;
+        let is_sampled = requests == 0 || (every > 0 && requests.is_multiple_of(every));
+        requests += 1;
+        let expect = &shared.plan.requests[request].expect;
+        let expected = expect.body.as_ref().filter(|_| is_sampled);
+        let mut comparison = expected.map(|_| Comparison::new());
+        let take = |piece: &[u8]| {
+            if let (Some(comparison), Some(expected)) = (&mut comparison, expected) {
+                comparison.piece(&expected.0, piece);
+            }
+        };
+        let head = shared.requests[request].clone();
+        let exchanged = exchange(sender, head, &shared.plan.requests[request].body.0, take);
+        let result = tokio::time::timeout(timeout, exchanged).await;
+        let now = clock::now();
+        let mut recorder = shared.recorder.borrow_mut();
+        match result {
+            Ok(Ok(answer)) => recorder.answered(now, started, expect, &answer, comparison.as_ref()),
+            Ok(Err(fault)) => recorder.lost(now, fault.kind, || fault.why),
+            Err(_) => {
+                let why = || format!("no whole answer within {} ms", timeout.as_millis());
+                recorder.lost(now, ErrorKind::Timeout, why);
+            }
+        }
+        shared.answers.store(recorder.answers(), Ordering::Relaxed);
+    }
+}
+
+/// Waits for a connection with room for a stream.
+async fn ready(line: &Line) -> SendRequest<Bytes> {
+    loop {
+        let is_up = line.is_up.notified();
+        let sender = line.sender.borrow().clone();
+        match sender {
+            Some(sender) => match sender.ready().await {
+                Ok(sender) => return sender,
+                // The task that keeps it open has not noticed yet.
+                Err(_) => tokio::task::yield_now().await,
+            },
+            None => is_up.await,
+        }
+    }
+}
+
+/// Takes the next planned start, unless it is too late for it.
+fn claim(shared: &Shared, to: u64) -> Option<u64> {
+    let mut pacer = shared.pacer.borrow_mut();
+    let planned = match pacer.next() {
+        None => clock::now(),
+        Some(offset) => shared.recorder.borrow().schedule.began + offset,
+    };
+    if planned >= to {
+        return None;
+    }
+    pacer.advance();
+    Some(planned)
+}
+
+/// Wakes those whose start has come.
+async fn wake(shared: Rc<Shared>) {
+    #[cfg(target_os = "linux")]
+    let mut alarm = registered();
+    loop {
+        let now = clock::now();
+        let first = loop {
+            let mut sleepers = shared.sleepers.borrow_mut();
+            match sleepers.front() {
+                Some((at, _)) if *at <= now => {
+                    if let Some((_, sleeper)) = sleepers.pop_front() {
+                        let _ = sleeper.send(());
+                    }
+                }
+                other => break other.map(|(at, _)| *at),
+            }
+        };
+        let Some(first) = first else {
+            shared.is_awaited.notified().await;
+            continue;
+        };
+        #[cfg(target_os = "linux")]
+        if let Some(alarm) = &mut alarm
+            && alarm.get_mut().set(first).is_ok()
+        {
+            if let Ok(mut ready) = alarm.readable().await {
+                ready.clear_ready();
+            }
+            continue;
+        }
+        sleep_until(first).await;
+    }
+}
+
+/// An alarm that the runtime watches; none where it cannot be had, and then starts are late by up to a
+/// millisecond, which counts as latency.
+#[cfg(target_os = "linux")]
+fn registered() -> Option<tokio::io::unix::AsyncFd<super::timer::Alarm>> {
+    let alarm = super::timer::Alarm::new().ok()?;
+    #[expect(unsafe_code, reason = "the only way to let the runtime watch a descriptor that is not a socket")]
+    // SAFETY: the alarm owns its descriptor, which stays open and the same as long as the alarm lives, and
+    // it moves into the result.
+    unsafe {
+        tokio::io::unix::AsyncFd::register(alarm).ok()
+    }
+}
+
+/// One request and its answer.
+async fn exchange(
+    mut sender: SendRequest<Bytes>,
+    head: http::Request<()>,
+    body: &[u8],
+    mut take: impl FnMut(&[u8]),
+) -> Result<Answer, Fault> {
+    let (response, mut stream) = sender.send_request(head, body.is_empty()).map_err(|error| fault(&error))?;
+    if !body.is_empty() {
+        stream.send_data(Bytes::copy_from_slice(body), true).map_err(|error| fault(&error))?;
+    }
+    let response = response.await.map_err(|error| fault(&error))?;
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut length = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.map_err(|error| fault(&error))?;
+        length += piece.len() as u64;
+        take(&piece);
+        body.flow_control().release_capacity(piece.len()).map_err(|error| fault(&error))?;
+    }
+    Ok(Answer { status, length, keep_alive: true })
+}
+
+fn fault(error: &h2::Error) -> Fault {
+    let kind = match error.get_io().map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionReset) => ErrorKind::Reset,
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) => ErrorKind::ClosedEarly,
+        Some(_) => ErrorKind::Other,
+        None if error.is_go_away() && error.is_remote() => ErrorKind::ClosedEarly,
+        None if error.is_reset() && error.is_remote() => ErrorKind::Reset,
+        None => ErrorKind::Malformed,
+    };
+    Fault { kind, why: error.to_string() }
+}
+
+/// Asks once, on a connection of its own, and keeps the body.
+pub(super) fn ask(
+    plan: &Plan,
+    address: SocketAddr,
+    request: &Request,
+) -> Result<Result<Answered, Fault>, LoadError> {
+    let head = head(plan, request)?;
+    let timeout = Duration::from_nanos(plan.timeout);
+    let asked = async {
+        let other = |error: io::Error| Fault { kind: of_connect(&error), why: error.to_string() };
+        let socket = TcpStream::connect(address).await.map_err(other)?;
+        let (sender, connection) = handshake(socket).await.map_err(|error| fault(&error))?;
+        let driver = tokio::task::spawn_local(connection);
+        let mut body = Vec::new();
+        let mut length = 0;
+        let take = |piece: &[u8]| {
+            length += piece.len();
+            // What is longer is refused below.
+            body.extend_from_slice(&piece[..piece.len().min(MOST_BODY - body.len())]);
+        };
+        let sender = sender.ready().await.map_err(|error| fault(&error))?;
+        let answer = exchange(sender, head, &request.body.0, take).await?;
+        driver.abort();
+        if length > MOST_BODY {
+            return Err(Fault {
+                kind: ErrorKind::BadLength,
+                why: format!("a body of more than {MOST_BODY} bytes"),
+            });
+        }
+        Ok(Answered { status: answer.status, body: Blob(body) })
+    };
+    let late = || Fault {
+        kind: ErrorKind::Timeout,
+        why: format!("no whole answer within {} ms", timeout.as_millis()),
+    };
+    Ok(LocalSet::new()
+        .block_on(&runtime()?, async { tokio::time::timeout(timeout, asked).await })
+        .unwrap_or_else(|_| Err(late())))
+}
+
+/// A socket whose bytes are counted.
+struct Counted {
+    socket: TcpStream,
+    shared: Rc<Shared>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let length = buffer.filled().len() - before;
+        if length > 0 {
+            self.shared.recorder.borrow_mut().received(clock::now(), length);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(context, bytes);
+        if let Poll::Ready(Ok(length)) = result {
+            self.shared.recorder.borrow_mut().wrote(clock::now(), length);
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,302 @@
+//! What one thread saw, while it sees it. Knows nothing of sockets.
+
+use super::outcome::{Connections, Distribution, ErrorKind, Errors};
+use super::plan::Expect;
+use super::response::Answer;
+
+/// When the load begins, when it is measured and when it ends, in nanoseconds of the clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) began: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) window: u64,
+}
+
+impl Schedule {
+    pub(crate) fn is_measured(&self, at: u64) -> bool {
+        (self.from..self.to).contains(&at)
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// Index in the plan.
+    pub(crate) request: usize,
+    /// When it was to start.
+    pub(crate) planned: u64,
+    /// When it did.
+    pub(crate) sent: u64,
+}
+
+/// Counts and times.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) schedule: Schedule,
+    pub(crate) sent: u64,
+    pub(crate) completed: u64,
+    pub(crate) errors: Errors,
+    pub(crate) windows: Vec<u64>,
+    pub(crate) latency: Distribution,
+    pub(crate) service: Distribution,
+    pub(crate) in_flight: u128,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) bodies_compared: u64,
+    pub(crate) connections: Connections,
+    open: u32,
+    now_in_flight: u32,
+    changed: u64,
+    /// Answers so far, for whoever shows progress.
+    answers: u64,
+}
+
+impl Recorder {
+    pub(crate) fn new(schedule: Schedule) -> Self {
+        let windows = (schedule.to - schedule.began).div_ceil(schedule.window);
+        Self {
+            schedule,
+            sent: 0,
+            completed: 0,
+            errors: Errors::default(),
+            windows: vec![0; usize::try_from(windows).unwrap_or_default()],
+            latency: Distribution::default(),
+            service: Distribution::default(),
+            in_flight: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            bodies_compared: 0,
+            connections: Connections::default(),
+            open: 0,
+            now_in_flight: 0,
+            changed: schedule.began,
+            answers: 0,
+        }
+    }
+
+    /// The load begins now.
+    pub(crate) fn begin(&mut self, schedule: Schedule) {
+        *self = Self {
+            connections: Connections { at_start: self.open, ..self.connections },
+            open: self.open,
+            errors: std::mem::take(&mut self.errors),
+            ..Self::new(schedule)
+        };
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.open += 1;
+        self.connections.peak = self.connections.peak.max(self.open);
+    }
+
+    pub(crate) fn closed(&mut self) {
+        self.open -= 1;
+    }
+
+    /// The measured span ends now.
+    pub(crate) fn at_end(&mut self) {
+        self.connections.at_end = self.open;
+    }
+
+    /// Adds the time since the last change to the sum of requests under way.
+    fn in_flight_until(&mut self, now: u64) {
+        let from = self.changed.max(self.schedule.from);
+        let to = now.min(self.schedule.to);
+        if to > from {
+            self.in_flight += u128::from(to - from) * u128::from(self.now_in_flight);
+        }
+        self.changed = now;
+    }
+
+    pub(crate) fn started(&mut self, started: Started) {
+        self.in_flight_until(started.sent);
+        self.now_in_flight += 1;
+        if self.schedule.is_measured(started.planned) {
+            self.sent += 1;
+        }
+    }
+
+    pub(crate) fn received(&mut self, now: u64, bytes: usize) {
+        if self.schedule.is_measured(now) {
+            self.bytes_in += bytes as u64;
+        }
+    }
+
+    pub(crate) fn wrote(&mut self, now: u64, bytes: usize) {
+        if self.schedule.is_measured(now) {
+            self.bytes_out += bytes as u64;
+        }
+    }
+
+    /// The answer is whole.
+    pub(crate) fn answered(
+        &mut self,
+        now: u64,
+        started: Started,
+        expect: &Expect,
+        answer: &Answer,
+        comparison: Option<&Comparison>,
+    ) {
+        self.in_flight_until(now);
+        self.now_in_flight -= 1;
+        self.answers += 1;
+        if now < self.schedule.to
+            && let Some(window) =
+                self.windows.get_mut(((now - self.schedule.began) / self.schedule.window) as usize)
+        {
+            *window += 1;
+        }
+        if comparison.is_some() {
+            self.bodies_compared += 1;
+        }
+        match check(expect, answer, comparison) {
+            Ok(()) if self.schedule.is_measured(started.planned) => {
+                self.completed += 1;
+                self.latency.record(now - started.planned);
+                self.service.record(now - started.sent);
+            }
+            Ok(()) => {}
+            Err((kind, why)) => self.errors.add(kind, || why),
+        }
+    }
+
+    /// There will be no answer.
+    pub(crate) fn lost(&mut self, now: u64, kind: ErrorKind, why: impl FnOnce() -> String) {
+        self.in_flight_until(now);
+        self.now_in_flight -= 1;
+        self.errors.add(kind, why);
+    }
+
+    /// Answers so far.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn finish(&mut self) {
+        self.in_flight_until(self.schedule.to.max(self.changed));
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.completed += other.completed;
+        self.errors.merge(other.errors);
+        for (own, theirs) in self.windows.iter_mut().zip(other.windows) {
+            *own += theirs;
+        }
+        self.latency.merge(&other.latency);
+        self.service.merge(&other.service);
+        self.in_flight += other.in_flight;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.bodies_compared += other.bodies_compared;
+        let (own, theirs) = (&mut self.connections, other.connections);
+        own.at_start += theirs.at_start;
+        own.peak += theirs.peak;
+        own.at_end += theirs.at_end;
+        own.reconnects += theirs.reconnects;
+        own.closed_by_server += theirs.closed_by_server;
+        own.kept_by_server += theirs.kept_by_server;
+    }
+}
+
+/// A body that is compared with the expected one as it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comparison {
+    at: usize,
+    /// Where the first other byte is.
+    differs: Option<usize>,
+}
+
+impl Comparison {
+    pub(crate) fn new() -> Self {
+        Self { at: 0, differs: None }
+    }
+
+    pub(crate) fn piece(&mut self, expected: &[u8], piece: &[u8]) {
+        let end = self.at + piece.len();
+        if self.differs.is_none() && expected.get(self.at..end) != Some(piece) {
+            let rest = expected.get(self.at..).unwrap_or_default();
+            self.differs = Some(self.at + rest.iter().zip(piece).take_while(|(a, b)| a == b).count());
+        }
+        self.at = end;
+    }
+
+    /// Where the body differs from the expected one first.
+    fn difference(&self, expected: &[u8]) -> Option<usize> {
+        self.differs.or_else(|| (self.at != expected.len()).then_some(self.at))
+    }
+}
+
+/// Status before length before body: each explains the next.
+pub(crate) fn check(
+    expect: &Expect,
+    answer: &Answer,
+    comparison: Option<&Comparison>,
+) -> Result<(), (ErrorKind, String)> {
+    if !expect.takes_status(answer.status) {
+        let wanted = expect.status.map_or_else(|| "200 to 299".to_owned(), |status| status.to_string());
+        return Err((ErrorKind::BadStatus, format!("status {} instead of {wanted}", answer.status)));
+    }
+    let expected_length = expect.length.or_else(|| expect.body.as_ref().map(|body| body.0.len() as u64));
+    if let Some(length) = expected_length
+        && length != answer.length
+    {
+        return Err((ErrorKind::BadLength, format!("{} bytes instead of {length}", answer.length)));
+    }
+    if let (Some(comparison), Some(body)) = (comparison, &expect.body)
+        && let Some(at) = comparison.difference(&body.0)
+    {
+        return Err((ErrorKind::BadBody, format!("the body differs at byte {at}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::plan::Blob;
+
+    #[test]
+    fn requests_under_way_are_summed_over_the_measured_span_only() {
+        let mut recorder = Recorder::new(Schedule { began: 100, from: 200, to: 400, window: 100 });
+        let expect = Expect::default();
+        let answer = Answer { status: 200, length: 0, keep_alive: true };
+        let started = |planned, sent| Started { request: 0, planned, sent };
+        recorder.started(started(150, 150));
+        recorder.started(started(210, 250));
+        recorder.answered(300, started(150, 150), &expect, &answer, None);
+        recorder.answered(450, started(210, 250), &expect, &answer, None);
+        recorder.finish();
+        // One from 200 to 400, another from 250 to 300: 200 + 50, in the span alone.
+        assert_eq!(recorder.in_flight, 250);
+        assert_eq!((recorder.sent, recorder.completed), (1, 1));
+        assert_eq!(recorder.windows, [0, 0, 1]);
+        assert_eq!((recorder.latency.max(), recorder.service.max()), (240, 200));
+    }
+
+    #[test]
+    fn answers_are_checked_by_status_then_length_then_bytes() {
+        let expect = Expect { status: Some(200), length: None, body: Some(Blob(b"Hello".to_vec())) };
+        type Case = (u16, &'static [&'static [u8]], Option<ErrorKind>);
+        let cases: [Case; 6] = [
+            (200, &[b"Hel", b"lo"], None),
+            (500, &[b"x"], Some(ErrorKind::BadStatus)),
+            (200, &[b"Hell"], Some(ErrorKind::BadLength)),
+            (200, &[b"Hello!"], Some(ErrorKind::BadLength)),
+            (200, &[b"Help", b"o"], Some(ErrorKind::BadBody)),
+            (200, &[b"Hel", b"lO"], Some(ErrorKind::BadBody)),
+        ];
+        for (status, pieces, expected) in cases {
+            let mut comparison = Comparison::new();
+            for piece in pieces {
+                comparison.piece(b"Hello", piece);
+            }
+            let length = pieces.concat().len() as u64;
+            let answer = Answer { status, length, keep_alive: true };
+            let found = check(&expect, &answer, Some(&comparison)).err().map(|(kind, _)| kind);
+            assert_eq!(found, expected, "{status} {pieces:?}");
+        }
+    }
+}

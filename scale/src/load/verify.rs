@@ -1,0 +1,130 @@
+//! Asks for everything once and compares it in full: before the load, and after it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::outcome::ErrorKind;
+use super::plan::{Blob, Plan, Protocol, Request};
+use super::recorder::{Comparison, check};
+use super::response::{Answer, Parser};
+use super::{LoadError, h1, h2};
+
+/// Bodies are kept whole to be compared: no more than 256 MiB of one.
+pub(super) const MOST_BODY: usize = 256 << 20;
+
+/// What was answered to one request of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Answered {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Blob,
+}
+
+/// Why there is no answer to compare.
+pub(super) struct Fault {
+    pub(super) kind: ErrorKind,
+    pub(super) why: String,
+}
+
+/// Sends every request of the plan once, one after another on connections of their own, and compares status,
+/// length and every byte of the body.
+///
+/// # Errors
+/// With the first answer that is not as expected.
+pub fn verify(plan: &Plan) -> Result<Vec<Answered>, LoadError> {
+    plan.check()?;
+    let address = super::reach(plan)?;
+    let answers = plan.requests.iter().map(|request| {
+        let answered = match plan.protocol {
+            Protocol::Http1 => ask(plan, address, request),
+            Protocol::Http2 => h2::ask(plan, address, request)?,
+        };
+        answered.and_then(|answered| compare(request, answered)).map_err(|fault| LoadError::Answer {
+            kind: fault.kind,
+            address: plan.address.clone(),
+            method: request.method.clone(),
+            path: request.path.clone(),
+            why: fault.why,
+        })
+    });
+    answers.collect()
+}
+
+/// Lets the plan expect what two rounds of answers have in common, where it expects nothing yet: the status,
+/// the length if it stays the same, and the body if it does.
+pub fn expect_what_was_answered(plan: &mut Plan, first: &[Answered], second: &[Answered]) {
+    for ((request, first), second) in plan.requests.iter_mut().zip(first).zip(second) {
+        let expect = &mut request.expect;
+        expect.status = expect.status.or((first.status == second.status).then_some(first.status));
+        if first.body.0.len() == second.body.0.len() {
+            expect.length = expect.length.or(Some(first.body.0.len() as u64));
+        }
+        if first.body == second.body && expect.body.is_none() {
+            expect.body = Some(first.body.clone());
+        }
+    }
+}
+
+fn compare(request: &Request, answered: Answered) -> Result<Answered, Fault> {
+    let mut comparison = Comparison::new();
+    if let Some(expected) = &request.expect.body {
+        comparison.piece(&expected.0, &answered.body.0);
+    }
+    let answer = Answer { status: answered.status, length: answered.body.0.len() as u64, keep_alive: true };
+    match check(&request.expect, &answer, Some(&comparison)) {
+        Ok(()) => Ok(answered),
+        Err((kind, why)) => Err(Fault { kind, why }),
+    }
+}
+
+fn ask(plan: &Plan, address: SocketAddr, request: &Request) -> Result<Answered, Fault> {
+    let fault = |error: &std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => ErrorKind::Reset,
+            // A read that times out would block.
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => ErrorKind::Timeout,
+            _ => ErrorKind::Other,
+        };
+        Fault { kind, why: error.to_string() }
+    };
+    let timeout = Duration::from_nanos(plan.timeout);
+    let mut socket = TcpStream::connect_timeout(&address, timeout).map_err(|error| fault(&error))?;
+    socket.set_read_timeout(Some(timeout)).map_err(|error| fault(&error))?;
+    socket.set_write_timeout(Some(timeout)).map_err(|error| fault(&error))?;
+    socket.write_all(&h1::head_and_body(plan, request)).map_err(|error| fault(&error))?;
+    let mut parser = Parser::new();
+    let mut body = Vec::new();
+    let mut rest = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = match socket.read(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(fault(&error)),
+        };
+        rest.extend_from_slice(&buffer[..length]);
+        let keep = |piece: &[u8]| body.extend_from_slice(piece);
+        let answer = if length == 0 {
+            let why = "the connection ended before the answer was whole".to_owned();
+            Some(parser.end().ok_or(Fault { kind: ErrorKind::ClosedEarly, why })?)
+        } else {
+            let malformed = |error: super::response::Malformed| Fault {
+                kind: ErrorKind::Malformed,
+                why: error.to_string(),
+            };
+            let (used, answer) = parser.read(&rest, request.is_head(), keep).map_err(malformed)?;
+            rest.drain(..used);
+            answer
+        };
+        if body.len() > MOST_BODY {
+            let why = format!("a body of more than {MOST_BODY} bytes");
+            return Err(Fault { kind: ErrorKind::BadLength, why });
+        }
+        if let Some(answer) = answer {
+            return Ok(Answered { status: answer.status, body: Blob(body) });
+        }
+    }
+}
