@@ -103,7 +103,8 @@ fn what_is_answered_twice_alike_is_expected() {
             match head.split(' ').nth(1).unwrap() {
                 "/same" => requests.answer(HELLO),
                 path => {
-                    requests.answer(format!("HTTP/1.1 404 N\r\ncontent-length: 1\r\n\r\n{}", path.len() % 10))
+                    requests
+                        .answer(format!("HTTP/1.1 404 N\r\ncontent-length: 1\r\n\r\n{}", path.len() % 10));
                 }
             }
         }
