@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod load {
+    #[cfg(target_os = "linux")]
+    mod child;
     mod errors;
     mod pace;
     mod protocol;

@@ -208,6 +208,75 @@ impl Cmd {
     }
 }
 
+/// A program that is talked to line by line. Dropped, it is ended.
+#[derive(Debug)]
+pub struct Conversation {
+    child: Child,
+    command: String,
+    stdin: Option<std::process::ChildStdin>,
+    stdout: Option<BufReader<std::process::ChildStdout>>,
+}
+
+impl Cmd {
+    /// Starts it to be talked to; its stderr is our own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn converse(mut self) -> Result<Conversation, ProcessError> {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let (mut child, command) = self.start()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
+        Ok(Conversation { child, command, stdin, stdout })
+    }
+}
+
+impl Conversation {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives it a line.
+    ///
+    /// # Errors
+    /// When it no longer reads.
+    pub fn tell(&mut self, line: &str) -> Result<(), ProcessError> {
+        let told = match &mut self.stdin {
+            Some(stdin) => stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        };
+        told.map_err(|source| ProcessError::Io { command: self.command.clone(), source })
+    }
+
+    /// Waits for its next line.
+    ///
+    /// # Errors
+    /// When it has ended instead, with how.
+    pub fn listen(&mut self) -> Result<String, ProcessError> {
+        let mut line = String::new();
+        let length = match &mut self.stdout {
+            Some(stdout) => stdout.read_line(&mut line),
+            None => Ok(0),
+        };
+        let failed = |source| ProcessError::Io { command: self.command.clone(), source };
+        if length.map_err(failed)? > 0 {
+            line.truncate(line.trim_end().len());
+            return Ok(line);
+        }
+        let status = self.child.wait().map_err(failed)?;
+        Err(ProcessError::Failed { command: self.command.clone(), status, stderr: String::new() })
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A program that runs beside us. Dropped, it is ended.
 #[cfg(feature = "dev")]
 #[derive(Debug)]
@@ -320,6 +389,16 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let error = Cmd::new("no-such-program-here").read().unwrap_err();
         assert_eq!(error.to_string(), "`no-such-program-here` is not installed or not on PATH");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_program_is_talked_to_until_it_ends() {
+        let mut cat = Cmd::new("sh").args(["-c", "read a; echo \"$a!\"; exit 3"]).converse().unwrap();
+        cat.tell("hello").unwrap();
+        assert_eq!(cat.listen().unwrap(), "hello!");
+        let ended = cat.listen().unwrap_err().to_string();
+        assert!(ended.ends_with("failed (exit status: 3)"), "{ended}");
     }
 
     #[test]

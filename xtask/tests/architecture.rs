@@ -62,17 +62,22 @@ mod layers {
     ];
 
     /// The same for the scale; what it uses of xtask's library is in [`SCALE_BORROWS`].
-    const SCALE_USES: [(&str, &[&str]); 5] =
-        [("clock", &[]), ("container", &[]), ("load", &["clock"]), ("profile", &["clock"]), ("cli", &[])];
+    const SCALE_USES: [(&str, &[&str]); 5] = [
+        ("clock", &[]),
+        ("container", &[]),
+        ("load", &["clock"]),
+        ("profile", &["clock"]),
+        ("cli", &["load"]),
+    ];
 
     /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
     /// same command.
     const SCALE_BORROWS: [(&str, &[&str]); 5] = [
         ("clock", &[]),
         ("container", &[]),
-        ("load", &[]),
+        ("load", &["process"]),
         ("profile", &["audit", "document", "elf", "oci", "ui", "units"]),
-        ("cli", &[]),
+        ("cli", &["ui", "units"]),
     ];
 
     /// What only one part of the scale does.

@@ -6,6 +6,7 @@
 //!
 //! Left out on purpose: TLS, redirects, cookies, caches, proxies. What is measured is a server.
 
+pub mod child;
 mod h1;
 mod h2;
 pub mod host;
