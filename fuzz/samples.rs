@@ -30,8 +30,20 @@ fn main() -> Result {
     write("elf", &programs)?;
     write("size", &programs)?;
     write("definition", &definitions())?;
+    write("response", &responses())?;
     write("layout", &layouts(&tars)?)?;
     write("archive", &archives(&programs[0], &tars)?)
+}
+
+/// One of every framing; what the first byte means stands in the target.
+fn responses() -> Vec<Vec<u8>> {
+    let answers = [
+        "\x40HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nHelloHTTP/1.1 204 N\r\n\r\n",
+        "\x60HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n2;a=b\r\nlo\r\n0\r\nx: y\r\n\r\n",
+        "\x20HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nHello",
+        "\x21HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+    ];
+    answers.map(|answer| answer.as_bytes().to_vec()).to_vec()
 }
 
 fn write(target: &str, samples: &[Vec<u8>]) -> Result {

@@ -222,6 +222,7 @@ impl<'a> Worker<'a> {
             if now >= boundary {
                 if !has_begun {
                     has_begun = true;
+                    self.pacer.skip_before(schedule.from - schedule.began);
                     self.meter.start();
                     boundary = schedule.to;
                 }

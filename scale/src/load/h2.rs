@@ -120,6 +120,7 @@ async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
             }
         }
         sleep_until(schedule.from).await;
+        shared.pacer.borrow_mut().skip_before(schedule.from - schedule.began);
         meter.start();
         sleep_until(schedule.to).await;
         meter.stop();

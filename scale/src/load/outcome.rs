@@ -110,7 +110,7 @@ impl Outcome {
     /// neither is wrong.
     #[must_use]
     pub fn littles_law(&self) -> f64 {
-        self.completed as f64 * self.service.mean() / self.measured.nanoseconds().max(1) as f64
+        self.requests_per_second() * self.service.mean() / 1e9
     }
 
     /// The part of one CPU that each thread of the generator used, on average.

@@ -27,6 +27,15 @@ impl Pacer {
         }
     }
 
+    /// Leaves out what was planned earlier than so many nanoseconds after the start: what a warm-up could
+    /// not send is no debt of the measurement.
+    pub(crate) fn skip_before(&mut self, offset: u64) {
+        if let Pace::Open { rate } = self.pace {
+            let first = planned_before(offset, rate);
+            self.next += first.saturating_sub(self.next).div_ceil(self.step) * self.step;
+        }
+    }
+
     /// The next request is the one after.
     pub(crate) fn advance(&mut self) {
         self.next += self.step;
@@ -102,6 +111,13 @@ mod tests {
         }
         assert_eq!(planned, [0, 333_333_333, 666_666_666, 1_000_000_000, 1_333_333_333, 1_666_666_666]);
         assert_eq!(Pacer::new(Pace::Closed, 0, 1).next(), None);
+        // Requests 6 and 7 are next. Number 8, at 2 666 666 666, is the first not before this.
+        for (pacer, number) in pacers.iter_mut().zip([8_u64, 9]) {
+            pacer.skip_before(2_500_000_000);
+            assert_eq!(pacer.next, number);
+            pacer.skip_before(1);
+            assert_eq!(pacer.next, number);
+        }
     }
 
     #[test]
