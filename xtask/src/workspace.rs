@@ -78,7 +78,8 @@ impl Workspace {
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
             .envs(target_dir)
             .current_dir(&env.start_dir());
-        let metadata = parse_metadata(&command.read().map_err(WorkspaceError::Metadata)?)?;
+        let output = command.read().map_err(WorkspaceError::Metadata)?;
+        let metadata: Metadata = serde_json::from_slice(&output).map_err(WorkspaceError::Json)?;
         let root = metadata.workspace_root.into_std_path_buf();
         let manifest = read_manifest(&root.join("Cargo.toml"))?;
         Ok(Self {
@@ -176,14 +177,6 @@ impl Workspace {
     pub fn show(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
-}
-
-/// Reads what `cargo metadata` prints.
-///
-/// # Errors
-/// When it is not what cargo's documentation says.
-pub fn parse_metadata(output: &[u8]) -> Result<Metadata, WorkspaceError> {
-    serde_json::from_slice(output).map_err(WorkspaceError::Json)
 }
 
 /// The path without `.` and `..`, as cargo shows it.

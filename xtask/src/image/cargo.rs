@@ -1,12 +1,11 @@
 //! Building a binary with cargo: which package and binary, with which flags, and what cargo says of the
 //! crates that went into it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Message, Metadata, Package, PackageId, TargetKind};
+use cargo_metadata::{Message, Package, TargetKind};
 
-use super::crates::{crates_in, crates_with_c};
+use super::crates::{Compiled, CratesError, Tree};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use super::lock::lock;
 use crate::audit::VersionInfo;
@@ -17,7 +16,7 @@ use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::workspace::{Workspace, WorkspaceError, parse_metadata};
+use crate::workspace::Workspace;
 
 /// Why there is no binary.
 #[derive(Debug, thiserror::Error)]
@@ -109,13 +108,13 @@ pub enum CargoError {
     /// The lock for installing a target cannot be taken.
     #[error("{0}")]
     Lock(#[from] FileError),
-    /// cargo's metadata cannot be used.
+    /// What cargo says of the crates cannot be used.
     #[error("cannot list the crates of package `{package}`")]
-    Metadata {
+    Crates {
         /// The package.
         package: String,
         /// Why.
-        source: WorkspaceError,
+        source: CratesError,
     },
 }
 
@@ -313,13 +312,12 @@ impl<'a> Invocation<'a> {
     /// The crates of the binary. cargo takes longer to tell their graph than to see that there is
     /// nothing to build, so the list is kept for as long as nothing that it follows from changes: the
     /// lock file, the manifests of the workspace, and what was compiled.
-    fn crates(&self, compiled: &BTreeSet<PackageId>) -> Result<VersionInfo, CargoError> {
-        let mut text = format!("tare {} crates\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
+    fn crates(&self, compiled: &Compiled) -> Result<VersionInfo, CargoError> {
+        let of_build = self.features(Cmd::new("cargo")).display();
+        let mut text = format!("tare {} crates\n{of_build}\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
         text.push_str(&self.selected.package.id.repr);
-        for id in compiled {
-            text.push('\n');
-            text.push_str(&id.repr);
-        }
+        text.push('\n');
+        text.push_str(&compiled.text());
         let manifests = self.workspace.packages.iter().map(|package| package.manifest_path.as_std_path());
         let lock = self.workspace.root.join("Cargo.lock");
         let root = self.workspace.root.join("Cargo.toml");
@@ -332,13 +330,14 @@ impl<'a> Invocation<'a> {
         if let Some(known) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             return Ok(known);
         }
-        let crates = crates_in(&self.graph()?, &self.selected.package.id, compiled);
+        let crates = compiled.list(&self.tree()?, &self.selected.package.id);
+        let crates = crates.map_err(|source| self.cannot_list(source))?;
         // A list that cannot be kept is made again next time.
         let _ = keep(&dir, &path, &crates);
         Ok(crates)
     }
 
-    fn compile(&self) -> Result<(PathBuf, BTreeSet<PackageId>), CargoError> {
+    fn compile(&self) -> Result<(PathBuf, Compiled), CargoError> {
         let mut command =
             self.arguments(Cmd::new(self.env.cargo())).args(["--message-format", "json-render-diagnostics"]);
         let profile = &self.build.profile;
@@ -359,23 +358,32 @@ impl<'a> Invocation<'a> {
             command = command.env(variable, "rust-lld");
         }
         let mut executable = None;
-        let mut compiled = BTreeSet::new();
+        let mut compiled = Compiled::default();
+        let folder = profile_folder(profile);
         let succeeded = command.for_each_line(|line| {
-            // Other lines are what build scripts and procedural macros print.
-            if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
-                let wanted = artifact.package_id == self.selected.package.id
-                    && artifact.target.name == self.selected.bin
-                    && artifact.target.kind.contains(&TargetKind::Bin);
-                compiled.insert(artifact.package_id);
-                if wanted {
-                    executable =
-                        artifact.executable.map(cargo_metadata::camino::Utf8PathBuf::into_std_path_buf);
+            match serde_json::from_str(line) {
+                Ok(Message::CompilerArtifact(artifact)) => {
+                    compiled.artifact(&artifact, self.target, folder);
+                    if artifact.package_id == self.selected.package.id
+                        && artifact.target.name == self.selected.bin
+                        && artifact.target.kind.contains(&TargetKind::Bin)
+                    {
+                        executable =
+                            artifact.executable.map(cargo_metadata::camino::Utf8PathBuf::into_std_path_buf);
+                    }
                 }
+                Ok(Message::BuildScriptExecuted(script)) => compiled.script_succeeded(&script.package_id),
+                // Other lines are what build scripts and procedural macros print.
+                _ => {}
             }
         })?;
         let package = self.selected.package.name.to_string();
         if !succeeded {
-            return Err(CargoError::Build { package, target: self.target, hint: self.failure_hint() });
+            return Err(CargoError::Build {
+                package,
+                target: self.target,
+                hint: self.failure_hint(&compiled),
+            });
         }
         let executable =
             executable.ok_or_else(|| CargoError::NoExecutable { package, bin: self.selected.bin.clone() })?;
@@ -425,28 +433,26 @@ impl<'a> Invocation<'a> {
             .into()
     }
 
-    fn graph(&self) -> Result<Metadata, CargoError> {
-        let command = Cmd::new(self.env.cargo()).args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--filter-platform",
-            self.target,
-            "--locked",
-        ]);
-        let command = if self.options.offline { command.arg("--offline") } else { command };
-        let command = self.in_workspace(command);
-        let package = self.selected.package.name.to_string();
-        parse_metadata(&command.read()?).map_err(|source| CargoError::Metadata { package, source })
+    /// Asks cargo who needs whom. It was here to build, so all of it is here.
+    fn tree(&self) -> Result<Tree, CargoError> {
+        let command = Cmd::new(self.env.cargo())
+            .args(["tree", "--package", self.selected.package.name.as_str()])
+            .args(["--target", self.target, "--locked", "--offline"])
+            .args(Tree::ARGUMENTS);
+        let output = self.in_workspace(self.features(command)).read()?;
+        Tree::parse(&String::from_utf8_lossy(&output)).map_err(|source| self.cannot_list(source))
+    }
+
+    fn cannot_list(&self, source: CratesError) -> CargoError {
+        CargoError::Crates { package: self.selected.package.name.to_string(), source }
     }
 
     /// What may be missing when cargo failed after it began: a C compiler for the target.
-    fn failure_hint(&self) -> Option<String> {
+    fn failure_hint(&self, compiled: &Compiled) -> Option<String> {
         if !self.workspace.root.join("Cargo.lock").is_file() {
             return Some("there is no Cargo.lock: run `cargo generate-lockfile` and commit it".to_owned());
         }
-        let graph = self.graph().ok()?;
-        let needs_c = crates_with_c(&graph, &self.selected.package.id);
+        let needs_c = compiled.waiting_for_c(&self.tree().ok()?);
         let compilers = c_compilers(self.target);
         let path = self.env.variables.get(&std::ffi::OsString::from("PATH"));
         let named = c_compiler_variables(self.target).iter().any(|name| self.env.get(name).is_some());
@@ -545,6 +551,15 @@ fn rustc_commit(env: &Environment) -> Option<String> {
     let output = Cmd::new(rustc).arg("-vV").read().ok()?;
     let output = String::from_utf8_lossy(&output);
     output.lines().find_map(|line| line.strip_prefix("commit-hash: ")).map(str::to_owned)
+}
+
+/// Where cargo puts what it builds with a profile (The Cargo Book, "Build Cache").
+fn profile_folder(profile: &str) -> &str {
+    match profile {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        other => other,
+    }
 }
 
 fn keep(dir: &Path, path: &Path, crates: &VersionInfo) -> std::io::Result<()> {

@@ -1,191 +1,292 @@
-//! The crates of a binary, from cargo's graph of them and from what cargo did compile.
+//! The crates of a binary: those that cargo did compile for it, and `cargo tree` for who needs whom.
+//!
+//! Neither makes cargo download more than the build did; `cargo metadata` would fetch whatever any
+//! member of the workspace needs, on any host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use cargo_metadata::{DependencyKind as CargoKind, Metadata, Package, PackageId, TargetKind};
+use cargo_metadata::semver::Version;
+use cargo_metadata::{Artifact, PackageId, TargetKind};
 
 use crate::audit::{self, DependencyKind, Source, VersionInfo};
 
-/// Crates below `root` whose build scripts use the crate `cc` or `cmake`, by name.
-pub(super) fn crates_with_c(graph: &Metadata, root: &PackageId) -> Vec<String> {
-    let kinds = dependency_kinds(graph, root);
-    let name_of = |id: &PackageId| {
-        graph.packages.iter().find(|package| package.id == *id).map(|package| package.name.to_string())
-    };
-    let nodes = graph.resolve.iter().flat_map(|resolve| &resolve.nodes);
-    let uses_c = nodes.filter(|node| {
-        kinds.get(&node.id) == Some(&DependencyKind::Runtime)
-            && node.deps.iter().any(|dep| {
-                dep.dep_kinds.iter().any(|kind| kind.kind == CargoKind::Build)
-                    && name_of(&dep.pkg).is_some_and(|name| matches!(name.as_str(), "cc" | "cmake"))
-            })
-    });
-    let mut names: Vec<String> = uses_c.filter_map(|node| name_of(&node.id)).collect();
-    names.sort();
-    names
+/// Why the crates of a binary cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum CratesError {
+    /// cargo names a package in a way that The Cargo Book ("Package ID Specifications") does not have.
+    #[error("cargo names a package `{0}`, which has no version")]
+    Id(String),
+    /// `cargo tree` printed something else than it was asked for.
+    #[error("`cargo tree` printed `{0}`, which is no package")]
+    Tree(String),
 }
 
-/// Every package below `root` and whether it is in the binary or only builds it. Procedural macros and
-/// what they need only build it.
-fn dependency_kinds<'a>(graph: &'a Metadata, root: &'a PackageId) -> BTreeMap<&'a PackageId, DependencyKind> {
-    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
-        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
-    let macros: BTreeSet<&PackageId> = graph
-        .packages
-        .iter()
-        .filter(|package| package.targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro)))
-        .map(|package| &package.id)
-        .collect();
-    let mut kinds = BTreeMap::from([(root, DependencyKind::Runtime)]);
-    let mut queue = vec![root];
-    while let Some(id) = queue.pop() {
-        let kind = kinds[id];
-        for dep in nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default() {
-            let has = |wanted: CargoKind| dep.dep_kinds.iter().any(|info| info.kind == wanted);
-            let own = if has(CargoKind::Normal) && !macros.contains(&dep.pkg) {
-                DependencyKind::Runtime
-            } else if has(CargoKind::Normal) || has(CargoKind::Build) {
-                DependencyKind::Build
-            } else {
-                continue;
-            };
-            let kind = own.min(kind);
-            if kinds.get(&dep.pkg).is_none_or(|known| kind > *known) {
-                kinds.insert(&dep.pkg, kind);
-                queue.push(&dep.pkg);
-            }
+/// What cargo said while it compiled.
+#[derive(Debug, Default)]
+pub(super) struct Compiled {
+    kinds: BTreeMap<PackageId, DependencyKind>,
+    waiting: BTreeSet<PackageId>,
+}
+
+impl Compiled {
+    /// Notes what was compiled. Files below `TARGET/PROFILE` are for the binary, others run on this host:
+    /// procedural macros, build scripts and what these need.
+    pub(super) fn artifact(&mut self, artifact: &Artifact, target: &str, profile: &str) {
+        let for_target = artifact.filenames.iter().any(|path| is_for(path.as_std_path(), target, profile));
+        let kind = if for_target { DependencyKind::Runtime } else { DependencyKind::Build };
+        let known = self.kinds.entry(artifact.package_id.clone()).or_insert(kind);
+        *known = kind.max(*known);
+        if artifact.target.kind.contains(&TargetKind::CustomBuild) {
+            self.waiting.insert(artifact.package_id.clone());
         }
     }
-    kinds
+
+    /// Notes that a package's build script ran to its end.
+    pub(super) fn script_succeeded(&mut self, package: &PackageId) {
+        self.waiting.remove(package);
+    }
+
+    /// Of the packages whose build scripts were compiled but have not succeeded, the names of those that
+    /// compile C: they need the crate `cc` or `cmake`.
+    pub(super) fn waiting_for_c(&self, tree: &Tree) -> Vec<String> {
+        let waiting = self.waiting.iter().filter_map(|id| name_and_version(id).ok());
+        let with_c = waiting.filter(|package| {
+            let needed = tree.edges.get(package).into_iter().flatten();
+            needed.into_iter().any(|(name, _)| matches!(name.as_str(), "cc" | "cmake"))
+        });
+        with_c.map(|(name, _)| name).collect()
+    }
+
+    /// Every package that was compiled, one a line.
+    pub(super) fn text(&self) -> String {
+        self.kinds.iter().map(|(id, kind)| format!("{id} {kind:?}\n")).collect()
+    }
+
+    /// The list of crates in format 1 of cargo-auditable, sorted by name, version and source.
+    ///
+    /// # Errors
+    /// When cargo names a package in an unknown way.
+    pub(super) fn list(&self, tree: &Tree, root: &PackageId) -> Result<VersionInfo, CratesError> {
+        let mut named = Vec::new();
+        for (id, kind) in &self.kinds {
+            named.push((name_and_version(id)?, id, *kind));
+        }
+        named.sort();
+        let places = |wanted: &NameAndVersion| {
+            let is =
+                move |(place, (package, _, _)): (usize, &(NameAndVersion, &PackageId, DependencyKind))| {
+                    (package == wanted).then_some(place)
+                };
+            named.iter().enumerate().filter_map(is).collect::<Vec<usize>>()
+        };
+        let packages = named
+            .iter()
+            .map(|(package, id, kind)| {
+                let needed = tree.edges.get(package).into_iter().flatten();
+                let dependencies: BTreeSet<usize> = needed.flat_map(places).collect();
+                audit::Package {
+                    name: package.0.clone(),
+                    version: package.1.clone(),
+                    source: source(id),
+                    kind: *kind,
+                    dependencies: dependencies.into_iter().collect(),
+                    root: *id == root,
+                }
+            })
+            .collect();
+        Ok(VersionInfo { packages, format: 1 })
+    }
 }
 
-/// The list of crates in a binary: of the packages below `root`, those that cargo did compile (the
-/// graph alone also has what other members of the workspace switch on).
-///
-/// Sorted by name, version and source; format 1 of cargo-auditable: procedural macros count as
-/// build dependencies.
-pub(super) fn crates_in(graph: &Metadata, root: &PackageId, compiled: &BTreeSet<PackageId>) -> VersionInfo {
-    let kinds = dependency_kinds(graph, root);
-    let mut packages: Vec<&Package> = graph
-        .packages
-        .iter()
-        .filter(|package| kinds.contains_key(&package.id) && compiled.contains(&package.id))
-        .collect();
-    packages.sort_by(|a, b| (&a.name, &a.version, &a.id.repr).cmp(&(&b.name, &b.version, &b.id.repr)));
-    let places: BTreeMap<&PackageId, usize> =
-        packages.iter().enumerate().map(|(place, package)| (&package.id, place)).collect();
-    let nodes: BTreeMap<&PackageId, &cargo_metadata::Node> =
-        graph.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
-    let dependencies = |id: &PackageId| {
-        let deps = nodes.get(id).map(|node| node.deps.as_slice()).unwrap_or_default();
-        let not_only_dev =
-            deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind != CargoKind::Development));
-        let places: BTreeSet<usize> = not_only_dev.filter_map(|dep| places.get(&dep.pkg)).copied().collect();
-        places.into_iter().collect()
+type NameAndVersion = (String, Version);
+
+/// Who needs whom in a build, without what only tests need.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    edges: BTreeMap<NameAndVersion, BTreeSet<NameAndVersion>>,
+}
+
+impl Tree {
+    /// What to call cargo with besides what is built.
+    pub(super) const ARGUMENTS: [&str; 8] =
+        ["--edges", "normal,build", "--prefix", "depth", "--format", "|{p}", "--color", "never"];
+
+    /// Reads what cargo prints for [`Self::ARGUMENTS`]: one package a line with its depth in front, as in
+    /// `2|syn v3.0.10`. Below a package that was shown already there is nothing, and it is said once more
+    /// only in the end of the line.
+    ///
+    /// # Errors
+    /// When a line is something else.
+    pub(super) fn parse(output: &str) -> Result<Self, CratesError> {
+        let mut tree = Self::default();
+        let mut above: Vec<NameAndVersion> = Vec::new();
+        for line in output.lines() {
+            let unknown = || CratesError::Tree(line.to_owned());
+            let (depth, package) = line.split_once('|').ok_or_else(unknown)?;
+            let depth: usize = depth.parse().map_err(|_| unknown())?;
+            let mut words = package.split(' ');
+            let name = words.next().unwrap_or_default().to_owned();
+            let version = words.next().and_then(|version| version.strip_prefix('v')).ok_or_else(unknown)?;
+            let package = (name, version.parse().map_err(|_| unknown())?);
+            if depth > above.len() {
+                return Err(unknown());
+            }
+            above.truncate(depth);
+            if let Some(parent) = above.last() {
+                tree.edges.entry(parent.clone()).or_default().insert(package.clone());
+            }
+            above.push(package);
+        }
+        Ok(tree)
+    }
+}
+
+/// Name and version in `KIND+URL#NAME@VERSION`; the name is left out where the URL ends with it.
+fn name_and_version(id: &PackageId) -> Result<NameAndVersion, CratesError> {
+    let parse = || {
+        let (url, fragment) = id.repr.rsplit_once('#')?;
+        let path = url.split('?').next()?;
+        let (name, version) = match fragment.rsplit_once('@') {
+            Some(both) => both,
+            None => (path.trim_end_matches('/').rsplit('/').next()?, fragment),
+        };
+        Some((name.to_owned(), version.parse().ok()?))
     };
-    let packages = packages
-        .iter()
-        .map(|package| audit::Package {
-            name: package.name.to_string(),
-            version: package.version.clone(),
-            source: match package.source.as_ref().map(|source| source.repr.as_str()) {
-                None => Source::Local,
-                Some(source) if source.contains("github.com/rust-lang/crates.io-index") => Source::CratesIo,
-                Some("sparse+https://index.crates.io/") => Source::CratesIo,
-                Some(source) if source.starts_with("git+") => Source::Git,
-                Some(_) => Source::Registry,
-            },
-            kind: kinds[&package.id],
-            dependencies: dependencies(&package.id),
-            root: package.id == *root,
-        })
-        .collect();
-    VersionInfo { packages, format: 1 }
+    parse().ok_or_else(|| CratesError::Id(id.repr.clone()))
+}
+
+fn source(id: &PackageId) -> Source {
+    let url = id.repr.rsplit_once('#').map_or(id.repr.as_str(), |(url, _)| url);
+    match url {
+        "registry+https://github.com/rust-lang/crates.io-index" | "sparse+https://index.crates.io/" => {
+            Source::CratesIo
+        }
+        _ if url.starts_with("path+") => Source::Local,
+        _ if url.starts_with("git+") => Source::Git,
+        _ => Source::Registry,
+    }
+}
+
+/// Whether a file lies in a folder `TARGET/PROFILE`, where cargo puts what is not for this host.
+fn is_for(path: &Path, target: &str, profile: &str) -> bool {
+    let parts: Vec<_> = path.components().map(std::path::Component::as_os_str).collect();
+    parts.windows(2).any(|pair| pair[0] == target && pair[1] == profile)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
-    fn id(name: &str) -> String {
-        format!("registry+https://github.com/rust-lang/crates.io-index#{name}@1.0.0")
+    const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+    fn id(repr: &str) -> PackageId {
+        PackageId { repr: repr.to_owned() }
     }
 
-    fn package(name: &str, source: Option<&str>, kind: &str) -> Value {
-        json!({
-            "name": name, "version": "1.0.0", "id": id(name), "source": source, "dependencies": [],
-            "features": {}, "manifest_path": "Cargo.toml", "edition": "2024",
-            "targets": [{"name": name, "kind": [kind], "crate_types": [kind], "src_path": "src/lib.rs", "edition": "2024"}],
-        })
-    }
-
-    fn node(name: &str, deps: &[(&str, &str)]) -> Value {
-        let kind = |kind: &str| if kind == "normal" { Value::Null } else { json!(kind) };
-        let deps: Vec<Value> = deps
-            .iter()
-            .map(|(dep, of)| {
-                json!({"name": dep, "pkg": id(dep), "dep_kinds": [{"kind": kind(of), "target": null}]})
-            })
-            .collect();
-        json!({"id": id(name), "dependencies": [], "deps": deps, "features": []})
-    }
-
-    /// server → lib → (build) cc, server → derive! → syn, server → (dev) probe, other → unused
-    fn graph() -> Metadata {
-        const CRATES_IO: Option<&str> = Some("registry+https://github.com/rust-lang/crates.io-index");
-        let graph = json!({
-            "packages": [
-                package("server", None, "bin"),
-                package("lib", Some("git+https://host/lib#abc"), "lib"),
-                package("cc", CRATES_IO, "lib"),
-                package("derive", CRATES_IO, "proc-macro"),
-                package("syn", Some("sparse+https://own.registry/"), "lib"),
-                package("probe", CRATES_IO, "lib"),
-                package("unused", CRATES_IO, "lib"),
-            ],
-            "resolve": {"root": null, "nodes": [
-                node("server", &[("lib", "normal"), ("derive", "normal"), ("probe", "dev"), ("unused", "normal")]),
-                node("lib", &[("cc", "build")]),
-                node("cc", &[]),
-                node("derive", &[("syn", "normal")]),
-                node("syn", &[]),
-                node("probe", &[]),
-                node("unused", &[]),
-            ]},
-            "workspace_members": [id("server")], "workspace_root": "/w", "target_directory": "/w/target",
-            "version": 1,
+    fn artifact(id: &str, kind: &str, file: &str) -> Artifact {
+        let artifact = json!({
+            "package_id": id, "manifest_path": "/w/Cargo.toml", "features": [], "filenames": [file],
+            "executable": null, "fresh": false,
+            "profile": {"opt_level": "3", "debug_assertions": false, "overflow_checks": false, "test": false},
+            "target": {"name": "any", "kind": [kind], "crate_types": [kind], "src_path": "/w/src/lib.rs", "edition": "2024"},
         });
-        serde_json::from_value(graph).unwrap()
+        serde_json::from_value(artifact).unwrap()
     }
 
-    fn package_id(name: &str) -> PackageId {
-        PackageId { repr: id(name) }
+    /// server → lib → (build) cc, server → derive! → syn, server → syn
+    fn compiled() -> Compiled {
+        let mut compiled = Compiled::default();
+        let host = "/t/image/deps/x.rlib";
+        let target = "/t/T/image/deps/x.rlib";
+        for (package, kind, file) in [
+            (format!("{CRATES_IO}#syn@3.0.0"), "lib", target),
+            (format!("{CRATES_IO}#syn@3.0.0"), "lib", host),
+            ("sparse+https://own.registry/#derive@1.0.0".to_owned(), "proc-macro", "/t/image/deps/x.so"),
+            (format!("{CRATES_IO}#cc@1.0.0"), "lib", host),
+            ("git+https://host/lib?rev=abc#1.0.0".to_owned(), "custom-build", "/t/image/build/lib-1/x"),
+            ("git+https://host/lib?rev=abc#1.0.0".to_owned(), "lib", target),
+            ("path+file:///w/app#server@0.1.0".to_owned(), "bin", "/t/T/image/server"),
+        ] {
+            compiled.artifact(&artifact(&package, kind, file), "T", "image");
+        }
+        compiled
     }
+
+    const TREE: &str = "0|server v0.1.0 (/w/app)\n1|derive v1.0.0 (proc-macro) (registry `own`)\n\
+        2|syn v3.0.0\n1|lib v1.0.0 (https://host/lib?rev=abc#abcdef01)\n2|cc v1.0.0\n1|syn v3.0.0 (*)\n";
 
     #[test]
     fn the_list_has_what_was_compiled_and_says_what_only_builds() {
-        let compiled = ["server", "lib", "cc", "derive", "syn", "probe"].map(package_id).into();
-        let list = crates_in(&graph(), &package_id("server"), &compiled);
+        let list =
+            compiled().list(&Tree::parse(TREE).unwrap(), &id("path+file:///w/app#server@0.1.0")).unwrap();
         let shown: Vec<String> = list
             .packages
             .iter()
-            .map(|p| format!("{} {:?} {:?} {:?} {}", p.name, p.source, p.kind, p.dependencies, p.root))
+            .map(|p| {
+                format!(
+                    "{} {} {:?} {:?} {:?} {}",
+                    p.name, p.version, p.source, p.kind, p.dependencies, p.root
+                )
+            })
             .collect();
         let expected = [
-            "cc CratesIo Build [] false",
-            "derive CratesIo Build [4] false",
-            "lib Git Runtime [0] false",
-            "server Local Runtime [1, 2] true",
-            "syn Registry Build [] false",
+            "cc 1.0.0 CratesIo Build [] false",
+            "derive 1.0.0 Registry Build [4] false",
+            "lib 1.0.0 Git Runtime [0] false",
+            "server 0.1.0 Local Runtime [1, 2, 4] true",
+            "syn 3.0.0 CratesIo Runtime [] false",
         ];
         assert_eq!(shown, expected);
         assert_eq!(list.format, 1);
     }
 
     #[test]
-    fn crates_that_compile_c_are_found_by_what_builds_them() {
-        assert_eq!(crates_with_c(&graph(), &package_id("server")), ["lib"]);
+    fn crates_that_compile_c_are_named_until_they_have() {
+        let tree = Tree::parse(TREE).unwrap();
+        let mut compiled = compiled();
+        assert_eq!(compiled.waiting_for_c(&tree), ["lib"]);
+        compiled.script_succeeded(&id("git+https://host/lib?rev=abc#1.0.0"));
+        assert_eq!(compiled.waiting_for_c(&tree), Vec::<String>::new());
+    }
+
+    #[test]
+    fn packages_are_named_as_the_cargo_book_says() {
+        for (repr, expected) in [
+            ("path+file:///w/server#1.2.3", "server 1.2.3"),
+            ("path+file:///w/a%23b/server#1.2.3", "server 1.2.3"),
+            ("path+file:///C:/w/x#server@0.1.0-rc.1+b", "server 0.1.0-rc.1+b"),
+            ("git+https://host/regex.git?branch=main#regex@1.4.3", "regex 1.4.3"),
+            ("git+ssh://git@host/regex#1.4.3", "regex 1.4.3"),
+            ("sparse+https://own.registry/index/#a@1.0.0", "a 1.0.0"),
+        ] {
+            let (name, version) = name_and_version(&id(repr)).unwrap();
+            assert_eq!(format!("{name} {version}"), expected, "{repr}");
+        }
+        for repr in ["server 1.2.3 (path+file:///w)", "path+file:///w/server", "path+file:///w/server#new"] {
+            assert!(matches!(name_and_version(&id(repr)), Err(CratesError::Id(named)) if named == repr));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_packages_are_refused() {
+        for line in ["", "app v1.0.0", "x|app v1.0.0", "0|app", "0|app 1.0.0", "0|app vnew", "1|app v1.0.0"] {
+            assert!(matches!(Tree::parse(&format!("{line}\n")), Err(CratesError::Tree(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_compiled_for_the_host_lies_elsewhere() {
+        for (path, expected) in [
+            ("/t/T/image/deps/a.rlib", true),
+            ("/t/T/image/server", true),
+            ("/t/image/deps/a.so", false),
+            ("/w/T/target/image/deps/a.so", false),
+            ("/w/T/target/T/image/deps/a.rlib", true),
+        ] {
+            assert_eq!(is_for(Path::new(path), "T", "image"), expected, "{path}");
+        }
     }
 }
