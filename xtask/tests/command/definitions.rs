@@ -59,6 +59,30 @@ fn a_definition_that_cannot_be_is_refused_with_file_line_and_column() {
              hint: add `output = \"PATH\"`, relative to the image's folder\n",
         ),
         (
+            "build = 1\n",
+            "error: images/app/image.toml:1:9: invalid type: integer `1`, expected a table\n",
+        ),
+        (
+            "[[layers]]\nname = \"a\"\nentries = [\"/a\"]\n",
+            "error: images/app/image.toml:3:12: invalid type: string \"/a\", expected a table\n",
+        ),
+        (
+            "[config]\nentrypoint = [\"\"]\n",
+            "error: images/app/image.toml:2:14: `entrypoint` and `cmd` name no program\n",
+        ),
+        (
+            "[config]\nentrypoint = []\n",
+            "error: images/app/image.toml:2:14: `entrypoint` and `cmd` name no program\n",
+        ),
+        (
+            "[config]\nvolumes = [\"/data\", \"/\"]\n",
+            "error: images/app/image.toml:2:21: `/` cannot be a volume: it would hide the image\n",
+        ),
+        (
+            "[config.healthcheck]\ntest = [\"CMD\", \"/app/server\"]\ntimeout = \"999us\"\n",
+            "error: images/app/image.toml:3:11: docker takes 0, its own default, or at least 1ms\n",
+        ),
+        (
             "[build\n",
             "error: images/app/image.toml:1:7: unclosed table, expected `]`\n",
         ),

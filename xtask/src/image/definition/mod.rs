@@ -17,6 +17,7 @@ use crate::document::{Parsed, Places, Spanned};
 use crate::oci::layer::{Capabilities, ImagePath, Owner};
 use crate::oci::platform::Platform;
 use crate::oci::spec::{Healthcheck, Map};
+use crate::units::Nanoseconds;
 
 /// The image's user when the definition names none: `nobody`, as the article has it.
 pub const DEFAULT_USER: Owner = Owner { uid: 65534, gid: 65534 };
@@ -264,6 +265,10 @@ fn with_default_layers(mut layers: Vec<LayerDefinition>) -> Vec<LayerDefinition>
     layers
 }
 
+/// The shortest time of a health check that docker starts a container with, in nanoseconds (moby,
+/// `MinimumDuration`).
+const LEAST_HEALTH_TIME: u64 = 1_000_000;
+
 /// A path that is written in this file.
 fn usual(path: &str) -> ImagePath {
     path.parse().unwrap_or(ImagePath::root())
@@ -317,14 +322,23 @@ impl Maker<'_> {
     }
 
     fn config(&self, raw: RawConfig) -> Result<RunConfig, DefinitionError> {
+        let cmd = raw.cmd.unwrap_or_default();
+        if let Some(entrypoint) = &raw.entrypoint
+            && entrypoint.get_ref().first().or(cmd.first()).is_none_or(String::is_empty)
+        {
+            return Err(self.error(entrypoint.span(), "`entrypoint` and `cmd` name no program"));
+        }
+        if let Some(volume) = raw.volumes.iter().find(|volume| volume.get_ref().0.as_bytes().is_empty()) {
+            return Err(self.error(volume.span(), "`/` cannot be a volume: it would hide the image"));
+        }
         Ok(RunConfig {
-            entrypoint: raw.entrypoint,
-            cmd: raw.cmd.unwrap_or_default(),
+            entrypoint: raw.entrypoint.map(Spanned::into_inner),
+            cmd,
             env: raw.env.0,
             user: raw.user.map(|user| user.0),
             working_dir: raw.working_dir.map(|path| path.0),
             exposed_ports: raw.exposed_ports.into_iter().map(|port| port.0).collect(),
-            volumes: raw.volumes.into_iter().map(|path| path.0).collect(),
+            volumes: raw.volumes.into_iter().map(|path| path.into_inner().0).collect(),
             labels: raw.labels,
             stop_signal: raw.stop_signal.map(|signal| signal.0),
             healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
@@ -348,13 +362,20 @@ impl Maker<'_> {
                 "the image has no shell: let the binary check itself, [\"CMD\", \"/app/NAME\", \"--health\"]";
             return Err(DefinitionError { hint: Some(hint.to_owned()), ..error });
         }
-        let nanoseconds = |value: Option<Parsed<crate::units::Nanoseconds>>| value.map(|value| value.0.0);
+        let nanoseconds = |value: Option<Spanned<Parsed<Nanoseconds>>>| {
+            let Some(value) = value else { return Ok(None) };
+            let nanoseconds = value.get_ref().0.0;
+            if (1..LEAST_HEALTH_TIME).contains(&nanoseconds) {
+                return Err(self.error(value.span(), "docker takes 0, its own default, or at least 1ms"));
+            }
+            Ok(Some(nanoseconds))
+        };
         Ok(Healthcheck {
             test: raw.test.into_inner(),
-            interval: nanoseconds(raw.interval),
-            timeout: nanoseconds(raw.timeout),
-            start_period: nanoseconds(raw.start_period),
-            start_interval: nanoseconds(raw.start_interval),
+            interval: nanoseconds(raw.interval)?,
+            timeout: nanoseconds(raw.timeout)?,
+            start_period: nanoseconds(raw.start_period)?,
+            start_interval: nanoseconds(raw.start_interval)?,
             retries: raw.retries,
         })
     }

@@ -17,7 +17,7 @@ use crate::units::Nanoseconds;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDefinition {
     pub(super) platforms: Option<Spanned<Vec<Parsed<Platform>>>>,
     #[serde(default)]
@@ -30,7 +30,7 @@ pub(super) struct RawDefinition {
 
 /// `[build]`
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawBuild {
     pub(super) package: Option<Spanned<String>>,
     pub(super) bin: Option<Spanned<String>>,
@@ -46,15 +46,15 @@ pub(super) struct RawBuild {
 
 /// `[config]`, in the image spec's terms.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawConfig {
-    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Spanned<Vec<String>>>,
     pub(super) cmd: Option<Vec<String>>,
     pub(super) env: Env,
     pub(super) user: Option<ParsedOrNumber<User>>,
     pub(super) working_dir: Option<Parsed<ImagePath>>,
     pub(super) exposed_ports: Vec<ParsedOrNumber<Port>>,
-    pub(super) volumes: Vec<Parsed<ImagePath>>,
+    pub(super) volumes: Vec<Spanned<Parsed<ImagePath>>>,
     pub(super) labels: std::collections::BTreeMap<String, String>,
     pub(super) stop_signal: Option<Parsed<Signal>>,
     pub(super) healthcheck: Option<RawHealthcheck>,
@@ -62,19 +62,19 @@ pub(super) struct RawConfig {
 
 /// `[config.healthcheck]`
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawHealthcheck {
     pub(super) test: Spanned<Vec<String>>,
-    pub(super) interval: Option<Parsed<Nanoseconds>>,
-    pub(super) timeout: Option<Parsed<Nanoseconds>>,
-    pub(super) start_period: Option<Parsed<Nanoseconds>>,
-    pub(super) start_interval: Option<Parsed<Nanoseconds>>,
+    pub(super) interval: Option<Spanned<Parsed<Nanoseconds>>>,
+    pub(super) timeout: Option<Spanned<Parsed<Nanoseconds>>>,
+    pub(super) start_period: Option<Spanned<Parsed<Nanoseconds>>>,
+    pub(super) start_interval: Option<Spanned<Parsed<Nanoseconds>>>,
     pub(super) retries: Option<u32>,
 }
 
 /// One of `[[layers]]`
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawLayer {
     pub(super) name: Spanned<String>,
     #[serde(default)]
@@ -83,7 +83,7 @@ pub(super) struct RawLayer {
 
 /// One of a layer's `entries`: exactly one key says what it is and where it goes.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawEntry {
     pub(super) dir: Option<Parsed<ImagePath>>,
     pub(super) file: Option<Parsed<ImagePath>>,
