@@ -38,8 +38,6 @@ enum Kind {
     /// A builder that reads a Dockerfile.
     Builder,
     Crane,
-    /// A part of the tool's own time.
-    Part,
     Other,
 }
 
@@ -87,7 +85,7 @@ fn compute(measured: &[Measured], program: usize, part: &mut Part) {
     part.note(format!(
         "a static program of {program} bytes, with another end in each round; one warm-up round"
     ));
-    part.note("tare's time is that of the whole process, with cargo metadata and git");
+    part.note("tare's time is that of the whole process, with git");
     part.note(
         "BuildKit runs as it comes, with provenance; crane gets its tar ready-made and is faster for it",
     );
@@ -99,9 +97,7 @@ fn compute(measured: &[Measured], program: usize, part: &mut Part) {
     let rows = measured
         .iter()
         .map(|one| {
-            let over = |tare: Option<&Measured>| {
-                tare.filter(|_| one.kind != Kind::Part).map(|tare| tare.time.over(&one.time))
-            };
+            let over = |tare: Option<&Measured>| tare.map(|tare| tare.time.over(&one.time));
             let cells = vec![
                 one.time.clone().into(),
                 over(tare).into(),
@@ -173,15 +169,6 @@ fn tares<'a>(bench: &'a Bench<'_>, scratch: &Scratch, program: &'a [u8]) -> anyh
         };
         entrants.push(Entrant { kind, contestant: Contestant::new(name, prepare, timed), result });
     }
-    // So that it is seen how much of tare's time is not its own.
-    let fixture = Fixture::create(scratch.folder("metadata")?)?;
-    let metadata = move |_| {
-        let cargo = Cmd::new(&bench.cargo).args(["metadata", "--no-deps", "--format-version", "1"]);
-        cargo.without_env(bench.env.of_cargo_run()).current_dir(fixture.dir()).read()?;
-        Ok(())
-    };
-    let contestant = Contestant::new("  cargo metadata, which it calls first", |_| Ok(()), metadata);
-    entrants.push(Entrant { kind: Kind::Part, contestant, result: None });
     Ok(entrants)
 }
 
