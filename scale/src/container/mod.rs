@@ -1,1 +1,27 @@
 //! Runs any OCI image under limits, and reads what the kernel counted of it.
+//!
+//! [`target`] finds the image that a user names, [`unpack`] makes a root of its layers, [`spec`] and
+//! [`limits`] say how it is to be run, [`runtime`] makes a [`container`] of all that, [`cgroup`] makes sure
+//! that the limits are in force, and [`counters`] reads what it used. [`leftovers`] makes sure that nothing
+//! stays, however it ends. Nothing here knows how an image was built or what is measured.
+
+#[cfg(target_os = "linux")]
+mod bundle;
+pub mod cgroup;
+pub mod choice;
+pub mod container;
+pub mod counters;
+mod daemon;
+pub mod host;
+#[cfg(target_os = "linux")]
+mod keeper;
+pub mod leftovers;
+pub mod limits;
+#[cfg(target_os = "linux")]
+pub mod network;
+pub mod runtime;
+pub mod spec;
+pub mod target;
+#[cfg(target_os = "linux")]
+pub mod unpack;
+pub mod user;

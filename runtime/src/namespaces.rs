@@ -1,0 +1,63 @@
+//! Namespaces that the keeper enters before there is a container: network and user.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::unistd::{Gid, Uid};
+
+/// Enters the namespaces; in a new network loopback is up.
+///
+/// # Errors
+/// When the kernel refuses; the text says which and how.
+pub(crate) fn enter(new_user: bool, new_network: bool) -> Result<(), String> {
+    if new_user {
+        let (user, group) = (Uid::effective(), Gid::effective());
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| format!("no user namespace: {error}"))?;
+        // user_namespaces(7): who may not map other users gives up setgroups first.
+        write("/proc/self/setgroups", "deny")?;
+        write("/proc/self/uid_map", &format!("0 {user} 1"))?;
+        write("/proc/self/gid_map", &format!("0 {group} 1"))?;
+    }
+    if new_network {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
+        loopback_up().map_err(|error| format!("cannot set loopback up: {error}"))?;
+    }
+    Ok(())
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
+}
+
+/// Sets the flag IFF_UP of the first interface, which in a new network is loopback (rtnetlink(7)).
+fn loopback_up() -> io::Result<()> {
+    const RTM_NEWLINK: u16 = 16;
+    const NLM_F_REQUEST_ACK: u16 = 1 | 4;
+    const IFF_UP: u32 = 1;
+    const LENGTH: u32 = 32;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    let mut message = Vec::with_capacity(LENGTH as usize);
+    // nlmsghdr: length, type, flags, sequence, port.
+    message.extend(LENGTH.to_ne_bytes());
+    message.extend(RTM_NEWLINK.to_ne_bytes());
+    message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
+    message.extend(1_u32.to_ne_bytes());
+    message.extend(0_u32.to_ne_bytes());
+    // ifinfomsg: family and padding, type, index, flags, and which of them are to change.
+    message.extend([0; 4]);
+    message.extend(1_i32.to_ne_bytes());
+    message.extend(IFF_UP.to_ne_bytes());
+    message.extend(IFF_UP.to_ne_bytes());
+    send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
+    // nlmsgerr: the header, then a negated errno or 0.
+    let mut answer = [0; 64];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    match answer[..length].get(16..20).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::Error::other("an answer without a code")),
+    }
+}

@@ -1,0 +1,667 @@
+//! Cgroups of this host, version 1, hybrid and 2: where a process is in them, what limits are in force
+//! there, and a group of one's own for the process that sends the requests.
+//!
+//! A hybrid host has its controllers in version 1 and is treated as such.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tare_runtime::cgroup::{Hierarchy, hierarchies};
+
+use super::limits::{CpuLimit, CpuSet, Limits};
+
+/// The folders of one cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cgroup {
+    /// One per controller.
+    V1(BTreeMap<String, PathBuf>),
+    /// One for all.
+    V2(PathBuf),
+}
+
+/// Why a limit is not, or would not be, in force.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The controller is not there.
+    #[error("the limit for {limit} cannot be enforced: {reason}")]
+    NotEnforceable {
+        /// Which.
+        limit: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel has something else than what was asked for.
+    #[error("the limit for {limit} is not in force: {wanted} was asked for, and the kernel has {found}")]
+    NotInForce {
+        /// Which.
+        limit: &'static str,
+        /// As asked for.
+        wanted: String,
+        /// As read back.
+        found: String,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {operation} {path}", path = path.display())]
+    File {
+        /// `read`, `write`, `create`, `remove`.
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl CgroupError {
+    pub(crate) fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { operation, path, source }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotEnforceable { .. } => Some(
+                "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out"
+                    .to_owned(),
+            ),
+            Self::NotInForce { .. } => Some("a group further up may be narrower: look at its cgroup files".to_owned()),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// Which version holds the controllers, by what is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Version 1 alone.
+    V1,
+    /// Version 1, with version 2 beside it that has no controllers.
+    Hybrid,
+    /// Version 2.
+    V2,
+    /// None is mounted.
+    None,
+}
+
+impl Version {
+    /// By the text of `/proc/self/mounts`.
+    #[must_use]
+    pub fn of(mounts: &str) -> Self {
+        let found = hierarchies(mounts);
+        let unified = found.iter().any(|it| it.unified);
+        // `name=systemd` and the like count nothing.
+        let controllers = found.iter().any(|it| it.controllers.iter().any(|name| !name.starts_with("name=")));
+        match (controllers, unified) {
+            (true, false) => Self::V1,
+            (true, true) => Self::Hybrid,
+            (false, true) => Self::V2,
+            (false, false) => Self::None,
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::V1 => "v1",
+            Self::Hybrid => "hybrid",
+            Self::V2 => "v2",
+            Self::None => "none",
+        })
+    }
+}
+
+impl Cgroup {
+    /// The cgroup of a process.
+    ///
+    /// # Errors
+    /// When the process is gone, or no cgroup file system is mounted.
+    pub fn of_process(pid: i32) -> Result<Self, CgroupError> {
+        let read =
+            |path: String| fs::read_to_string(&path).map_err(CgroupError::on("read", Path::new(&path)));
+        let mounts = read("/proc/self/mounts".to_owned())?;
+        let path = format!("/proc/{pid}/cgroup");
+        let found = Self::parse(&read(path.clone())?, &mounts);
+        found.ok_or_else(|| CgroupError::File {
+            operation: "read",
+            path: path.into(),
+            source: io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted"),
+        })
+    }
+
+    /// The same from the texts of `/proc/PID/cgroup` (cgroups(7)) and `/proc/self/mounts`.
+    #[must_use]
+    pub fn parse(of_process: &str, mounts: &str) -> Option<Self> {
+        let mounted = hierarchies(mounts);
+        let lines: Vec<(Vec<&str>, &str)> = of_process
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.splitn(3, ':').skip(1);
+                Some((fields.next()?.split(',').collect(), fields.next()?))
+            })
+            .collect();
+        let folder =
+            |hierarchy: &Hierarchy, path: &str| hierarchy.mount.join(path.strip_prefix('/').unwrap_or(path));
+        if Version::of(mounts) == Version::V2 {
+            let hierarchy = mounted.iter().find(|it| it.unified)?;
+            let (_, path) = lines.iter().find(|(names, _)| names == &[""])?;
+            return Some(Self::V2(folder(hierarchy, path)));
+        }
+        let mut folders = BTreeMap::new();
+        for (names, path) in lines {
+            for name in names {
+                let of_name = mounted.iter().find(|it| it.controllers.iter().any(|have| have == name));
+                if let Some(hierarchy) = of_name {
+                    folders.insert(name.to_owned(), folder(hierarchy, path));
+                }
+            }
+        }
+        (!folders.is_empty()).then_some(Self::V1(folders))
+    }
+
+    /// The folder that a controller's files are in.
+    #[must_use]
+    pub fn folder(&self, controller: &str) -> Option<&Path> {
+        match self {
+            Self::V1(folders) => folders.get(controller).map(PathBuf::as_path),
+            Self::V2(folder) => Some(folder),
+        }
+    }
+
+    /// Ids of the processes in it, as numbered on the host.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let folder = ["memory", "cpuacct", "cpu", "pids"].iter().find_map(|it| self.folder(it));
+        let folder = folder.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup"))?;
+        let text = fs::read_to_string(folder.join("cgroup.procs"))?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Asks the kernel to count the peak of memory from now on, where it can (version 1).
+    pub(crate) fn reset_peak(&self) {
+        if let Self::V1(_) = self
+            && let Some(folder) = self.folder("memory")
+        {
+            // A peak that counts from the creation is larger, and no less true.
+            let _ = fs::write(folder.join("memory.max_usage_in_bytes"), "0");
+        }
+    }
+
+    /// The limits in force, read from the kernel's files.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let text = |controller: &str, name: &str| {
+            let text = fs::read_to_string(self.folder(controller)?.join(name)).ok()?;
+            Some(text.trim().to_owned())
+        };
+        let count = |controller: &str, name: &str| text(controller, name)?.parse::<u64>().ok();
+        match self {
+            Self::V2(_) => Limits {
+                cpu: text("cpu", "cpu.max").as_deref().and_then(parse_cpu_max),
+                cpuset: text("cpuset", "cpuset.cpus").and_then(|text| text.parse().ok()),
+                memory: count("memory", "memory.max"),
+                swap: count("memory", "memory.swap.max"),
+                pids: count("pids", "pids.max"),
+            },
+            Self::V1(_) => {
+                let (quota, period) = (count("cpu", "cpu.cfs_quota_us"), count("cpu", "cpu.cfs_period_us"));
+                let memory = count("memory", "memory.limit_in_bytes").filter(|it| *it < V1_UNLIMITED);
+                let both = count("memory", "memory.memsw.limit_in_bytes").filter(|it| *it < V1_UNLIMITED);
+                Limits {
+                    cpu: quota.zip(period).map(|(quota, period)| CpuLimit { quota, period }),
+                    cpuset: text("cpuset", "cpuset.cpus").and_then(|text| text.parse().ok()),
+                    memory,
+                    swap: both.zip(memory).and_then(|(both, memory)| both.checked_sub(memory)),
+                    pids: count("pids", "pids.max"),
+                }
+            }
+        }
+    }
+
+    /// Compares the limits in force with those asked for.
+    ///
+    /// # Errors
+    /// With the first that differs.
+    pub fn verify(&self, wanted: &Limits) -> Result<(), CgroupError> {
+        let found = self.limits();
+        same("CPU time", wanted.cpu, found.cpu, |cpu| format!("{}/{} µs", cpu.quota, cpu.period))?;
+        same("CPUs", wanted.cpuset.clone(), found.cpuset, ToString::to_string)?;
+        let bytes = |bytes: &u64| format!("{bytes} bytes");
+        // The kernel counts in pages (mm/page_counter.c).
+        let pages = |bytes: Option<u64>| bytes.map(|bytes| bytes / PAGE * PAGE);
+        same("memory", pages(wanted.memory), pages(found.memory), bytes)?;
+        same("swap", pages(wanted.swap), pages(found.swap), bytes)?;
+        same("processes", wanted.pids, found.pids, ToString::to_string)
+    }
+}
+
+/// The smallest page; larger ones round the same way and are compared after that.
+const PAGE: u64 = 4096;
+
+/// "No limit" in version 1 is the largest multiple of the page size in a signed 64-bit number; nothing real
+/// is near it.
+const V1_UNLIMITED: u64 = 1 << 62;
+
+fn same<T: PartialEq>(
+    limit: &'static str,
+    wanted: Option<T>,
+    found: Option<T>,
+    show: impl Fn(&T) -> String,
+) -> Result<(), CgroupError> {
+    match wanted {
+        Some(wanted) if found.as_ref() != Some(&wanted) => Err(CgroupError::NotInForce {
+            limit,
+            wanted: show(&wanted),
+            found: found.as_ref().map_or_else(|| "none".to_owned(), show),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// `cpu.max`: `QUOTA PERIOD`, where QUOTA may be `max`.
+fn parse_cpu_max(text: &str) -> Option<CpuLimit> {
+    let (quota, period) = text.split_once(' ')?;
+    Some(CpuLimit { quota: quota.parse().ok()?, period: period.parse().ok()? })
+}
+
+/// Checks, before anything is made, that the kernel can enforce the limits below a cgroup: that there is a
+/// controller for each, and in version 2 that it may be handed down.
+///
+/// # Errors
+/// With the first that cannot be.
+pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupError> {
+    let needs: [(&'static str, bool, &str, &str); 5] = [
+        ("CPU time", limits.cpu.is_some(), "cpu", "cpu.cfs_quota_us"),
+        ("CPUs", limits.cpuset.is_some(), "cpuset", "cpuset.cpus"),
+        ("memory", limits.memory.is_some(), "memory", "memory.limit_in_bytes"),
+        ("swap", limits.swap.is_some(), "memory", "memory.memsw.limit_in_bytes"),
+        ("processes", limits.pids.is_some(), "pids", "cgroup.procs"),
+    ];
+    for (limit, wanted, controller, v1_file) in needs {
+        if !wanted {
+            continue;
+        }
+        let reason = match parent {
+            Cgroup::V1(_) => match parent.folder(controller) {
+                None => Some(format!("the controller `{controller}` is not mounted")),
+                Some(folder) if !folder.join(v1_file).exists() => {
+                    Some(format!("this kernel has no {v1_file} in {}", folder.display()))
+                }
+                Some(_) => None,
+            },
+            Cgroup::V2(folder) => {
+                let path = folder.join("cgroup.controllers");
+                let have = fs::read_to_string(&path).map_err(CgroupError::on("read", &path))?;
+                let has = have.split_whitespace().any(|it| it == controller);
+                (!has).then(|| {
+                    format!("the controller `{controller}` is not delegated to {}", folder.display())
+                })
+            }
+        };
+        if let Some(reason) = reason {
+            return Err(CgroupError::NotEnforceable { limit, reason });
+        }
+    }
+    if let (Some(cpuset), Some(folder)) = (&limits.cpuset, parent.folder("cpuset")) {
+        check_cpus_exist(cpuset, folder)?;
+    }
+    Ok(())
+}
+
+fn check_cpus_exist(wanted: &CpuSet, folder: &Path) -> Result<(), CgroupError> {
+    let names = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
+    let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok());
+    let Some(have) = text.and_then(|text| text.parse::<CpuSet>().ok()) else { return Ok(()) };
+    let missing = wanted.without(&have);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("of the CPUs {wanted} this host has only {have}");
+    Err(CgroupError::NotEnforceable { limit: "CPUs", reason })
+}
+
+/// The group that containers and our own groups are made in.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// From the root of every hierarchy, as `cgroupsPath` of a bundle begins (runtime-spec config-linux.md).
+    pub path: PathBuf,
+    /// What limits below it need: the nearest group above that exists.
+    pub existing: Cgroup,
+}
+
+impl Parent {
+    /// Root uses `/tare`; anybody else the group that was delegated to this process, from which the process
+    /// itself then moves into a leaf, because version 2 allows processes in leaves alone.
+    ///
+    /// # Errors
+    /// When none is writable; the text says why.
+    pub fn find(root: bool) -> Result<Self, CgroupError> {
+        let own = Cgroup::of_process(std::process::id().cast_signed())?;
+        if root {
+            return Ok(Self { path: PathBuf::from("/tare"), existing: Self::roots()? });
+        }
+        let Cgroup::V2(folder) = &own else {
+            return Err(CgroupError::NotEnforceable {
+                limit: "anything",
+                reason: "only root may make groups of cgroup version 1".to_owned(),
+            });
+        };
+        Self::delegated(folder)
+    }
+
+    fn roots() -> Result<Cgroup, CgroupError> {
+        let path = Path::new("/proc/self/mounts");
+        let mounts = fs::read_to_string(path).map_err(CgroupError::on("read", path))?;
+        let mut of_root: String =
+            hierarchies(&mounts).iter().map(|it| format!("1:{}:/\n", it.controllers.join(","))).collect();
+        if !of_root.contains("1::/") {
+            of_root.push_str("0::/\n");
+        }
+        Cgroup::parse(&of_root, &mounts).ok_or_else(|| CgroupError::File {
+            operation: "read",
+            path: path.to_path_buf(),
+            source: io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted"),
+        })
+    }
+
+    fn delegated(own: &Path) -> Result<Self, CgroupError> {
+        const LEAF: &str = "tare-tool";
+        // A second runtime in the same process finds it in its leaf already.
+        let folder = if own.ends_with(LEAF) { own.parent().unwrap_or(own) } else { own };
+        let refused = |path: &Path, error: &io::Error| CgroupError::NotEnforceable {
+            limit: "anything",
+            reason: format!("the group of this process is not delegated to you: {}: {error}", path.display()),
+        };
+        if folder == own {
+            let leaf = own.join(LEAF);
+            match fs::create_dir(&leaf) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(refused(&leaf, &error));
+                }
+                _ => {}
+            }
+            let path = own.join("cgroup.procs");
+            let processes = fs::read_to_string(&path).map_err(|error| refused(&path, &error))?;
+            let path = leaf.join("cgroup.procs");
+            for process in processes.lines() {
+                fs::write(&path, process).map_err(|error| refused(&path, &error))?;
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mount = hierarchies(&mounts).into_iter().find(|it| it.unified).map(|it| it.mount);
+        let below = mount.as_deref().and_then(|mount| folder.strip_prefix(mount).ok());
+        Ok(Self {
+            path: Path::new("/").join(below.unwrap_or(Path::new(""))),
+            existing: Cgroup::V2(folder.to_path_buf()),
+        })
+    }
+
+    /// Hands controllers down from the root to a group in it (version 2, `cgroup.subtree_control`).
+    ///
+    /// # Errors
+    /// When a group on the way cannot be made or does not hand down what it has.
+    pub fn prepare(&self, controllers: &[&str]) -> Result<(), CgroupError> {
+        let Cgroup::V2(existing) = &self.existing else { return Ok(()) };
+        let mut folders = vec![existing.clone()];
+        // Below the existing one: `/tare` of root.
+        if !existing.ends_with(self.path.strip_prefix("/").unwrap_or(&self.path)) {
+            let folder = existing.join(self.path.strip_prefix("/").unwrap_or(&self.path));
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(CgroupError::on("create", &folder)(error));
+                }
+                _ => folders.push(folder),
+            }
+        }
+        for folder in folders {
+            let path = folder.join("cgroup.controllers");
+            let have = fs::read_to_string(&path).map_err(CgroupError::on("read", &path))?;
+            let path = folder.join("cgroup.subtree_control");
+            for controller in controllers.iter().filter(|it| have.split_whitespace().any(|name| name == **it))
+            {
+                fs::write(&path, format!("+{controller}")).map_err(CgroupError::on("write", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All that a container or a generator is counted and limited by.
+pub(crate) const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+
+/// A cgroup of one's own, for the process that sends the requests: its CPU time is counted by the kernel
+/// too, and it can be kept to CPUs. Dropped, its processes go back to where the caller came from, and it is
+/// removed.
+#[derive(Debug)]
+pub struct Group {
+    cgroup: Cgroup,
+    path: PathBuf,
+    origin: Cgroup,
+}
+
+impl Group {
+    /// Makes a group in the parent, for these CPUs or for all. (Where `cpuset` is not delegated the
+    /// caller pins threads instead, and gives none here.)
+    ///
+    /// # Errors
+    /// When it cannot be made, or the CPUs cannot be set.
+    pub fn create(parent: &Parent, name: &str, cpuset: Option<&CpuSet>) -> Result<Self, CgroupError> {
+        let limits = Limits { cpuset: cpuset.cloned(), ..Limits::default() };
+        check_enforceable(&parent.existing, &limits)?;
+        parent.prepare(&CONTROLLERS)?;
+        let origin = Cgroup::of_process(std::process::id().cast_signed())?;
+        // Ours by its name, for a sweep once we are gone.
+        let path = parent.path.join(format!("group-{}-{name}", std::process::id()));
+        let below = path.strip_prefix("/").unwrap_or(&path);
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let cgroup = match &parent.existing {
+            Cgroup::V2(_) => {
+                let mount = hierarchies(&mounts).into_iter().find(|it| it.unified).map(|it| it.mount);
+                Cgroup::V2(mount.unwrap_or_default().join(below))
+            }
+            Cgroup::V1(roots) => Cgroup::V1(
+                roots
+                    .iter()
+                    .filter(|(name, _)| {
+                        ["cpu", "cpuacct", "cpuset", "memory", "pids"].contains(&name.as_str())
+                    })
+                    .map(|(name, root)| (name.clone(), root.join(below)))
+                    .collect(),
+            ),
+        };
+        // Dropped on the way, what was made is removed.
+        let group = Self { cgroup, path, origin };
+        for folder in group.folders() {
+            fs::create_dir_all(&folder).map_err(CgroupError::on("create", &folder))?;
+        }
+        if let Cgroup::V1(folders) = &group.cgroup
+            && let Some(folder) = folders.get("cpuset")
+        {
+            inherit_cpuset(folder)?;
+        }
+        if let (Some(cpuset), Some(folder)) = (cpuset, group.cgroup.folder("cpuset")) {
+            let file = folder.join("cpuset.cpus");
+            fs::write(&file, cpuset.to_string()).map_err(CgroupError::on("write", &file))?;
+        }
+        group.cgroup.verify(&limits)?;
+        Ok(group)
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        match &self.cgroup {
+            Cgroup::V1(folders) => folders.values().cloned().collect(),
+            Cgroup::V2(folder) => vec![folder.clone()],
+        }
+    }
+
+    /// Moves a process with all its threads into it.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be moved.
+    pub fn add(&self, process: u32) -> Result<(), CgroupError> {
+        for folder in self.folders() {
+            let file = folder.join("cgroup.procs");
+            fs::write(&file, process.to_string()).map_err(CgroupError::on("write", &file))?;
+        }
+        Ok(())
+    }
+
+    /// Its folders, to read counters from.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// From the root of every hierarchy.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let processes = self.cgroup.processes().unwrap_or_default();
+        let homes: Vec<(PathBuf, PathBuf)> = match (&self.cgroup, &self.origin) {
+            (Cgroup::V1(own), Cgroup::V1(origin)) => own
+                .iter()
+                .filter_map(|(name, folder)| Some((folder.clone(), origin.get(name)?.clone())))
+                .collect(),
+            (Cgroup::V2(own), Cgroup::V2(origin)) => vec![(own.clone(), origin.clone())],
+            _ => Vec::new(),
+        };
+        for (own, home) in homes {
+            for process in &processes {
+                // A process that ended needs no home; what stays keeps the folder, which a later sweep removes.
+                let _ = fs::write(home.join("cgroup.procs"), process.to_string());
+            }
+            let _ = fs::remove_dir(own);
+        }
+    }
+}
+
+/// A new cpuset of version 1 is empty and takes no process until it has CPUs and memory nodes (cpusets.rst,
+/// 1.4).
+fn inherit_cpuset(folder: &Path) -> Result<(), CgroupError> {
+    let mut missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|it| fs::read_to_string(it.join("cpuset.cpus")).is_ok_and(|text| text.trim().is_empty()))
+        .collect();
+    missing.reverse();
+    for folder in missing {
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            let Some(parent) = folder.parent() else { continue };
+            let from = parent.join(name);
+            let text = fs::read_to_string(&from).map_err(CgroupError::on("read", &from))?;
+            let file = folder.join(name);
+            fs::write(&file, text.trim()).map_err(CgroupError::on("write", &file))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n\
+        cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\n\
+        cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,xattr,name=systemd 0 0\n\
+        cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
+    const UNIFIED: &str = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate 0 0\n";
+
+    #[test]
+    fn the_version_is_told_by_what_is_mounted() {
+        let v1 = HYBRID.lines().take(3).collect::<Vec<_>>().join("\n");
+        let named = HYBRID.lines().skip(2).collect::<Vec<_>>().join("\n");
+        for (mounts, version) in [
+            (HYBRID, Version::Hybrid),
+            (UNIFIED, Version::V2),
+            (v1.as_str(), Version::V1),
+            // systemd keeps a hierarchy without controllers for itself.
+            (named.as_str(), Version::V2),
+            ("", Version::None),
+        ] {
+            assert_eq!(Version::of(mounts), version, "{mounts}");
+        }
+    }
+
+    #[test]
+    fn folders_of_a_process_are_found_in_all_setups() {
+        let text = "5:name=systemd:/s\n4:memory:/tare/a\n3:cpu,cpuacct:/tare/b:c\n0::/u\n";
+        let expected = [
+            ("cpu", "/sys/fs/cgroup/cpu,cpuacct/tare/b:c"),
+            ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/tare/b:c"),
+            ("memory", "/sys/fs/cgroup/memory/tare/a"),
+            ("name=systemd", "/sys/fs/cgroup/systemd/s"),
+        ];
+        let expected = expected.map(|(name, folder)| (name.to_owned(), PathBuf::from(folder)));
+        assert_eq!(Cgroup::parse(text, HYBRID), Some(Cgroup::V1(expected.into())));
+        let scope = "0::/user.slice/user-1000.slice/run-1.scope\n";
+        let folder = "/sys/fs/cgroup/user.slice/user-1000.slice/run-1.scope";
+        assert_eq!(Cgroup::parse(scope, UNIFIED), Some(Cgroup::V2(folder.into())));
+        assert_eq!(Cgroup::parse(scope, ""), None);
+    }
+
+    #[test]
+    fn limits_are_read_back_and_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("cpu.max", "50000 100000\n"),
+            ("cpuset.cpus", "0\n"),
+            ("memory.max", "67108864\n"),
+            ("memory.swap.max", "max\n"),
+            ("pids.max", "64\n"),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let cgroup = Cgroup::V2(folder.path().to_path_buf());
+        let good = Limits {
+            cpu: Some(CpuLimit { quota: 50_000, period: 100_000 }),
+            cpuset: CpuSet::new([0]),
+            memory: Some((64 << 20) + 100),
+            swap: None,
+            pids: Some(64),
+        };
+        assert!(cgroup.verify(&good).is_ok());
+        let wrong = |limits: Limits| cgroup.verify(&limits).unwrap_err().to_string();
+        assert_eq!(
+            wrong(Limits { swap: Some(0), ..good.clone() }),
+            "the limit for swap is not in force: 0 bytes was asked for, and the kernel has none"
+        );
+        assert_eq!(
+            wrong(Limits { cpu: Some(CpuLimit { quota: 25_000, period: 100_000 }), ..good }),
+            "the limit for CPU time is not in force: 25000/100000 µs was asked for, and the kernel has 50000/100000 µs"
+        );
+        fs::write(folder.path().join("cpu.max"), "max 100000\n").unwrap();
+        assert_eq!(cgroup.limits().cpu, None);
+    }
+
+    #[test]
+    fn a_controller_that_is_not_handed_down_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        let parent = Cgroup::V2(folder.path().to_path_buf());
+        let memory = Limits { memory: Some(1 << 20), ..Limits::default() };
+        assert!(check_enforceable(&parent, &memory).is_ok());
+        let cpuset = Limits { cpuset: CpuSet::new([0]), ..Limits::default() };
+        let error = check_enforceable(&parent, &cpuset).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "the limit for CPUs cannot be enforced: the controller `cpuset` is not delegated"
+            ),
+            "{error}"
+        );
+        let v1 = Cgroup::V1(BTreeMap::new());
+        assert_eq!(
+            check_enforceable(&v1, &memory).unwrap_err().to_string(),
+            "the limit for memory cannot be enforced: the controller `memory` is not mounted"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Which runtime to use where nobody said so, and what to do where none can be used. A pure function of
+//! facts; gathering them is beside it.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::cgroup::Version;
+use super::runtime::RuntimeKind;
+
+/// What matters of a host and of who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether this is Linux.
+    pub linux: bool,
+    /// Whether this process is root.
+    pub root: bool,
+    /// Where the controllers are.
+    pub cgroup: Version,
+    /// Whether the group of this process may be divided by it (version 2).
+    pub delegated: bool,
+    /// Whether an ordinary user may make user namespaces.
+    pub user_namespaces: bool,
+    /// Whether systemd answers for this user (`systemd-run --user`).
+    pub user_systemd: bool,
+    /// Whether `sudo` asks for no password.
+    pub sudo: bool,
+    /// Whether docker answers.
+    pub docker: bool,
+    /// Whether podman is there.
+    pub podman: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Go on with this runtime.
+    Use(RuntimeKind),
+    /// The same, but the user should know something.
+    UseAndSay(RuntimeKind, &'static str),
+    /// Start again behind this command, and then decide anew.
+    Restart {
+        /// The words before our own command line.
+        through: &'static [&'static str],
+        /// What the user should know.
+        say: &'static str,
+    },
+    /// Give up.
+    Stop {
+        /// Why.
+        reason: String,
+        /// How to go on.
+        hint: String,
+    },
+}
+
+/// What asks systemd for a group of one's own, as podman does.
+pub const SCOPE: &[&str] = &["systemd-run", "--user", "--scope", "--quiet", "--property=Delegate=yes", "--"];
+
+/// What makes root of a user who needs no password for it, and keeps what cargo has set.
+pub const SUDO: &[&str] = &["sudo", "--non-interactive", "--preserve-env", "--"];
+
+/// Decides. `asked` is what `--runtime` says.
+#[must_use]
+pub fn decide(asked: Option<RuntimeKind>, facts: &Facts) -> Choice {
+    let docker = Choice::Use(RuntimeKind::Docker);
+    match asked {
+        Some(kind) if kind.is_daemon() => Choice::Use(kind),
+        Some(kind) if !facts.linux => Choice::Stop {
+            reason: format!("the runtime `{kind}` runs on Linux alone"),
+            hint: "leave `--runtime` out, or choose `--runtime docker`".to_owned(),
+        },
+        Some(kind) => own(kind, facts, false),
+        None if !facts.linux && facts.docker => docker,
+        None if !facts.linux => Choice::Stop {
+            reason: "containers need Linux, and docker does not answer here".to_owned(),
+            hint: "start Docker Desktop, or podman's machine and choose `--runtime podman`".to_owned(),
+        },
+        None => own(RuntimeKind::Embedded, facts, true),
+    }
+}
+
+/// For a runtime that makes namespaces and groups as whoever calls it. With `free` another may be taken.
+fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
+    if facts.root && facts.cgroup != Version::None {
+        return Choice::Use(kind);
+    }
+    let rootless = facts.cgroup == Version::V2 && facts.user_namespaces;
+    if rootless && facts.delegated {
+        return Choice::UseAndSay(
+            kind,
+            "as an ordinary user: CPUs are pinned by affinity, because systemd does not delegate cpuset",
+        );
+    }
+    if rootless && facts.user_systemd {
+        return Choice::Restart { through: SCOPE, say: "asking systemd for a group of this run's own" };
+    }
+    if facts.sudo && !facts.root {
+        return Choice::Restart {
+            through: SUDO,
+            say: "no rights to make containers here: going on with sudo",
+        };
+    }
+    if free && facts.docker {
+        return Choice::UseAndSay(
+            RuntimeKind::Docker,
+            "no rights to make containers here: docker makes them, and its own overhead is in the start-up",
+        );
+    }
+    if free && facts.podman {
+        return Choice::UseAndSay(
+            RuntimeKind::Podman,
+            "no rights to make containers here: podman makes them, and its own overhead is in the start-up",
+        );
+    }
+    let reason = match (facts.cgroup, facts.user_namespaces) {
+        (Version::None, _) => "no cgroup file system is mounted",
+        (Version::V1 | Version::Hybrid, _) => "only root may set limits with cgroup version 1",
+        (Version::V2, false) => "this user may not make user namespaces",
+        (Version::V2, true) => {
+            "the group of this process is not delegated to this user, and systemd does not answer for it"
+        }
+    };
+    let mut ways = vec!["run with sudo"];
+    match (facts.cgroup, facts.user_namespaces) {
+        (Version::V2, true) => ways.push("log in with a systemd session (`loginctl enable-linger`, XDG_RUNTIME_DIR set)"),
+        (Version::V2, false) => ways.push(
+            "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
+        ),
+        (Version::None, _) => ways.push("mount cgroup2 on /sys/fs/cgroup"),
+        _ => {}
+    }
+    ways.push("or choose `--runtime docker`");
+    Choice::Stop { reason: format!("containers cannot be made here: {reason}"), hint: ways.join(", ") }
+}
+
+impl Facts {
+    /// Looks at this host. `path` are the directories of programs, `runtime_dir` is XDG_RUNTIME_DIR. Asks
+    /// docker and sudo only where their answer matters.
+    #[must_use]
+    pub fn gather(path: Option<&OsString>, runtime_dir: Option<&Path>) -> Self {
+        let linux = cfg!(target_os = "linux");
+        let root = super::runtime::is_root();
+        let has = |name: &str| xtask_tare::process::find_program(name, path).is_some();
+        let answers = |name: &str, arguments: &[&str]| {
+            has(name) && xtask_tare::process::Cmd::new(name).args(arguments).read().is_ok()
+        };
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let cgroup = Version::of(&mounts);
+        let ordinary = linux && !root;
+        let delegated = ordinary && cgroup == Version::V2 && is_delegated();
+        let user_namespaces = ordinary && may_make_user_namespaces();
+        let user_systemd = ordinary
+            && has("systemd-run")
+            && runtime_dir.is_some_and(|folder| folder.join("systemd/private").exists());
+        let rootless = cgroup == Version::V2 && user_namespaces && (delegated || user_systemd);
+        let needs_others = !linux || ordinary && !rootless;
+        Self {
+            linux,
+            root,
+            cgroup,
+            delegated,
+            user_namespaces,
+            user_systemd,
+            sudo: ordinary && needs_others && answers("sudo", &["--non-interactive", "true"]),
+            docker: needs_others && answers("docker", &["version"]),
+            podman: needs_others && has("podman"),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_delegated() -> bool {
+    use super::cgroup::Cgroup;
+    let Ok(Cgroup::V2(own)) = Cgroup::of_process(std::process::id().cast_signed()) else { return false };
+    let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    // A leaf that an earlier step of the same run moved into counts by what is above it.
+    let folder = if own.ends_with("tare-tool") { own.parent().unwrap_or(&own) } else { &own };
+    writable(folder) && writable(&folder.join("cgroup.subtree_control"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_delegated() -> bool {
+    false
+}
+
+/// Debian's, Ubuntu's and the kernel's own switches.
+fn may_make_user_namespaces() -> bool {
+    let number = |name: &str| {
+        let text = std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    number("kernel/unprivileged_userns_clone") != Some(0)
+        && number("kernel/apparmor_restrict_unprivileged_userns") != Some(1)
+        && number("user/max_user_namespaces") != Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAPTOP: Facts = Facts {
+        linux: true,
+        root: false,
+        cgroup: Version::V2,
+        delegated: false,
+        user_namespaces: true,
+        user_systemd: true,
+        sudo: false,
+        docker: false,
+        podman: false,
+    };
+
+    /// What is said in short.
+    fn short(choice: &Choice) -> String {
+        match choice {
+            Choice::Use(kind) => format!("use {kind}"),
+            Choice::UseAndSay(kind, _) => format!("use {kind} and say"),
+            Choice::Restart { through, .. } => format!("restart {}", through[0]),
+            Choice::Stop { reason, .. } => format!("stop: {reason}"),
+        }
+    }
+
+    #[test]
+    fn the_first_minute_on_every_kind_of_host() {
+        let root = Facts { root: true, ..LAPTOP };
+        let server = Facts { user_systemd: false, ..LAPTOP };
+        let runner = Facts { sudo: true, docker: true, ..server };
+        let mac = Facts { linux: false, cgroup: Version::None, user_systemd: false, docker: true, ..LAPTOP };
+        let (podman, docker, runc) =
+            (Some(RuntimeKind::Podman), Some(RuntimeKind::Docker), Some(RuntimeKind::Runc));
+        let cases = [
+            ("root", None, root, "use embedded"),
+            ("root, v1", None, Facts { cgroup: Version::Hybrid, ..root }, "use embedded"),
+            ("root, runc", runc, root, "use runc"),
+            ("laptop", None, LAPTOP, "restart systemd-run"),
+            ("laptop, in the scope", None, Facts { delegated: true, ..LAPTOP }, "use embedded and say"),
+            ("laptop, runc", runc, LAPTOP, "restart systemd-run"),
+            ("laptop, podman asked", podman, LAPTOP, "use podman"),
+            (
+                "laptop, v1",
+                None,
+                Facts { cgroup: Version::Hybrid, ..LAPTOP },
+                "stop: containers cannot be made here: only root may set limits with cgroup version 1",
+            ),
+            (
+                "laptop without namespaces",
+                None,
+                Facts { user_namespaces: false, docker: true, ..LAPTOP },
+                "use docker and say",
+            ),
+            ("runner", None, runner, "restart sudo"),
+            ("runner without sudo", None, Facts { sudo: false, ..runner }, "use docker and say"),
+            (
+                "runner with podman",
+                None,
+                Facts { sudo: false, docker: false, podman: true, ..runner },
+                "use podman and say",
+            ),
+            (
+                "runc asked, no rights",
+                runc,
+                Facts { docker: true, ..server },
+                "stop: containers cannot be made here: the group of this process is not delegated to this user, and systemd does not answer for it",
+            ),
+            (
+                "root without cgroups",
+                None,
+                Facts { cgroup: Version::None, ..root },
+                "stop: containers cannot be made here: no cgroup file system is mounted",
+            ),
+            ("mac", None, mac, "use docker"),
+            ("mac, docker asked", docker, mac, "use docker"),
+            (
+                "mac without docker",
+                None,
+                Facts { docker: false, ..mac },
+                "stop: containers need Linux, and docker does not answer here",
+            ),
+            ("mac, runc asked", runc, mac, "stop: the runtime `runc` runs on Linux alone"),
+        ];
+        for (host, asked, facts, expected) in cases {
+            assert_eq!(short(&decide(asked, &facts)), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn giving_up_says_how_to_go_on() {
+        let facts = Facts { user_systemd: false, ..LAPTOP };
+        let Choice::Stop { hint, .. } = decide(None, &facts) else { panic!("no stop") };
+        assert_eq!(
+            hint,
+            "run with sudo, log in with a systemd session (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`"
+        );
+    }
+}

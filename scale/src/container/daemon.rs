@@ -1,0 +1,373 @@
+//! Containers by docker or podman, through their command lines.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use xtask_tare::process::{Cmd, ProcessError};
+
+use super::cgroup::Cgroup;
+use super::container::{Clock, Driver, Exit, Inner};
+use super::leftovers::{Folder, Owner, Record};
+use super::runtime::{Runtime, RuntimeError, RuntimeKind, is_root};
+use super::spec::{ContainerSpec, Network};
+use super::target::Target;
+
+/// Marks our containers; its value is the owner.
+const LABEL: &str = "tare.owner";
+/// Lines of output that are asked for.
+const LINES: &str = "200";
+
+/// A client that was seen to work.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    kind: RuntimeKind,
+    program: PathBuf,
+    /// Images that are loaded, by image id.
+    loaded: Mutex<Vec<String>>,
+}
+
+/// A container that a daemon runs.
+#[derive(Debug)]
+pub(crate) struct DaemonContainer {
+    kind: RuntimeKind,
+    program: PathBuf,
+    id: String,
+    begun: u64,
+    created: u64,
+    started: OnceLock<u64>,
+    exited: OnceLock<u64>,
+    /// After its start.
+    state: OnceLock<Value>,
+    /// Whether it has a network of its own with loopback alone.
+    pub(crate) has_own_loopback: bool,
+}
+
+impl Daemon {
+    pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, RuntimeError> {
+        let daemon = Self { kind, program: program.to_path_buf(), loaded: Mutex::new(Vec::new()) };
+        daemon.read(&["version"])?;
+        Ok(daemon)
+    }
+
+    fn read(&self, arguments: &[&str]) -> Result<String, RuntimeError> {
+        read(self.kind, &self.program, arguments)
+    }
+
+    /// Removes containers of dead owners, whatever host folder knew of them.
+    pub(crate) fn sweep(&self) -> Vec<String> {
+        let filter = format!("label={LABEL}");
+        let format = format!("{{{{.Names}}}} {{{{.Label \"{LABEL}\"}}}}");
+        let Ok(list) = self.read(&["ps", "--all", "--filter", &filter, "--format", &format]) else {
+            return Vec::new();
+        };
+        let mut removed = Vec::new();
+        for line in list.lines() {
+            let Some((name, owner)) = line.trim().rsplit_once(' ') else { continue };
+            let dead = owner.parse::<Owner>().is_ok_and(|owner| !owner.lives());
+            if dead && self.read(&["rm", "--force", name]).is_ok() {
+                removed.push(format!("{} container {name}", self.kind));
+            }
+        }
+        removed
+    }
+
+    /// Puts an image into the store, once. Gives back what it is called there.
+    pub(crate) fn load(&self, target: &Target, folder: &Path) -> Result<String, RuntimeError> {
+        let name = format!("tare-run:{}", target.image_id.short());
+        let name = match self.kind {
+            RuntimeKind::Podman => format!("localhost/{name}"),
+            _ => name,
+        };
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.contains(&name) {
+            return Ok(name);
+        }
+        let archive = folder.join(format!("{}-{}.tar", std::process::id(), target.image_id.short()));
+        let on = |source| RuntimeError::File { operation: "write", path: archive.clone(), source };
+        let written = File::create(&archive).and_then(|file| write_archive(target, &name, file));
+        let result = written
+            .map_err(on)
+            .and_then(|()| self.read(&["load", "--input", &archive.display().to_string()]));
+        // Whether or not it was read.
+        let _ = std::fs::remove_file(&archive);
+        result?;
+        loaded.push(name.clone());
+        Ok(name)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let names = std::mem::take(&mut *self.loaded.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in names {
+            // Only the name that we gave; an image that has others stays.
+            let _ = self.read(&["rmi", &name]);
+        }
+    }
+}
+
+fn read(kind: RuntimeKind, program: &Path, arguments: &[&str]) -> Result<String, RuntimeError> {
+    match Cmd::new(program).args(arguments).read() {
+        Ok(output) => Ok(String::from_utf8_lossy(&output).trim().to_owned()),
+        Err(source) => Err(RuntimeError::Program { runtime: kind, source }),
+    }
+}
+
+/// The form that every version of both reads: "docker save" v1.2, whose layers may be compressed.
+fn write_archive(target: &Target, name: &str, out: impl Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(io::BufWriter::new(out));
+    let mut put = |path: &str, size: u64, content: &mut dyn io::Read| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, content)
+    };
+    let read = |file: &str| {
+        let stream = target.source.stream(file).map_err(io::Error::other)?;
+        let size = target.source.size(file).ok_or_else(|| io::Error::other(format!("{file} is missing")))?;
+        Ok::<_, io::Error>((size, stream))
+    };
+    let config = format!("{}.json", target.image_id.hex());
+    let (size, mut stream) = read(&target.image.config_file)?;
+    put(&config, size, &mut stream)?;
+    let mut layers = Vec::new();
+    for (at, layer) in target.image.layers.iter().enumerate() {
+        let path = format!("layer-{at}.tar");
+        let (size, mut stream) = read(&layer.file)?;
+        put(&path, size, &mut stream)?;
+        layers.push(path);
+    }
+    let manifest = json!([{"Config": config, "RepoTags": [name], "Layers": layers}]).to_string();
+    put("manifest.json", manifest.len() as u64, &mut manifest.as_bytes())?;
+    archive.into_inner()?.flush()
+}
+
+/// Creates a container; its limits are looked at when it is started, which is when a daemon makes its group.
+pub(crate) fn create(
+    runtime: &Runtime,
+    daemon: &Daemon,
+    target: &Target,
+    spec: &ContainerSpec,
+) -> Result<Inner, RuntimeError> {
+    let state = &runtime.options.state;
+    let image = daemon.load(target, state)?;
+    let record =
+        Record { owner: Owner::this(), cgroup: None, program: Some(daemon.program.clone()), daemon: true };
+    let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
+    let folder = Folder::create(state, &record).map_err(on)?;
+    // Who may not enter the namespace reaches the server by a port of the host.
+    let joins = cfg!(target_os = "linux") && is_root();
+    let arguments = arguments(&folder.id, &image, target, spec, joins);
+    let begun = crate::clock::now();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    daemon.read(&arguments)?;
+    let container = DaemonContainer {
+        kind: daemon.kind,
+        program: daemon.program.clone(),
+        id: folder.id.clone(),
+        begun,
+        created: crate::clock::now(),
+        started: OnceLock::new(),
+        exited: OnceLock::new(),
+        state: OnceLock::new(),
+        has_own_loopback: joins && spec.network == Network::Loopback,
+    };
+    Ok(Inner {
+        runtime: daemon.kind,
+        driver: Driver::Daemon(container),
+        limits: spec.limits.clone(),
+        host_network: spec.network == Network::Host,
+        #[cfg(target_os = "linux")]
+        pair: Mutex::new(None),
+        removed: AtomicBool::new(false),
+        id: folder.id.clone(),
+        folder: Mutex::new(Some(folder)),
+    })
+}
+
+/// The command line of a creation. Pure.
+fn arguments(id: &str, image: &str, target: &Target, spec: &ContainerSpec, joins: bool) -> Vec<String> {
+    let mut arguments: Vec<String> = vec!["create".to_owned(), "--name".to_owned(), id.to_owned()];
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["--label", &format!("{LABEL}={}", Owner::this())]);
+    add(&["--security-opt", "no-new-privileges", "--cap-drop", "ALL"]);
+    add(&["--cap-add", "AUDIT_WRITE", "--cap-add", "KILL", "--cap-add", "NET_BIND_SERVICE"]);
+    match &spec.network {
+        Network::Host => add(&["--network", "host"]),
+        Network::Loopback if joins => add(&["--network", "none"]),
+        Network::Loopback | Network::Veth | Network::Bridge(_) => {
+            for port in target.config.config.exposed_ports.keys().filter(|port| !port.ends_with("/udp")) {
+                let port = port.split('/').next().unwrap_or_default();
+                add(&["--publish", &format!("127.0.0.1::{port}")]);
+            }
+        }
+    }
+    let limits = &spec.limits;
+    if let Some(cpu) = limits.cpu {
+        add(&["--cpu-period", &cpu.period.to_string(), "--cpu-quota", &cpu.quota.to_string()]);
+    }
+    if let Some(cpuset) = &limits.cpuset {
+        add(&["--cpuset-cpus", &cpuset.to_string()]);
+    }
+    if let Some(memory) = limits.memory {
+        let swap = limits.swap.map_or_else(|| "-1".to_owned(), |swap| (memory + swap).to_string());
+        add(&["--memory", &memory.to_string(), "--memory-swap", &swap]);
+    }
+    if let Some(pids) = limits.pids {
+        add(&["--pids-limit", &pids.to_string()]);
+    }
+    if !spec.writable {
+        add(&["--read-only", "--tmpfs", "/tmp"]);
+    }
+    for path in &spec.tmpfs {
+        add(&["--tmpfs", path]);
+    }
+    for (name, value) in &spec.env {
+        add(&["--env", &format!("{name}={value}")]);
+    }
+    if let Some([program, rest @ ..]) = spec.args.as_deref() {
+        add(&["--entrypoint", program, image]);
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        add(&rest);
+    } else {
+        add(&[image]);
+    }
+    arguments
+}
+
+impl DaemonContainer {
+    fn read(&self, arguments: &[&str]) -> Result<String, RuntimeError> {
+        read(self.kind, &self.program, arguments)
+    }
+
+    pub(crate) fn start(&self) -> Result<(), RuntimeError> {
+        let result = self.read(&["start", &self.id]);
+        let at = crate::clock::now();
+        match result {
+            Ok(_) => {}
+            Err(RuntimeError::Program { source: ProcessError::Failed { stderr, .. }, .. }) => {
+                return Err(RuntimeError::Refused {
+                    runtime: self.kind,
+                    operation: "start",
+                    reason: stderr,
+                    output: self.output(),
+                });
+            }
+            Err(error) => return Err(error),
+        }
+        let _ = self.started.set(at);
+        let _ = self.state.set(self.inspect()?);
+        Ok(())
+    }
+
+    fn inspect(&self) -> Result<Value, RuntimeError> {
+        let text = self.read(&["inspect", "--type", "container", &self.id])?;
+        let list: Value = serde_json::from_str(&text).map_err(|error| RuntimeError::Refused {
+            runtime: self.kind,
+            operation: "inspect",
+            reason: error.to_string(),
+            output: String::new(),
+        })?;
+        Ok(list.get(0).cloned().unwrap_or(Value::Null))
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        Clock {
+            begun: self.begun,
+            created: self.created,
+            started: self.started.get().copied(),
+            // The client comes back after it.
+            executed: None,
+            exited: self.exited.get().copied(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let pid = self.state.get()?.pointer("/State/Pid")?.as_i64()?;
+        // In a virtual machine's numbering it means nothing here.
+        cfg!(target_os = "linux").then_some(())?;
+        i32::try_from(pid).ok().filter(|pid| *pid > 0)
+    }
+
+    pub(crate) fn cgroup(&self) -> Option<Cgroup> {
+        Cgroup::of_process(self.pid()?).ok()
+    }
+
+    pub(crate) fn address(&self, port: u16) -> Option<SocketAddr> {
+        let state = self.state.get()?;
+        let published = state.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp/0/HostPort"));
+        let published = published.and_then(Value::as_str).and_then(|port| port.parse().ok());
+        Some(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), published?))
+    }
+
+    pub(crate) fn signal(&self, number: i32) -> Result<(), RuntimeError> {
+        self.read(&["kill", "--signal", &number.to_string(), &self.id]).map(drop)
+    }
+
+    pub(crate) fn wait(&self, deadline: Instant) -> Result<Option<Exit>, RuntimeError> {
+        const PAUSE: Duration = Duration::from_millis(5);
+        loop {
+            // Cheaper than to ask the daemon, where it can be seen.
+            let ended = self.pid().is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            if ended {
+                let state = self.inspect()?;
+                if state.pointer("/State/Running").and_then(Value::as_bool) == Some(false) {
+                    let _ = self.exited.set(crate::clock::now());
+                    return Ok(Some(exit(&state)));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    pub(crate) fn output(&self) -> String {
+        // The client sends the container's stderr to its own.
+        let command = "exec \"$0\" logs --tail \"$1\" \"$2\" 2>&1";
+        let shell = Cmd::new("sh").args(["-c", command]).arg(&self.program).args([LINES, &self.id]);
+        shell.read().map(|output| String::from_utf8_lossy(&output).into_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
+        self.read(&["rm", "--force", "--volumes", &self.id]).map(drop)
+    }
+}
+
+/// Both report a signal as 128 and its number, as a shell does.
+fn exit(state: &Value) -> Exit {
+    let code = state.pointer("/State/ExitCode").and_then(Value::as_i64).and_then(|it| i32::try_from(it).ok());
+    let oom_killed = state.pointer("/State/OOMKilled").and_then(Value::as_bool).unwrap_or(false);
+    match code {
+        Some(code @ 129..=192) => Exit { code: None, signal: Some(code - 128), oom_killed },
+        code => Exit { code, signal: None, oom_killed },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_above_128_is_a_signal() {
+        let state = |code: i32, oom: bool| json!({"State": {"ExitCode": code, "OOMKilled": oom}});
+        for (code, oom, expected) in [
+            (0, false, Exit { code: Some(0), signal: None, oom_killed: false }),
+            (137, true, Exit { code: None, signal: Some(9), oom_killed: true }),
+            (143, false, Exit { code: None, signal: Some(15), oom_killed: false }),
+            (255, false, Exit { code: Some(255), signal: None, oom_killed: false }),
+        ] {
+            assert_eq!(exit(&state(code, oom)), expected);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the figures were taken on. Parsing is apart from reading.
+
+use std::fs;
+
+use super::cgroup::Version;
+
+/// Of this host, as far as it can be seen; what cannot is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostFacts {
+    /// `uname -r`.
+    pub kernel: Option<String>,
+    /// As the CPU calls itself.
+    pub cpu_model: Option<String>,
+    /// CPUs that are online.
+    pub cpus: usize,
+    /// Which version holds the controllers.
+    pub cgroup: Version,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+}
+
+/// What others took from this host since it was started, and how busy it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct HostLoad {
+    /// CPU time of all CPUs together, whoever had it or not, in ticks of 10 ms.
+    pub total: u64,
+    /// Of it what the hypervisor gave to others (proc_stat(5), `steal`).
+    pub steal: u64,
+    /// Of it what nobody used.
+    pub idle: u64,
+    /// Mean number of runnable tasks in the last minute.
+    pub load: Option<f64>,
+}
+
+impl HostFacts {
+    /// Reads them.
+    #[must_use]
+    pub fn read() -> Self {
+        let text = |path: &str| fs::read_to_string(path).ok();
+        let cpuinfo = text("/proc/cpuinfo").unwrap_or_default();
+        Self {
+            kernel: text("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
+            cpu_model: cpu_model(&cpuinfo),
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cgroup: Version::of(&text("/proc/self/mounts").unwrap_or_default()),
+            memory: text("/proc/meminfo").as_deref().and_then(memory),
+        }
+    }
+}
+
+impl HostLoad {
+    /// Reads it; none where there is no `/proc`.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        let load = fs::read_to_string("/proc/loadavg").ok();
+        let load = load.and_then(|text| text.split(' ').next()?.parse().ok());
+        let found = Self::parse(&fs::read_to_string("/proc/stat").ok()?)?;
+        Some(Self { load, ..found })
+    }
+
+    /// The first line of `/proc/stat`.
+    #[must_use]
+    pub fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let fields: Vec<u64> = fields.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal; guest times are in user already.
+        let [_, _, _, idle, iowait, _, _, steal, ..] = fields.as_slice() else { return None };
+        Some(Self { total: fields[..8].iter().sum(), steal: *steal, idle: idle + iowait, load: None })
+    }
+
+    /// The part of the CPU time since an earlier look that the hypervisor gave to others, 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "ticks are far below where floats lose whole numbers")]
+    pub fn steal_since(&self, earlier: &Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total);
+        let steal = self.steal.saturating_sub(earlier.steal);
+        if total == 0 { 0.0 } else { steal as f64 / total as f64 }
+    }
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name") || line.starts_with("CPU part"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steal_is_a_part_of_all_cpu_time() {
+        let before = HostLoad::parse("cpu  100 0 50 800 10 0 0 40 7 0\ncpu0 1 2 3\n").unwrap();
+        assert_eq!(before, HostLoad { total: 1000, steal: 40, idle: 810, load: None });
+        let after = HostLoad::parse("cpu  150 0 50 820 10 0 0 70 7 0\n").unwrap();
+        assert!((after.steal_since(&before) - 0.3).abs() < 1e-9);
+        assert!(before.steal_since(&before).abs() < 1e-9);
+        for text in ["", "cpu  1 2 3\n", "intr 1 2 3 4 5 6 7 8\n"] {
+            assert_eq!(HostLoad::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn model_and_memory_are_read() {
+        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: A (R) B\n"), Some("A (R) B".to_owned()));
+        assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!((cpu_model(""), memory("MemTotal: x")), (None, None));
+    }
+}

@@ -1,0 +1,640 @@
+//! Unpacks an image's layers into a cache, trusting nothing in them.
+//!
+//! Every path is resolved by the kernel inside the new root (`openat2` with RESOLVE_IN_ROOT), so neither
+//! `..` nor links lead out of it. Sizes and numbers are bounded, digests are checked, and a root becomes
+//! visible only once it is whole. The cache's folder is for its owner alone: what is set-user-id in an image
+//! is of no use to anybody else on the host.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use xtask_tare::oci::digest::{DiffId, Digest};
+use xtask_tare::oci::reader::{self, ReadEntry, ReadError};
+
+use super::target::Target;
+
+/// What a layer holds that no honest one does, or what does not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// A layer cannot be read, or an entry of it was refused.
+    #[error("{name}")]
+    Read {
+        /// Of the image.
+        name: String,
+        /// Why.
+        source: ReadError,
+    },
+    /// A layer is not what its digest says.
+    #[error("{name}: layer {file} has the {kind} {found}, not {expected}: it was damaged or changed")]
+    Tampered {
+        /// Of the image.
+        name: String,
+        /// Which layer.
+        file: String,
+        /// `digest` or `diff id`.
+        kind: &'static str,
+        /// As it should be.
+        expected: Digest,
+        /// As it is.
+        found: Digest,
+    },
+    /// The config lists other layers than there are.
+    #[error("{name}: the config lists {listed} layers, and there are {found}")]
+    Layers {
+        /// Of the image.
+        name: String,
+        /// In the config.
+        listed: usize,
+        /// In the manifest.
+        found: usize,
+    },
+    /// The cache cannot be used.
+    #[error("cannot {operation} {path}", path = path.display())]
+    File {
+        /// `create`, `lock`, …
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How much an image may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Entries of all layers.
+    pub entries: u64,
+}
+
+impl Bounds {
+    /// For an image of so many compressed bytes: 2 GiB, or 100 times what is stored if that is more (text
+    /// shrinks to a tenth, zeros to a thousandth), and no more than 64 GiB; half a million entries, which is
+    /// five times what the largest distributions' images have.
+    #[must_use]
+    pub fn for_compressed(bytes: u64) -> Self {
+        let bytes = bytes.saturating_mul(100).clamp(2 << 30, 64 << 30);
+        Self { bytes, entries: 500_000 }
+    }
+}
+
+/// Unpacked roots by what they hold.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+/// Changes when the same layers give another root.
+const FORMAT: &str = "1";
+
+impl Cache {
+    /// A cache in a folder, which is made when first used.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The root of an image, unpacked if it is not there yet, with folders where something will be mounted.
+    ///
+    /// # Errors
+    /// When a layer is damaged, hostile or too large, or the cache cannot be written.
+    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<PathBuf, UnpackError> {
+        let on = |operation, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| UnpackError::File { operation, path, source }
+        };
+        let (diff_ids, blobs) = (&target.config.rootfs.diff_ids, &target.image.layers);
+        if diff_ids.len() != blobs.len() {
+            let (listed, found) = (diff_ids.len(), blobs.len());
+            return Err(UnpackError::Layers { name: target.name.clone(), listed, found });
+        }
+        let root = rustix::process::geteuid().is_root();
+        let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
+        let place = self.folder.join(Digest::of(key.as_bytes()).hex());
+        if place.is_dir() {
+            return Ok(place);
+        }
+        fs::create_dir_all(&self.folder).map_err(on("create", &self.folder))?;
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&self.folder, private).map_err(on("protect", &self.folder))?;
+        let lock = self.folder.join("lock");
+        let file = File::create(&lock).map_err(on("create", &lock))?;
+        file.lock().map_err(on("lock", &lock))?;
+        // Another run may have been quicker.
+        if place.is_dir() {
+            return Ok(place);
+        }
+        // Under the lock whatever is there was left by a killed run.
+        let staging = self.folder.join("staging");
+        remove_all(&staging).map_err(on("remove", &staging))?;
+        fs::create_dir(&staging).map_err(on("create", &staging))?;
+        let bounds = Bounds::for_compressed(target.stored_bytes());
+        let result = unpack(target, &staging, bounds, mount_points, root);
+        if let Err(error) = result {
+            // The next run tries again.
+            let _ = remove_all(&staging);
+            return Err(error);
+        }
+        fs::rename(&staging, &place).map_err(on("create", &place))?;
+        Ok(place)
+    }
+}
+
+/// Removes a tree, also where its folders forbid that to their owner.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        result => result,
+    }
+}
+
+fn open_up(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The chain id of layers, lowest first (image-spec config.md, "Layer ChainID").
+#[must_use]
+pub fn chain_id(diff_ids: &[DiffId]) -> String {
+    let mut chain: Option<Digest> = None;
+    for DiffId(digest) in diff_ids {
+        chain = Some(match chain {
+            None => *digest,
+            Some(chain) => Digest::of(format!("{chain} {digest}").as_bytes()),
+        });
+    }
+    chain.map_or_else(|| "empty".to_owned(), |chain| chain.to_string())
+}
+
+impl Target {
+    /// Bytes of all layers as they are stored.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.image.layers.iter().filter_map(|layer| self.source.size(&layer.file)).sum()
+    }
+}
+
+/// Unpacks all layers into an empty folder.
+///
+/// # Errors
+/// When a layer is damaged, hostile or too large, or the folder cannot be written.
+pub fn unpack(
+    target: &Target,
+    folder: &Path,
+    bounds: Bounds,
+    mount_points: &[String],
+    as_root: bool,
+) -> Result<(), UnpackError> {
+    let on = |source| UnpackError::File { operation: "write", path: folder.to_path_buf(), source };
+    let mut tree = Tree::open(folder, bounds, as_root).map_err(on)?;
+    for layer in &target.image.layers {
+        tree.begin_layer();
+        let facts = reader::read_layer(&target.source, &layer.file, |entry, content| {
+            let named = |error: io::Error| {
+                let path = String::from_utf8_lossy(&entry.path).into_owned();
+                io::Error::new(error.kind(), format!("{}: {error}", shown(&path)))
+            };
+            tree.add(&entry, content).map_err(named)
+        });
+        let facts = facts.map_err(|source| UnpackError::Read { name: target.name.clone(), source })?;
+        let expected = layer.descriptor.as_ref().map(|it| ("digest", it.digest, facts.digest));
+        let diff_id = layer.diff_id.map(|it| ("diff id", it.0, facts.diff_id.0));
+        for (kind, expected, found) in expected.into_iter().chain(diff_id) {
+            if expected != found {
+                let (name, file) = (target.name.clone(), layer.file.clone());
+                return Err(UnpackError::Tampered { name, file, kind, expected, found });
+            }
+        }
+    }
+    tree.finish(mount_points).map_err(on)
+}
+
+/// A name of somebody else's making, fit for a terminal.
+fn shown(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
+    if name.is_empty() { "(no name)".to_owned() } else { name }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Mode, owner and time of a folder, which come last: a folder may forbid to write into it.
+#[derive(Debug, Clone, Copy)]
+struct Finish {
+    mode: u32,
+    owner: (u64, u64),
+    mtime: u64,
+}
+
+/// The root while it is filled.
+struct Tree {
+    root: OwnedFd,
+    as_root: bool,
+    bounds: Bounds,
+    folders: BTreeMap<PathBuf, Finish>,
+    /// What came with the layer at hand: whiteouts are about those below.
+    in_layer: HashSet<PathBuf>,
+}
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Longer paths no kernel takes (PATH_MAX).
+const PATH_MOST: usize = 4096;
+
+impl Tree {
+    fn open(folder: &Path, bounds: Bounds, as_root: bool) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let root = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
+        Ok(Self { root, as_root, bounds, folders: BTreeMap::new(), in_layer: HashSet::new() })
+    }
+
+    fn begin_layer(&mut self) {
+        self.in_layer.clear();
+    }
+
+    fn add(&mut self, entry: &ReadEntry, content: &mut dyn Read) -> io::Result<()> {
+        self.bounds.entries =
+            self.bounds.entries.checked_sub(1).ok_or_else(|| refused("too many entries"))?;
+        let path = clean(&entry.path)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            if entry.kind == 'd' {
+                self.folders.insert(PathBuf::new(), Finish::of(entry));
+            }
+            return Ok(());
+        };
+        let name = name.as_bytes();
+        if name == OPAQUE {
+            return self.empty(parent);
+        }
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            if hidden.starts_with(WHITEOUT) {
+                // aufs' own bookkeeping.
+                return Ok(());
+            }
+            return self.whiteout(parent, hidden);
+        }
+        let folder = self.folder(parent)?;
+        self.make(entry, &path, folder.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name)), content)
+    }
+
+    fn make(
+        &mut self,
+        entry: &ReadEntry,
+        path: &Path,
+        folder: BorrowedFd<'_>,
+        name: &Path,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
+        let existing = kind_of(folder, name)?;
+        let keeps = entry.kind == 'd' && existing == Some(FileType::Directory);
+        if existing.is_some() && !keeps && !(entry.kind == 'h' && self.is_itself(entry, path)?) {
+            remove_at(folder, name)?;
+            self.forget(path);
+        }
+        match entry.kind {
+            'd' => {
+                if !keeps {
+                    rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700))?;
+                }
+                self.folders.insert(path.to_path_buf(), Finish::of(entry));
+            }
+            '-' => self.file(entry, folder, name, content)?,
+            'l' => {
+                let target = entry.link.as_deref().ok_or_else(|| refused("a link to nothing"))?;
+                rustix::fs::symlinkat(Path::new(std::ffi::OsStr::from_bytes(target)), folder, name)?;
+                self.own(folder, name, entry)?;
+                set_time(folder, name, entry.mtime)?;
+            }
+            'h' => self.hard_link(entry, path, folder, name)?,
+            'p' => {
+                rustix::fs::mknodat(
+                    folder,
+                    name,
+                    FileType::Fifo,
+                    Mode::from_raw_mode(entry.mode & 0o7777),
+                    0,
+                )?;
+                self.own(folder, name, entry)?;
+            }
+            // There is a file system of its own mounted over it, with the devices that a container gets.
+            'c' | 'b' if path.starts_with("dev") => return Ok(()),
+            'c' | 'b' => return Err(refused("a device outside /dev")),
+            _ => return Err(refused("neither file, folder, link nor pipe")),
+        }
+        self.in_layer.insert(path.to_path_buf());
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        entry: &ReadEntry,
+        folder: BorrowedFd<'_>,
+        name: &Path,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?);
+        let written = io::copy(&mut content.take(self.bounds.bytes.saturating_add(1)), &mut file)?;
+        self.bounds.bytes =
+            self.bounds.bytes.checked_sub(written).ok_or_else(|| refused("too many bytes for its size"))?;
+        if self.as_root {
+            let (user, group) = ids(entry.owner)?;
+            rustix::fs::fchown(&file, Some(user), Some(group))?;
+        }
+        // After the owner, whose change clears set-user-id.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode & 0o7777))?;
+        for (key, value) in &entry.attributes {
+            let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { continue };
+            // Others are of the host's file systems and security modules.
+            if name != b"security.capability" && !name.starts_with(b"user.") {
+                continue;
+            }
+            let name = std::ffi::OsStr::from_bytes(name);
+            match rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP) => {}
+                // The right to set capabilities is root's.
+                Err(Errno::PERM) if !self.as_root => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        rustix::fs::futimens(&file, &times(entry.mtime))?;
+        Ok(())
+    }
+
+    fn hard_link(
+        &self,
+        entry: &ReadEntry,
+        path: &Path,
+        folder: BorrowedFd<'_>,
+        name: &Path,
+    ) -> io::Result<()> {
+        if self.is_itself(entry, path)? {
+            return Ok(());
+        }
+        let target = clean(entry.link.as_deref().unwrap_or_default())?;
+        let (Some(parent), Some(of)) = (target.parent(), target.file_name()) else {
+            return Err(refused("a hard link to the root"));
+        };
+        let parent = self.existing(parent).map_err(|_| refused("a hard link to what is not there"))?;
+        match kind_of(parent.as_fd(), Path::new(of))? {
+            None => return Err(refused("a hard link to what is not there")),
+            Some(FileType::Directory) => return Err(refused("a hard link to a folder")),
+            Some(_) => {}
+        }
+        rustix::fs::linkat(&parent, of, folder, name, AtFlags::empty())?;
+        Ok(())
+    }
+
+    fn is_itself(&self, entry: &ReadEntry, path: &Path) -> io::Result<bool> {
+        Ok(clean(entry.link.as_deref().unwrap_or_default())? == path)
+    }
+
+    fn own(&self, folder: BorrowedFd<'_>, name: &Path, entry: &ReadEntry) -> io::Result<()> {
+        if self.as_root {
+            let (user, group) = ids(entry.owner)?;
+            rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if entry.kind != 'l' {
+            rustix::fs::chmodat(folder, name, Mode::from_raw_mode(entry.mode & 0o7777), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// A folder that is there, resolved inside the root.
+    fn existing(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                // The kernel could not be sure that nothing was renamed meanwhile (openat2(2)).
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// The same, made with what is missing above it.
+    fn folder(&mut self, path: &Path) -> io::Result<OwnedFd> {
+        match self.existing(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(refused("no such folder"));
+        };
+        let folder = self.folder(parent)?;
+        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.in_layer.insert(path.to_path_buf());
+        self.existing(path)
+    }
+
+    fn whiteout(&mut self, parent: &Path, name: &[u8]) -> io::Result<()> {
+        let name = Path::new(std::ffi::OsStr::from_bytes(name));
+        if name.as_os_str().is_empty() || name == Path::new(".") || name == Path::new("..") {
+            return Err(refused("a whiteout of nothing"));
+        }
+        let path = parent.join(name);
+        if self.in_layer.contains(&path) {
+            return Ok(());
+        }
+        let folder = match self.existing(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            folder => folder?,
+        };
+        if kind_of(folder.as_fd(), name)?.is_some() {
+            remove_at(folder.as_fd(), name)?;
+            self.forget(&path);
+        }
+        Ok(())
+    }
+
+    /// Removes from a folder what lower layers put there.
+    fn empty(&mut self, path: &Path) -> io::Result<()> {
+        let folder = match self.existing(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            folder => folder?,
+        };
+        for name in names(folder.as_fd())? {
+            let inner = path.join(&name);
+            if !self.in_layer.contains(&inner) {
+                remove_at(folder.as_fd(), &name)?;
+                self.forget(&inner);
+            } else if kind_of(folder.as_fd(), &name)? == Some(FileType::Directory) {
+                self.empty(&inner)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, path: &Path) {
+        self.folders.retain(|folder, _| !folder.starts_with(path));
+    }
+
+    fn finish(mut self, mount_points: &[String]) -> io::Result<()> {
+        for point in mount_points {
+            let path = clean(point.as_bytes())?;
+            self.folder(&path)?;
+        }
+        // Deepest first: a folder that forbids to be entered is left last.
+        for (path, finish) in self.folders.iter().rev() {
+            let folder = self.existing(path)?;
+            if self.as_root {
+                let (user, group) = ids(finish.owner)?;
+                rustix::fs::fchown(&folder, Some(user), Some(group))?;
+            }
+            rustix::fs::fchmod(&folder, Mode::from_raw_mode(finish.mode & 0o7777))?;
+            rustix::fs::futimens(&folder, &times(finish.mtime))?;
+        }
+        Ok(())
+    }
+}
+
+impl Finish {
+    fn of(entry: &ReadEntry) -> Self {
+        Self { mode: entry.mode, owner: entry.owner, mtime: entry.mtime }
+    }
+}
+
+/// A path from the root in one spelling. `..` has no honest use in a layer.
+fn clean(path: &[u8]) -> io::Result<PathBuf> {
+    if path.len() > PATH_MOST || path.contains(&0) {
+        return Err(refused("no path"));
+    }
+    let mut clean = PathBuf::new();
+    for part in Path::new(std::ffi::OsStr::from_bytes(path)).components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            Component::ParentDir => return Err(refused("a path that leads up")),
+        }
+    }
+    Ok(clean)
+}
+
+fn ids(owner: (u64, u64)) -> io::Result<(Uid, Gid)> {
+    let id = |id: u64| {
+        u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| refused("an owner that cannot be"))
+    };
+    Ok((Uid::from_raw(id(owner.0)?), Gid::from_raw(id(owner.1)?)))
+}
+
+fn times(mtime: u64) -> Timestamps {
+    let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn set_time(folder: BorrowedFd<'_>, name: &Path, mtime: u64) -> io::Result<()> {
+    Ok(rustix::fs::utimensat(folder, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn kind_of(folder: BorrowedFd<'_>, name: &Path) -> io::Result<Option<FileType>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(PathBuf::from(std::ffi::OsString::from_vec(name.to_vec())));
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a file or a tree, following no link.
+fn remove_at(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let inner = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    for entry in names(inner.as_fd())? {
+        remove_at(inner.as_fd(), &entry)?;
+    }
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Copies a root, for a container that may write into it. Owners and modes are kept as far as permitted.
+///
+/// # Errors
+/// When something cannot be read or written.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    let data = fs::symlink_metadata(from)?;
+    let kind = data.file_type();
+    if kind.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+    } else if kind.is_dir() {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy_tree(&from.join(&name), &to.join(&name))?;
+        }
+    } else if kind.is_file() {
+        fs::copy(from, to)?;
+    } else {
+        // A pipe that nobody reads yet.
+        rustix::fs::mknodat(CWD, to, FileType::Fifo, Mode::from_raw_mode(data.permissions().mode()), 0)?;
+    }
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::MetadataExt as _;
+        std::os::unix::fs::lchown(to, Some(data.uid()), Some(data.gid()))?;
+    }
+    if !kind.is_symlink() {
+        fs::set_permissions(to, data.permissions())?;
+    }
+    Ok(())
+}
+
+/// A text file of a root, found inside it whatever links say; empty if there is none.
+pub(crate) fn read_inside(root: &Path, path: &str) -> String {
+    const LIMIT: u64 = 1 << 20;
+    let read = || -> io::Result<String> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+        let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?);
+        if !file.metadata()?.is_file() {
+            return Ok(String::new());
+        }
+        let mut text = Vec::new();
+        file.take(LIMIT).read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    read().unwrap_or_default()
+}

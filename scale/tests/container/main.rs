@@ -1,0 +1,11 @@
+//! Containers for real: made, limited, counted and removed on this host. As root on Linux; elsewhere these
+//! tests say why they are left out.
+
+#![cfg(target_os = "linux")]
+
+mod adapters;
+mod cost;
+mod fixture;
+mod life;
+mod limits;
+mod unpacking;
