@@ -112,11 +112,16 @@ fn remove_folder(folder: &Path, deadline: Instant) -> io::Result<()> {
 }
 
 /// SIGKILL. It fails only for a process that is gone.
+#[cfg(unix)]
 fn kill(process: i32) {
     if let Some(process) = rustix::process::Pid::from_raw(process) {
         let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
     }
 }
+
+/// Where there are no cgroups there is nobody in one.
+#[cfg(not(unix))]
+fn kill(_process: i32) {}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,6 @@
 //!
 //! All times are nanoseconds of CLOCK_MONOTONIC, which is one clock for all processes of a host.
 
-#[cfg(unix)]
 pub mod cgroup;
 
 use std::path::PathBuf;

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use tare_runtime::Create;
 
 use super::cgroup::{self, Cgroup};
-use super::container::{Driver, Inner};
 use super::keeper::Keeper;
 use super::leftovers::{Folder, Owner, RUNTIME_STATE, Record};
+use super::life::{Driver, Inner};
 use super::network::Pair;
 use super::runtime::{Runtime, RuntimeError, RuntimeKind};
 use super::spec::{ContainerSpec, Network, Place};
@@ -106,6 +106,7 @@ pub(crate) fn create(
         removed: AtomicBool::new(false),
         id: folder.id.clone(),
         folder: Mutex::new(Some(folder)),
+        _kept: runtime.kept.clone(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tare_runtime::cgroup::{Hierarchy, hierarchies};
 
@@ -230,14 +231,16 @@ impl Cgroup {
     /// With the first that differs.
     pub fn verify(&self, wanted: &Limits) -> Result<(), CgroupError> {
         let found = self.limits();
-        same("CPU time", wanted.cpu, found.cpu, |cpu| format!("{}/{} µs", cpu.quota, cpu.period))?;
-        same("CPUs", wanted.cpuset.clone(), found.cpuset, ToString::to_string)?;
+        same("CPU time", wanted.cpu.as_ref(), found.cpu.as_ref(), |cpu| {
+            format!("{}/{} µs", cpu.quota, cpu.period)
+        })?;
+        same("CPUs", wanted.cpuset.as_ref(), found.cpuset.as_ref(), ToString::to_string)?;
         let bytes = |bytes: &u64| format!("{bytes} bytes");
         // The kernel counts in pages (mm/page_counter.c).
         let pages = |bytes: Option<u64>| bytes.map(|bytes| bytes / PAGE * PAGE);
-        same("memory", pages(wanted.memory), pages(found.memory), bytes)?;
-        same("swap", pages(wanted.swap), pages(found.swap), bytes)?;
-        same("processes", wanted.pids, found.pids, ToString::to_string)
+        same("memory", pages(wanted.memory).as_ref(), pages(found.memory).as_ref(), bytes)?;
+        same("swap", pages(wanted.swap).as_ref(), pages(found.swap).as_ref(), bytes)?;
+        same("processes", wanted.pids.as_ref(), found.pids.as_ref(), ToString::to_string)
     }
 }
 
@@ -250,15 +253,15 @@ const V1_UNLIMITED: u64 = 1 << 62;
 
 fn same<T: PartialEq>(
     limit: &'static str,
-    wanted: Option<T>,
-    found: Option<T>,
+    wanted: Option<&T>,
+    found: Option<&T>,
     show: impl Fn(&T) -> String,
 ) -> Result<(), CgroupError> {
     match wanted {
-        Some(wanted) if found.as_ref() != Some(&wanted) => Err(CgroupError::NotInForce {
+        Some(wanted) if found != Some(wanted) => Err(CgroupError::NotInForce {
             limit,
-            wanted: show(&wanted),
-            found: found.as_ref().map_or_else(|| "none".to_owned(), show),
+            wanted: show(wanted),
+            found: found.map_or_else(|| "none".to_owned(), show),
         }),
         _ => Ok(()),
     }
@@ -336,7 +339,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Root uses `/tare`; anybody else the group that was delegated to this process, from which the process
+    /// Root gets a group of this process's own, `/tare-PID`; anybody else the group that was delegated to this process, from which the process
     /// itself then moves into a leaf, because version 2 allows processes in leaves alone.
     ///
     /// # Errors
@@ -344,7 +347,8 @@ impl Parent {
     pub fn find(root: bool) -> Result<Self, CgroupError> {
         let own = Cgroup::of_process(std::process::id().cast_signed())?;
         if root {
-            return Ok(Self { path: PathBuf::from("/tare"), existing: Self::roots()? });
+            let path = PathBuf::from(format!("{ROOT_PREFIX}{}", std::process::id()));
+            return Ok(Self { path, existing: Self::roots()? });
         }
         let Cgroup::V2(folder) = &own else {
             return Err(CgroupError::NotEnforceable {
@@ -409,7 +413,7 @@ impl Parent {
     pub fn prepare(&self, controllers: &[&str]) -> Result<(), CgroupError> {
         let Cgroup::V2(existing) = &self.existing else { return Ok(()) };
         let mut folders = vec![existing.clone()];
-        // Below the existing one: `/tare` of root.
+        // Below the existing one: that of root.
         if !existing.ends_with(self.path.strip_prefix("/").unwrap_or(&self.path)) {
             let folder = existing.join(self.path.strip_prefix("/").unwrap_or(&self.path));
             match fs::create_dir(&folder) {
@@ -429,6 +433,45 @@ impl Parent {
             }
         }
         Ok(())
+    }
+}
+
+/// Root's groups, followed by the id of the process that made them.
+pub(crate) const ROOT_PREFIX: &str = "/tare-";
+
+/// The group of this process, removed with the last of its users.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// None where somebody else made it.
+    made: Option<PathBuf>,
+}
+
+static CURRENT: Mutex<Weak<Kept>> = Mutex::new(Weak::new());
+
+impl Kept {
+    /// The one of this process; `parent` must be prepared under it.
+    pub(crate) fn hold(parent: &Parent, root: bool) -> Arc<Self> {
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = current.upgrade() {
+            return kept;
+        }
+        let kept = Arc::new(Self { made: root.then(|| parent.path.clone()) });
+        *current = Arc::downgrade(&kept);
+        kept
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have come in between.
+        if current.upgrade().is_some() {
+            return;
+        }
+        for folder in self.made.iter().flat_map(|path| tare_runtime::cgroup::folders(path)) {
+            // What is not empty a later sweep removes.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
@@ -456,7 +499,6 @@ impl Group {
         check_enforceable(&parent.existing, &limits)?;
         parent.prepare(&CONTROLLERS)?;
         let origin = Cgroup::of_process(std::process::id().cast_signed())?;
-        // Ours by its name, for a sweep once we are gone.
         let path = parent.path.join(format!("group-{}-{name}", std::process::id()));
         let below = path.strip_prefix("/").unwrap_or(&path);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use xtask_tare::process::{Cmd, ProcessError};
 
 use super::cgroup::Cgroup;
-use super::container::{Clock, Driver, Exit, Inner};
 use super::leftovers::{Folder, Owner, Record};
+use super::life::{Clock, Driver, Exit, Inner};
 use super::runtime::{Runtime, RuntimeError, RuntimeKind, is_root};
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
@@ -191,6 +191,7 @@ pub(crate) fn create(
         removed: AtomicBool::new(false),
         id: folder.id.clone(),
         folder: Mutex::new(Some(folder)),
+        _kept: runtime.kept.clone(),
     })
 }
 
@@ -204,7 +205,7 @@ fn arguments(id: &str, image: &str, target: &Target, spec: &ContainerSpec, joins
     match &spec.network {
         Network::Host => add(&["--network", "host"]),
         Network::Loopback if joins => add(&["--network", "none"]),
-        Network::Loopback | Network::Veth | Network::Bridge(_) => {
+        _ => {
             for port in target.config.config.exposed_ports.keys().filter(|port| !port.ends_with("/udp")) {
                 let port = port.split('/').next().unwrap_or_default();
                 add(&["--publish", &format!("127.0.0.1::{port}")]);

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use xtask_tare::process::ProcessError;
 
-use super::cgroup::{self, CgroupError, Parent};
-use super::container::Container;
+use super::cgroup::{self, CgroupError, Kept, Parent};
 use super::daemon::{self, Daemon};
 use super::leftovers::{self, Cleanup};
+use super::life::Container;
 use super::limits::LimitError;
+#[cfg(target_os = "linux")]
 use super::network::NetworkError;
 use super::spec::ContainerSpec;
 use super::target::{Target, TargetError};
@@ -137,6 +138,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Its layers.
+    #[cfg(target_os = "linux")]
     #[error(transparent)]
     Unpack(#[from] UnpackError),
     /// Its user.
@@ -149,6 +151,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     /// The network.
+    #[cfg(target_os = "linux")]
     #[error(transparent)]
     Network(#[from] NetworkError),
 }
@@ -169,6 +172,7 @@ impl RuntimeError {
             Self::Refused { reason, .. } => of_reason(reason),
             Self::Target(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
+            #[cfg(target_os = "linux")]
             Self::Unpack(UnpackError::Tampered { .. }) => Some("fetch or build it again".to_owned()),
             _ => None,
         }
@@ -224,6 +228,8 @@ pub struct Runtime {
     pub(crate) root: bool,
     /// None where a daemon makes groups.
     pub(crate) parent: Option<Parent>,
+    /// Keeps that group as long as this and its containers live.
+    pub(crate) kept: Option<Arc<Kept>>,
     pub(crate) daemon: Option<Daemon>,
     /// What dead owners had left and is gone now.
     swept: Vec<String>,
@@ -255,14 +261,13 @@ impl Runtime {
         }
         let root = is_root();
         let mut swept = leftovers::sweep(&options.state);
-        let parent = match kind.is_daemon() {
-            true => None,
+        let (parent, kept) = match kind.is_daemon() {
+            true => (None, None),
             false => {
                 let parent = Parent::find(root)?;
-                #[cfg(target_os = "linux")]
-                leftovers::sweep_groups(&parent.path);
+                let kept = Kept::hold(&parent, root);
                 parent.prepare(&cgroup::CONTROLLERS)?;
-                Some(parent)
+                (Some(parent), Some(kept))
             }
         };
         let daemon = match (&program, kind.is_daemon()) {
@@ -273,7 +278,7 @@ impl Runtime {
             }
             _ => None,
         };
-        Ok(Self { kind, options: options.clone(), program, root, parent, daemon, swept })
+        Ok(Self { kind, options: options.clone(), program, root, parent, kept, daemon, swept })
     }
 
     /// Which it is.
@@ -309,6 +314,9 @@ impl Runtime {
             None => {
                 #[cfg(target_os = "linux")]
                 Cache::new(&self.options.cache).rootfs(target, &spec.mount_points(&target.config))?;
+                // Elsewhere no such runtime was opened.
+                #[cfg(not(target_os = "linux"))]
+                let _ = spec;
                 Ok(())
             }
         }

@@ -36,6 +36,7 @@ pub enum Network {
     /// The same with a pair of virtual interfaces to the host.
     Veth,
     /// The same on a bridge that several containers share.
+    #[cfg(target_os = "linux")]
     Bridge(std::sync::Arc<super::network::Bridge>),
     /// The host's.
     Host,

@@ -46,9 +46,9 @@ pub enum TargetError {
         /// Which.
         file: String,
         /// As it should be.
-        expected: Digest,
+        expected: Box<Digest>,
         /// As it is.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// No image for this host.
     #[error("{name} is for {has}, and this host is {host}")]
@@ -229,8 +229,7 @@ impl Target {
         if let Some((_, manifest)) = &image.manifest
             && manifest.config.digest != found
         {
-            let (file, expected) = (image.config_file.clone(), manifest.config.digest);
-            return Err(TargetError::Tampered { name: name.to_owned(), file, expected, found });
+            return Err(tampered(name, &image.config_file, manifest.config.digest, found));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -264,10 +263,12 @@ fn digest_of(name: &str, source: &Source, file: &str) -> Result<Digest, TargetEr
 
 fn check(name: &str, source: &Source, file: &str, expected: Digest) -> Result<(), TargetError> {
     let found = digest_of(name, source, file)?;
-    match found == expected {
-        true => Ok(()),
-        false => Err(TargetError::Tampered { name: name.to_owned(), file: file.to_owned(), expected, found }),
-    }
+    if found == expected { Ok(()) } else { Err(tampered(name, file, expected, found)) }
+}
+
+fn tampered(name: &str, file: &str, expected: Digest, found: Digest) -> TargetError {
+    let (name, file) = (name.to_owned(), file.to_owned());
+    TargetError::Tampered { name, file, expected: Box::new(expected), found: Box::new(found) }
 }
 
 fn temporary_file(folder: &Path) -> Temporary {

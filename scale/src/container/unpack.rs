@@ -43,9 +43,9 @@ pub enum UnpackError {
         /// `digest` or `diff id`.
         kind: &'static str,
         /// As it should be.
-        expected: Digest,
+        expected: Box<Digest>,
         /// As it is.
-        found: Digest,
+        found: Box<Digest>,
     },
     /// The config lists other layers than there are.
     #[error("{name}: the config lists {listed} layers, and there are {found}")]
@@ -223,6 +223,7 @@ pub fn unpack(
         for (kind, expected, found) in expected.into_iter().chain(diff_id) {
             if expected != found {
                 let (name, file) = (target.name.clone(), layer.file.clone());
+                let (expected, found) = (Box::new(expected), Box::new(found));
                 return Err(UnpackError::Tampered { name, file, kind, expected, found });
             }
         }

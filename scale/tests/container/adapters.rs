@@ -4,9 +4,9 @@
 use std::io::Write as _;
 
 use tare_scale::container::cgroup::Version;
-use tare_scale::container::container::Exit;
 use tare_scale::container::host::HostFacts;
 use tare_scale::container::leftovers::Cleanup;
+use tare_scale::container::life::Exit;
 use tare_scale::container::limits::{CpuSet, Limits};
 use tare_scale::container::runtime::{Options, Runtime, RuntimeError, RuntimeKind};
 use tare_scale::container::spec::ContainerSpec;

@@ -49,8 +49,7 @@ fn bundle(world: &World) -> PathBuf {
     fs::create_dir(&folder).unwrap();
     let config = world.options.state.join(container.id()).join("config.json");
     let text = fs::read_to_string(config).unwrap();
-    fs::write(folder.join("config.json"), text.replace(&format!("/tare/{}", container.id()), "/tare/cost"))
-        .unwrap();
+    fs::write(folder.join("config.json"), text.replace(container.id(), "tare-cost")).unwrap();
     folder
 }
 

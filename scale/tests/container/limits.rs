@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tare_scale::container::cgroup::{CgroupError, Group};
-use tare_scale::container::container::Exit;
 use tare_scale::container::counters::Counters;
+use tare_scale::container::life::Exit;
 use tare_scale::container::limits::{CpuSet, Limits};
 use tare_scale::container::runtime::RuntimeError;
 use tare_scale::container::spec::ContainerSpec;

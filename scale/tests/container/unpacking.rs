@@ -10,7 +10,7 @@ use tare_scale::container::target::{Target, TargetError};
 use tare_scale::container::unpack::{Bounds, Cache, UnpackError, unpack};
 use tempfile::TempDir;
 
-use crate::fixture::{possible, write_layout};
+use crate::fixture::{as_root, possible, write_layout};
 
 /// An entry of a layer: kind, path, link target or content, mode.
 struct Entry<'a>(tar::EntryType, &'a str, &'a str, u32);
@@ -185,7 +185,7 @@ fn size_and_number_are_bounded() {
         [(10, 3, None), (9, 3, Some("b: too many bytes for its size")), (10, 2, Some("c: too many entries"))]
     {
         let root = tempfile::tempdir().unwrap();
-        let result = unpack(&target, root.path(), Bounds { bytes, entries }, &[], true);
+        let result = unpack(&target, root.path(), Bounds { bytes, entries }, &[], as_root());
         let error = result.err().map(|error| match error {
             UnpackError::Read { source, .. } => std::error::Error::source(&source).unwrap().to_string(),
             other => other.to_string(),

@@ -25,6 +25,9 @@ pub(super) struct TestArguments {
     /// Run the outside checks alone, and of these only those whose names contain this
     #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
     outside: Option<String>,
+    /// Run the tests of containers alone, in a virtual machine with cgroup v2, as root and as an ordinary user
+    #[arg(long, conflicts_with_all = ["require_outside", "outside"])]
+    vm: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +53,7 @@ pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Re
             let options = dev::test::Options {
                 require_outside: arguments.require_outside,
                 outside_only: arguments.outside.clone(),
+                vm: arguments.vm,
             };
             dev::test::run(&options, &workspace, env, ui)?
         }

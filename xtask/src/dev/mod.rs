@@ -7,3 +7,5 @@ pub(crate) mod bench;
 #[cfg(target_os = "linux")]
 mod outside;
 pub(crate) mod test;
+#[cfg(target_os = "linux")]
+mod vm;

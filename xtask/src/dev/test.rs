@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) require_outside: bool,
     /// Only the outside checks whose names contain this.
     pub(crate) outside_only: Option<String>,
+    /// Only the tests of containers, in a virtual machine.
+    pub(crate) vm: bool,
 }
 
 /// Runs the tests; false if one failed.
@@ -23,6 +25,9 @@ pub(crate) fn run(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<bool> {
+    if options.vm {
+        return run_vm(workspace, env, ui);
+    }
     let mut passed = true;
     if options.outside_only.is_none() {
         passed = cargo_test(workspace, env, ui)?;
@@ -58,6 +63,14 @@ fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Resul
 
 #[cfg(target_os = "linux")]
 use super::outside::run as run_outside;
+#[cfg(target_os = "linux")]
+use super::vm::run as run_vm;
+
+/// Its root is this host's, which must be Linux.
+#[cfg(not(target_os = "linux"))]
+fn run_vm(_workspace: &Workspace, _env: &Environment, _ui: Ui) -> anyhow::Result<bool> {
+    anyhow::bail!("the virtual machine runs this host's programs, which must be Linux's")
+}
 
 /// The tools are Linux's, and so are the namespaces that they run in.
 #[cfg(not(target_os = "linux"))]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Kept};
 use super::counters::Counters;
 use super::daemon::DaemonContainer;
 #[cfg(target_os = "linux")]
@@ -67,9 +67,11 @@ pub(crate) struct Inner {
     #[cfg(target_os = "linux")]
     pub(crate) pair: Mutex<Option<super::network::Pair>>,
     pub(crate) removed: AtomicBool,
-    /// Last: it goes when everything in it has ended.
+    /// It goes when everything in it has ended.
     pub(crate) folder: Mutex<Option<Folder>>,
     pub(crate) id: String,
+    /// Last: the group that its own was made in.
+    pub(crate) _kept: Option<Arc<Kept>>,
 }
 
 #[derive(Debug)]
