@@ -46,15 +46,18 @@ fn half_a_cpu_is_not_more_and_the_throttling_is_counted() {
     let container = world.run(&world.runtime(), limited(limits), &["spin=2", "sleep"]);
     let before = container.counters().unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    let after = container.counters().unwrap();
+    // On a busy host it takes its time to get as much as it may.
+    let mut after = container.counters().unwrap();
+    until("throttling", || {
+        after = container.counters().unwrap();
+        after.throttled_periods > before.throttled_periods && after.throttled > before.throttled
+    });
     let used = after.cpu_usage.unwrap() - before.cpu_usage.unwrap();
     let elapsed = after.read.1 - before.read.0;
     // The quota of a period may be used at its end and that of the next at its beginning, on each CPU a
     // slice of 5 ms more (sched_cfs_bandwidth_slice_us).
     let most = elapsed / 2 + 50_000_000 + 10_000_000;
     assert!(used <= most, "{used} of {elapsed} ns");
-    assert!(after.throttled_periods > before.throttled_periods, "{after:?}");
-    assert!(after.throttled > before.throttled, "{after:?}");
     let (user, system) = (after.cpu_user.unwrap(), after.cpu_system.unwrap());
     assert!(user > system && user + system <= after.cpu_usage.unwrap() * 11 / 10, "{after:?}");
     assert!(after.involuntary_switches.is_some() && after.rss.unwrap() > 0, "{after:?}");
