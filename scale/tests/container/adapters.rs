@@ -11,7 +11,7 @@ use tare_scale::container::limits::{CpuSet, Limits};
 use tare_scale::container::runtime::{Options, Runtime, RuntimeError, RuntimeKind};
 use tare_scale::container::spec::ContainerSpec;
 
-use crate::fixture::{BOUND, World, answer, inside, possible, until};
+use crate::fixture::{BOUND, World, answer, as_root, inside, possible, until};
 
 fn say(text: &str) {
     let mut stderr = std::io::stderr();
@@ -24,6 +24,9 @@ fn open(kind: RuntimeKind, world: &World) -> Result<Runtime, String> {
     let version = HostFacts::read().cgroup;
     if matches!(kind, RuntimeKind::Crun | RuntimeKind::Podman) && version != Version::V2 {
         return Err(format!("it needs cgroup v2, and here is {version}"));
+    }
+    if kind.is_daemon() && !as_root() {
+        return Err("its own store and daemon are root's here".to_owned());
     }
     match Runtime::open(kind, &options) {
         Ok(runtime) => Ok(runtime),
