@@ -115,17 +115,17 @@ impl World {
 
     /// The image of the program.
     pub(crate) fn image(&self) -> Target {
-        self.image_with(json!({"Entrypoint": ["/program"], "ExposedPorts": {"8080/tcp": {}}}))
+        self.image_with(&json!({"Entrypoint": ["/program"], "ExposedPorts": {"8080/tcp": {}}}))
     }
 
-    pub(crate) fn image_with(&self, execution: serde_json::Value) -> Target {
+    pub(crate) fn image_with(&self, execution: &serde_json::Value) -> Target {
         let program = fs::read(&built().0).unwrap();
         let mut tar = tar::Builder::new(Vec::new());
         add(&mut tar, "program", 0o755, &program);
         add(&mut tar, "not-executable", 0o644, b"text");
         let layers = [tar.into_inner().unwrap()];
         let layout = self.folder.path().join("layout");
-        write_layout(&layout, &layers, &execution);
+        write_layout(&layout, &layers, execution);
         Target::resolve(layout.to_str().unwrap(), None, self.folder.path()).unwrap()
     }
 

@@ -171,7 +171,7 @@ fn an_entrypoint_that_cannot_be_run_is_named_with_advice() {
     for (entrypoint, named, advice) in
         [("/no-such", "/no-such", "not in the image"), ("/not-executable", "/not-executable", "mode 0755")]
     {
-        let image = world.image_with(json!({"Entrypoint": [entrypoint]}));
+        let image = world.image_with(&json!({"Entrypoint": [entrypoint]}));
         let spec = ContainerSpec::default();
         let created = runtime.create(&image, &spec);
         let error = created.and_then(|container| container.start()).unwrap_err();
@@ -179,7 +179,7 @@ fn an_entrypoint_that_cannot_be_run_is_named_with_advice() {
         assert!(text.contains(named), "{text}");
         assert!(error.hint().unwrap_or_default().contains(advice), "{text}: {:?}", error.hint());
     }
-    let image = world.image_with(json!({}));
+    let image = world.image_with(&json!({}));
     let error = runtime.create(&image, &ContainerSpec::default()).unwrap_err();
     assert!(matches!(error, RuntimeError::NoCommand(_)), "{error}");
     assert_eq!(fs::read_dir(&world.options.state).unwrap().count(), 0);

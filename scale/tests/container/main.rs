@@ -2,6 +2,7 @@
 //! tests say why they are left out.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod adapters;
 mod cost;
