@@ -187,15 +187,12 @@ impl Keeper {
                 WaitStatus::Signaled(pid, signal, _) if pid == self.pid => (None, Some(signal as i32)),
                 _ => continue,
             };
-            let at = now()?;
-            if self.progress.is_some() {
+            // What it got to comes first: up to two reads, of what is there and of the end.
+            while self.progress.is_some() {
                 self.read_progress()?;
-                if self.progress.is_some() {
-                    self.read_progress()?;
-                }
             }
             self.ended = true;
-            send(&Event::Exited { at, code, signal })?;
+            send(&Event::Exited { at: now()?, code, signal })?;
         }
     }
 
