@@ -59,7 +59,7 @@ fn half_a_cpu_is_not_more_and_the_throttling_is_counted() {
     let most = elapsed / 2 + 50_000_000 + 10_000_000;
     assert!(used <= most, "{used} of {elapsed} ns");
     let (user, system) = (after.cpu_user.unwrap(), after.cpu_system.unwrap());
-    assert!(user > system && user + system <= after.cpu_usage.unwrap() * 11 / 10, "{after:?}");
+    assert!(user > system && user + system <= after.cpu_usage.unwrap(), "{after:?}");
     assert!(after.involuntary_switches.is_some() && after.rss.unwrap() > 0, "{after:?}");
 }
 
