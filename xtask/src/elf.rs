@@ -169,6 +169,10 @@ pub fn strip(data: &[u8], audit: Option<&[u8]>) -> Result<Vec<u8>, ElfError> {
         if !section.sh_addralign.is_power_of_two() || section.sh_addralign > MOST_ALIGNED {
             return Err(ElfError::Rewrite(format!("a section is aligned to {} bytes", section.sh_addralign)));
         }
+        // The crate would fill up to there. One without bytes may begin where the next aligned one would.
+        if section.is_alloc() && section.sh_offset > data.len() as u64 + MOST_ALIGNED {
+            return Err(ElfError::Rewrite(format!("a section begins at byte {}", section.sh_offset)));
+        }
         audited |= *section.name == *AUDIT_SECTION.as_bytes();
         let kept = [&b".comment"[..], b".shstrtab", AUDIT_SECTION.as_bytes()];
         if !section.is_alloc() && !kept.contains(&section.name.as_slice()) {
@@ -229,23 +233,38 @@ mod tests {
         assert_eq!(facts(b"\x7fELF\x01\x01\x01"), Err(ElfError::Not64Bit));
     }
 
+    /// This binary with another number in the header of one of its sections, stripped.
+    #[cfg(target_os = "linux")]
+    fn strip_with(section: usize, field: usize, value: u64) -> Result<(), ElfError> {
+        let mut changed = this_binary();
+        let (header, endian) = header(&changed).unwrap();
+        let at = header.e_shoff(endian) as usize + 64 * section + field;
+        changed[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        strip(&changed, None).map(drop)
+    }
+
     #[test]
     #[cfg(target_os = "linux")]
     fn sections_aligned_to_nothing_or_to_nonsense_do_not_stop_the_process() {
-        let original = this_binary();
-        let (header, endian) = header(&original).unwrap();
-        let table = header.e_shoff(endian) as usize;
-        // The first section after the null one; sh_addralign is 48 bytes into its header of 64.
-        let field = table + 64 + 48;
-        let with = |alignment: u64| {
-            let mut changed = original.clone();
-            changed[field..field + 8].copy_from_slice(&alignment.to_le_bytes());
-            strip(&changed, None).map(drop)
-        };
-        assert_eq!(with(0), Ok(()));
+        const SH_ADDRALIGN: usize = 48;
+        assert_eq!(strip_with(1, SH_ADDRALIGN, 0), Ok(()));
         for nonsense in [3, 1 << 40] {
             let error = ElfError::Rewrite(format!("a section is aligned to {nonsense} bytes"));
-            assert_eq!(with(nonsense), Err(error));
+            assert_eq!(strip_with(1, SH_ADDRALIGN, nonsense), Err(error));
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sections_far_beyond_the_file_do_not_stop_the_process() {
+        const SH_OFFSET: usize = 24;
+        let data = this_binary();
+        let (header, endian) = header(&data).unwrap();
+        // Some are read, and refused for that; others, as the names of dynamic symbols, only copied.
+        let mut refused = 0;
+        for section in 1..usize::from(header.e_shnum(endian)) {
+            refused += usize::from(strip_with(section, SH_OFFSET, 0x2d_0000_0228).is_err());
+        }
+        assert!(refused > 10, "{refused}");
     }
 }
