@@ -22,6 +22,12 @@ impl Ui {
         Self { quiet, colour: !no_colour && std::io::stderr().is_terminal() }
     }
 
+    /// Whether only results, warnings and errors are said.
+    #[must_use]
+    pub fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     fn say(self, text: &str) {
         // There is nobody left to tell when stderr is closed.
         let _ = writeln!(std::io::stderr().lock(), "{text}");

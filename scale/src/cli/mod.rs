@@ -3,17 +3,25 @@
 //! 0: done. 1: a gate failed. 2: it could not be done.
 
 mod generate;
+mod hints;
 mod load;
+mod profile;
+mod progress;
+mod stage;
+mod xtask;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask_tare::environment::Environment;
 use xtask_tare::ui::Ui;
 
-use crate::load::LoadError;
+use self::xtask::Xtask;
 
 /// Could not be done.
 const FAILED: u8 = 2;
+/// A gate said no.
+const GATE: u8 = 1;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -24,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    Profile(profile::ProfileArguments),
     /// Send requests to a server and measure its answers
     Load(load::LoadArguments),
     /// The generator as a child process
@@ -31,27 +41,36 @@ enum Command {
     Generate(generate::GenerateArguments),
 }
 
+/// How a command ended that did what it was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    GateFailed,
+}
+
 /// Runs with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ui = Ui::new(false, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let quiet = matches!(&arguments.command, Command::Profile(arguments) if arguments.quiet());
+    let ui = Ui::new(quiet, no_colour);
     let result = match &arguments.command {
-        Command::Load(arguments) => load::run(arguments, ui),
-        Command::Generate(arguments) => generate::run(arguments, ui),
+        Command::Load(arguments) => load::run(arguments, ui).map(|()| Outcome::Done),
+        Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
+        Command::Profile(arguments) => Environment::read().map_err(anyhow::Error::from).and_then(|env| {
+            let xtask = Xtask::new(env.get(xtask::CALLER).cloned());
+            profile::run(arguments, &env, xtask, ui)
+        }),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::GateFailed) => ExitCode::from(GATE),
         Err(error) => {
-            ui.error(&chain(&error), hint(&error).as_deref());
+            ui.error(&chain(&error), hints::hint(&error).as_deref());
             ExitCode::from(FAILED)
         }
     }
-}
-
-/// The hint of the first of the causes that has one.
-fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| cause.downcast_ref::<LoadError>().and_then(load::hint))
 }
 
 /// An error with its causes in one line; a cause that the error already says is not said again.

@@ -3,12 +3,18 @@
 //! Measuring and judging are apart. What judges is values in, values out: [`metric`] says what each figure
 //! is, [`measurement`] carries one, and everything that judges reads those and nothing else.
 
+pub mod baseline;
 pub mod cpus;
 pub mod definition;
 pub mod gate;
+pub mod measure;
 pub mod measurement;
 pub mod metric;
+pub mod render;
+pub mod report;
 pub mod size;
 pub mod startup;
 pub mod stats;
+pub mod subject;
 pub mod throughput;
+pub mod validity;

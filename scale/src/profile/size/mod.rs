@@ -30,7 +30,7 @@ pub use diff::{Change, ProgramDiff, SizeDiff, diff};
 pub use elf::SegmentSize;
 pub use metrics::measurements;
 pub use program::{ProgramSize, SectionSize, SymbolSource, program};
-pub use render::{diff_markdown, diff_text, markdown, text};
+pub use render::{diff_markdown, diff_text, markdown, section, text};
 pub use tree::TreeError;
 
 /// Larger programs are not looked into; they are held in memory whole.

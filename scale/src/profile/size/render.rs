@@ -3,6 +3,9 @@
 use xtask_tare::ui::table;
 use xtask_tare::units::ByteSize;
 
+use crate::profile::metric::Pass;
+use crate::profile::report::{Section, Table};
+
 use super::diff::{Change, SizeDiff, bare};
 use super::{ProgramSize, SizeResult, SymbolSource};
 
@@ -65,6 +68,25 @@ fn size(bytes: u64) -> String {
 
 fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+}
+
+/// Everything of one image, as a report has it; tables have at most so many rows.
+#[must_use]
+pub fn section(result: &SizeResult, rows: usize) -> Section {
+    let mut section = Section { pass: Pass::Size, notes: Vec::new(), tables: Vec::new() };
+    for mut part in parts(result) {
+        part.rows.truncate(rows);
+        section.notes.extend(part.notes);
+        if !part.rows.is_empty() {
+            section.tables.push(Table {
+                title: part.title,
+                columns: part.header.into_iter().map(str::to_owned).collect(),
+                numeric: part.right,
+                rows: part.rows,
+            });
+        }
+    }
+    section
 }
 
 /// Everything of one image, as tables for a terminal.

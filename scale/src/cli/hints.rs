@@ -1,0 +1,57 @@
+//! What to do about an error, where that is known.
+
+use xtask_tare::document::DefinitionError;
+use xtask_tare::process::ProcessError;
+
+use crate::container::cgroup::CgroupError;
+use crate::container::runtime::RuntimeError;
+use crate::container::target::TargetError;
+use crate::load::LoadError;
+use crate::profile::baseline::{BaselineError, Disagreement};
+use crate::profile::definition::SourceError;
+
+use super::load;
+use super::xtask::XtaskError;
+
+/// The hint of the error or the first of its causes that has one.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(of_cause)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return load::hint(error);
+    }
+    if let Some(error) = cause.downcast_ref::<RuntimeError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<CgroupError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<TargetError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<XtaskError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
+        return error.hint.clone();
+    }
+    match cause.downcast_ref::<SourceError>() {
+        Some(SourceError::Unknown { hint, .. }) => return Some(hint.clone()),
+        Some(SourceError::Definition(error)) => return error.hint.clone(),
+        _ => {}
+    }
+    if let Some(BaselineError::Differs(_)) = cause.downcast_ref::<BaselineError>() {
+        return Some("measure a new one in these circumstances: `--save-baseline FILE`".to_owned());
+    }
+    if cause.downcast_ref::<Disagreement>().is_some() {
+        return Some(
+            "stop what else runs on this machine, or raise `runs` and `duration`, and try again".to_owned(),
+        );
+    }
+    if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
+        return Some(format!("install {program}, or leave out what needs it"));
+    }
+    None
+}
