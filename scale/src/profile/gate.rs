@@ -1,4 +1,19 @@
 //! Gates: bounds on figures, and the verdict on each.
+//!
+//! A figure that is doubted does not pass, unless its gate allows it; one that is missing fails. What was not
+//! judged is a verdict too, with the reason, so that nothing passes by being left out.
+
+use serde::{Deserialize, Serialize};
+
+use super::baseline::Baseline;
+use super::definition::Limits;
+use super::measurement::Measurement;
+use super::metric::{self, Class, Direction, Metric, Pass};
+use super::render::units::shown;
+use super::stats;
+
+/// Below this a difference from the baseline is no accident (1 in 100, as Firecracker's comparisons have it).
+const SIGNIFICANT: f64 = 0.01;
 
 /// A bound on one metric, in the metric's unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,4 +41,244 @@ impl Gate {
             Some(case) => format!("{}@{case}", self.metric),
         }
     }
+
+    fn definition(&self) -> &'static Metric {
+        metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
+    }
+
+    fn is_about(&self, measurement: &Measurement) -> bool {
+        self.metric == measurement.metric && (self.case.is_none() || self.case == measurement.case)
+    }
 }
+
+/// What became of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The bound holds.
+    Pass,
+    /// It does not, or the figure is missing.
+    Fail,
+    /// The figure cannot be believed.
+    Unreliable,
+    /// It was not asked for: its pass did not run, or there is no baseline.
+    Skipped,
+}
+
+impl Outcome {
+    /// As reports have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unreliable => "unreliable",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The judgement of one gate on one figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The figure, as `ID` or `ID@CASE`.
+    pub gate: String,
+    /// The limits it was measured under; none for what does not run the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The figure in its metric's unit, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// One line for a person: the figure, the bound, and what is wrong.
+    pub reason: String,
+}
+
+/// All verdicts in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overall {
+    /// Every gate that was judged passed.
+    Pass,
+    /// One failed, or the image did.
+    Fail,
+    /// None failed, but a figure cannot be believed.
+    Unreliable,
+}
+
+impl Overall {
+    /// The worst of the verdicts.
+    #[must_use]
+    pub fn of(verdicts: &[Verdict]) -> Self {
+        let has = |outcome| verdicts.iter().any(|verdict| verdict.outcome == outcome);
+        if has(Outcome::Fail) {
+            Self::Fail
+        } else if has(Outcome::Unreliable) {
+            Self::Unreliable
+        } else {
+            Self::Pass
+        }
+    }
+
+    /// Whether it is a success: only [`Self::Pass`] is.
+    #[must_use]
+    pub fn passed(self) -> bool {
+        self == Self::Pass
+    }
+
+    /// As reports have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unreliable => "unreliable",
+        }
+    }
+}
+
+/// What the gates are held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures<'a> {
+    /// The passes that ran.
+    pub passes: &'a [Pass],
+    /// The limits of this run; none for what does not run the image.
+    pub limits: Option<&'a Limits>,
+    /// What was measured.
+    pub measurements: &'a [Measurement],
+    /// What it is compared with, if anything is.
+    pub baseline: Option<&'a Baseline>,
+}
+
+/// Judges the gates on the metrics of `passes`, in their order: one verdict for every figure that a gate is
+/// about, and one for a gate without a figure.
+#[must_use]
+pub fn judge(gates: &[Gate], figures: &Figures<'_>) -> Vec<Verdict> {
+    gates.iter().flat_map(|gate| judge_one(gate, figures)).collect()
+}
+
+fn judge_one(gate: &Gate, figures: &Figures<'_>) -> Vec<Verdict> {
+    let verdict = |gate: String, outcome, value, reason| {
+        vec![Verdict { gate, limits: figures.limits.cloned(), outcome, value, reason }]
+    };
+    let pass = gate.definition().pass;
+    if !figures.passes.contains(&pass) {
+        let reason = format!("the {} pass was not asked for", pass.name());
+        return verdict(gate.key(), Outcome::Skipped, None, reason);
+    }
+    let about: Vec<&Measurement> = figures.measurements.iter().filter(|it| gate.is_about(it)).collect();
+    if about.is_empty() {
+        return verdict(gate.key(), Outcome::Fail, None, "it was not measured".to_owned());
+    }
+    about
+        .into_iter()
+        .flat_map(|measurement| {
+            let (outcome, reason) = judge_figure(gate, measurement, figures);
+            verdict(measurement.key(), outcome, Some(measurement.value).filter(|it| it.is_finite()), reason)
+        })
+        .collect()
+}
+
+fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -> (Outcome, String) {
+    let unit = gate.definition().unit;
+    let value = measurement.value;
+    let figure = shown(value, unit);
+    if !value.is_finite() {
+        return (Outcome::Fail, "it is not a number".to_owned());
+    }
+    let mut findings = Vec::new();
+    if let Some(max) = gate.max {
+        let (outcome, relation) =
+            if value > max { (Outcome::Fail, "over") } else { (Outcome::Pass, "within") };
+        findings.push((outcome, format!("{figure} is {relation} the maximum of {}", shown(max, unit))));
+    }
+    if let Some(min) = gate.min {
+        let (outcome, relation) =
+            if value < min { (Outcome::Fail, "under") } else { (Outcome::Pass, "not under") };
+        findings.push((outcome, format!("{figure} is {relation} the minimum of {}", shown(min, unit))));
+    }
+    if let Some(allowed) = gate.max_regression {
+        findings.push(match figures.baseline {
+            None => (Outcome::Skipped, "there is no baseline to compare with".to_owned()),
+            Some(baseline) => match baseline.find(figures.limits, measurement) {
+                None => (Outcome::Fail, "the baseline has no such figure: save it again".to_owned()),
+                Some(before) => regression(before, measurement, allowed),
+            },
+        });
+    }
+    let has = |outcome| findings.iter().any(|(found, _)| *found == outcome);
+    let worst = [Outcome::Fail, Outcome::Unreliable, Outcome::Pass]
+        .into_iter()
+        .find(|it| has(*it))
+        .unwrap_or(Outcome::Skipped);
+    // What decided, or all of it when nothing went wrong.
+    let decisive = findings.iter().filter(|(found, _)| *found == worst || worst == Outcome::Pass);
+    let reason = decisive.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
+    if measurement.is_doubtful() && worst != Outcome::Skipped {
+        let doubts: Vec<String> = measurement.doubts.iter().map(ToString::to_string).collect();
+        let doubts = doubts.join("; ");
+        return if gate.allow_unreliable {
+            (worst, format!("{reason} (doubtful, which the gate allows: {doubts})"))
+        } else {
+            (Outcome::Unreliable, format!("{reason}, but {doubts}"))
+        };
+    }
+    (worst, reason)
+}
+
+/// By which part of `before` the figure is worse; negative if it is better. None if it became worse than
+/// nothing, which no part can tell.
+fn worsening(before: f64, now: f64, direction: Direction) -> Option<f64> {
+    let worse = match direction {
+        Direction::Lower => now - before,
+        Direction::Higher => before - now,
+        Direction::Neither => 0.0,
+    };
+    if worse == 0.0 {
+        Some(0.0)
+    } else if before == 0.0 {
+        (worse < 0.0).then_some(-1.0)
+    } else {
+        Some(worse / before.abs())
+    }
+}
+
+fn regression(before: &Measurement, now: &Measurement, allowed: f64) -> (Outcome, String) {
+    let metric = now.definition();
+    let told = shown(now.value, metric.unit);
+    let was = shown(before.value, metric.unit);
+    let limit = format!("{:.1} %", allowed * 100.0);
+    let Some(worse) = worsening(before.value, now.value, metric.direction) else {
+        return (Outcome::Fail, format!("{told}, where the baseline has {was}"));
+    };
+    let change = format!("{:.1} %", worse.abs() * 100.0);
+    if worse <= 0.0 {
+        return (Outcome::Pass, format!("{told} is no worse than the baseline's {was}"));
+    }
+    if worse <= allowed {
+        return (
+            Outcome::Pass,
+            format!("{told} is {change} worse than the baseline's {was}, within {limit}"),
+        );
+    }
+    // Two medians always differ; whether these do by accident can be asked where both have samples.
+    let chance = match metric.class {
+        Class::Exact => None,
+        Class::Noisy => stats::permutation_test(&before.samples, &now.samples, 0),
+    };
+    match chance {
+        Some(p) if p >= SIGNIFICANT => (
+            Outcome::Unreliable,
+            format!(
+                "{told} is {change} worse than the baseline's {was}, over {limit}, but that may be noise (p = {p:.2}): measure more"
+            ),
+        ),
+        _ => (Outcome::Fail, format!("{told} is {change} worse than the baseline's {was}, over {limit}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;
