@@ -4,6 +4,7 @@
 //! is, [`measurement`] carries one, and everything that judges reads those and nothing else.
 
 pub mod baseline;
+pub mod compare;
 pub mod cpus;
 pub mod definition;
 pub mod gate;

@@ -1,0 +1,462 @@
+//! Compares two images on one host: measures them in turn, and says of each metric which is better, that they
+//! are the same, or that it cannot be told.
+//!
+//! Pure but for the closure that measures, so that its error rates are shown in tests on simulated machines.
+//!
+//! The order is A B, B A, A B, …: every pair is two neighbours in time, and a machine that slows down steadily
+//! favours neither. What is judged is each pair's relative difference, by the exact signed-rank test. First A
+//! is held against itself, which tells how far apart equal things lie on this machine: a metric that could not
+//! be told at this resolution is not measured for longer. Then only what is undecided is measured again, at
+//! most [`Rules::looks`] times. Every metric at every look has an equal part of [`Rules::error`], so that the
+//! chance of any false alarm in a whole comparison stays below it (Bonferroni), however often is looked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use xtask_tare::ui::table;
+
+use super::metric::{self, Class, Direction, Metric};
+use super::render::units::shown;
+use super::stats;
+
+/// One of the two images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub enum Side {
+    /// The one that is compared with.
+    A,
+    /// The one that is judged.
+    B,
+}
+
+/// A metric and its case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Key {
+    /// An id of the metric table.
+    pub metric: &'static str,
+    /// One case of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+}
+
+impl Key {
+    /// A metric without cases.
+    #[must_use]
+    pub fn new(metric: &'static str) -> Self {
+        Self { metric, case: None }
+    }
+
+    fn definition(&self) -> &'static Metric {
+        metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.case {
+            None => f.write_str(self.metric),
+            Some(case) => write!(f, "{}@{case}", self.metric),
+        }
+    }
+}
+
+/// What one measuring of one side gave: the samples of every metric that was asked for.
+pub type Samples = BTreeMap<Key, Vec<f64>>;
+
+/// How carefully it is compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// The difference that is to be found, as a part of A. One of less than half of it is not called one.
+    pub resolution: f64,
+    /// The chance of a false alarm in the whole comparison.
+    pub error: f64,
+    /// Pairs of A with itself, for the noise.
+    pub calibration: usize,
+    /// Pairs at each look.
+    pub pairs: usize,
+    /// How often is looked at most.
+    pub looks: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { resolution: 0.05, error: 0.05, calibration: 8, pairs: 12, looks: 4 }
+    }
+}
+
+/// What is known of one metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// B is better.
+    Better,
+    /// B differs by less than the resolution.
+    Same,
+    /// B is worse.
+    Worse,
+    /// It was measured as often as the rules allow and is still not known.
+    Undecided,
+    /// A alone varies too much on this machine.
+    TooNoisy,
+}
+
+impl Finding {
+    /// As it is told.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Same => "same",
+            Self::Worse => "worse",
+            Self::Undecided => "undecided",
+            Self::TooNoisy => "too noisy",
+        }
+    }
+}
+
+/// One metric of both images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Which.
+    #[serde(flatten)]
+    pub key: Key,
+    /// What is known.
+    pub finding: Finding,
+    /// The median over A's measurings.
+    pub a: f64,
+    /// The median over B's.
+    pub b: f64,
+    /// B relative to A, from pairs: 0.05 is five percent more. None where A is 0 and B is not.
+    pub change: Option<f64>,
+    /// Pairs that were measured; 0 for exact metrics, which need none.
+    pub pairs: usize,
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The difference that was to be found, as a part of A.
+    pub resolution: f64,
+    /// In the order of the metric table.
+    pub rows: Vec<Row>,
+}
+
+/// What a comparison comes to; the numbers are the program's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// 0: B is the same or better in everything.
+    NotWorse = 0,
+    /// 1: B is worse in something.
+    Worse = 1,
+    /// 2: B is worse in nothing that could be told, but not everything could.
+    CannotTell = 2,
+}
+
+impl Comparison {
+    /// The whole in one word.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let has = |findings: &[Finding]| self.rows.iter().any(|row| findings.contains(&row.finding));
+        if has(&[Finding::Worse]) {
+            Outcome::Worse
+        } else if self.rows.is_empty() || has(&[Finding::Undecided, Finding::TooNoisy]) {
+            Outcome::CannotTell
+        } else {
+            Outcome::NotWorse
+        }
+    }
+
+    /// The whole in a sentence.
+    #[must_use]
+    pub fn conclusion(&self) -> String {
+        let of = |finding| {
+            let keys: Vec<String> = self
+                .rows
+                .iter()
+                .filter(|row| row.finding == finding)
+                .map(|row| row.key.to_string())
+                .collect();
+            keys.join(", ")
+        };
+        let percent = format!("{:.0} %", self.resolution * 100.0);
+        let mut parts = Vec::new();
+        for (finding, text) in [
+            (Finding::Worse, "B is worse in".to_owned()),
+            (Finding::TooNoisy, format!("this machine is too noisy to tell {percent} of")),
+            (Finding::Undecided, format!("{percent} could not be told of")),
+            (Finding::Better, "B is better in".to_owned()),
+        ] {
+            let keys = of(finding);
+            if !keys.is_empty() {
+                parts.push(format!("{text} {keys}"));
+            }
+        }
+        match (parts.is_empty(), self.rows.is_empty()) {
+            (_, true) => "nothing was compared".to_owned(),
+            (true, _) => format!("A and B differ by less than {percent}"),
+            _ => parts.join("; "),
+        }
+    }
+}
+
+/// Every relative difference of neighbours, B against A, and what the differences are of.
+#[derive(Default)]
+struct Pairs {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    differences: Vec<f64>,
+}
+
+impl Pairs {
+    fn extend(&mut self, more: Self) {
+        self.a.extend(more.a);
+        self.b.extend(more.b);
+        self.differences.extend(more.differences);
+    }
+}
+
+/// `(b - a)` over the mean of both: defined at 0 too, and the same size whichever is greater.
+fn difference(a: f64, b: f64) -> f64 {
+    let middle = f64::midpoint(a.abs(), b.abs());
+    if middle == 0.0 { 0.0 } else { (b - a) / middle }
+}
+
+/// The symmetric difference of a change: 0.05 more of A is 0.0488.
+fn symmetric(change: f64) -> f64 {
+    change / (1.0 + change / 2.0)
+}
+
+/// The change that a symmetric difference is of.
+fn change(difference: f64) -> Option<f64> {
+    (difference.abs() < 2.0).then(|| (2.0 + difference) / (2.0 - difference) - 1.0)
+}
+
+/// Compares the metrics of `keys`. `exact` are both images' exact figures (A's, B's); the closure measures one
+/// side once and gives the samples of at least the metrics that it is asked for.
+///
+/// A metric that can be neither better nor worse is left out, and so is one that a measuring did not give.
+///
+/// # Errors
+/// What the closure returns.
+pub fn compare<E>(
+    keys: &[Key],
+    exact: &BTreeMap<Key, (f64, f64)>,
+    rules: &Rules,
+    mut measure: impl FnMut(Side, &[Key]) -> Result<Samples, E>,
+) -> Result<Comparison, E> {
+    let mut rows: Vec<Row> = exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b)).collect();
+    let mut open: Vec<Key> = keys
+        .iter()
+        .filter(|key| {
+            let metric = key.definition();
+            metric.class == Class::Noisy && metric.direction != Direction::Neither
+        })
+        .cloned()
+        .collect();
+    open.sort_by_key(|key| (metric::position(key.metric), key.case.clone()));
+    open.dedup();
+    #[expect(clippy::cast_precision_loss, reason = "a few dozen metrics and looks")]
+    let level = rules.error / (open.len().max(1) * rules.looks.max(1)) as f64;
+    let found = symmetric(rules.resolution);
+
+    // A against itself; again for what seems too noisy, since a few disturbances look like that too.
+    let enough = |pairs: Option<&Pairs>| {
+        pairs.is_none_or(|pairs| can_tell(&pairs.differences, found, rules.pairs * rules.looks))
+    };
+    let mut noise = measure_pairs(&open, rules.calibration, [Side::A, Side::A], &mut measure)?;
+    let again: Vec<Key> = open.iter().filter(|key| !enough(noise.get(*key))).cloned().collect();
+    for (key, more) in measure_pairs(&again, rules.calibration, [Side::A, Side::A], &mut measure)? {
+        noise.entry(key).or_default().extend(more);
+    }
+    open.retain(|key| {
+        let pairs = noise.get(key);
+        let Some(pairs) = pairs.filter(|pairs| !pairs.differences.is_empty()) else { return false };
+        let told = enough(Some(pairs));
+        if !told {
+            let a: Vec<f64> = pairs.a.iter().chain(&pairs.b).copied().collect();
+            let a = stats::median(&a).unwrap_or(f64::NAN);
+            let key = key.clone();
+            rows.push(Row { key, finding: Finding::TooNoisy, a, b: a, change: Some(0.0), pairs: 0 });
+        }
+        told
+    });
+
+    let mut all: BTreeMap<Key, Pairs> = BTreeMap::new();
+    for look in 1..=rules.looks {
+        if open.is_empty() {
+            break;
+        }
+        for (key, more) in measure_pairs(&open, rules.pairs, [Side::A, Side::B], &mut measure)? {
+            all.entry(key).or_default().extend(more);
+        }
+        open.retain(|key| {
+            let Some(pairs) = all.get(key) else { return false };
+            let finding = judge(&pairs.differences, key.definition().direction, found, level);
+            if finding == Finding::Undecided && look < rules.looks {
+                return true;
+            }
+            rows.push(Row {
+                key: key.clone(),
+                finding,
+                a: stats::median(&pairs.a).unwrap_or(f64::NAN),
+                b: stats::median(&pairs.b).unwrap_or(f64::NAN),
+                change: stats::centre(&pairs.differences).and_then(change),
+                pairs: pairs.differences.len(),
+            });
+            false
+        });
+    }
+    rows.sort_by_key(|row| (metric::position(row.key.metric), row.key.case.clone()));
+    Ok(Comparison { resolution: rules.resolution, rows })
+}
+
+/// An exact metric needs no test: a difference of one is a difference.
+fn exact_row(key: &Key, a: f64, b: f64) -> Option<Row> {
+    let worse = match key.definition().direction {
+        Direction::Lower => b > a,
+        Direction::Higher => b < a,
+        Direction::Neither => return None,
+    };
+    #[expect(clippy::float_cmp, reason = "exact metrics are whole numbers, or one quotient of two")]
+    let finding = match (a == b, worse) {
+        (true, _) => Finding::Same,
+        (_, true) => Finding::Worse,
+        (_, false) => Finding::Better,
+    };
+    Some(Row { key: key.clone(), finding, a, b, change: change(difference(a, b)), pairs: 0 })
+}
+
+/// Measures pairs of neighbours, the second side first in every other pair.
+fn measure_pairs<E>(
+    keys: &[Key],
+    count: usize,
+    sides: [Side; 2],
+    measure: &mut impl FnMut(Side, &[Key]) -> Result<Samples, E>,
+) -> Result<BTreeMap<Key, Pairs>, E> {
+    let mut all: BTreeMap<Key, Pairs> = BTreeMap::new();
+    if keys.is_empty() {
+        return Ok(all);
+    }
+    for pair in 0..count {
+        let (a, b) = if pair % 2 == 0 {
+            let a = measure(sides[0], keys)?;
+            (a, measure(sides[1], keys)?)
+        } else {
+            let b = measure(sides[1], keys)?;
+            (measure(sides[0], keys)?, b)
+        };
+        for key in keys {
+            let middle = |samples: &Samples| samples.get(key).and_then(|samples| stats::median(samples));
+            if let (Some(a), Some(b)) = (middle(&a), middle(&b)) {
+                let pairs = all.entry(key.clone()).or_default();
+                pairs.a.push(a);
+                pairs.b.push(b);
+                pairs.differences.push(difference(a, b));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a difference of this size would show in so many pairs as noisy as these.
+///
+/// The spread is that of the middle (1.4826 MAD is a normal distribution's standard deviation). A difference of
+/// four standard errors of the mean is found about nine times in ten: three to be certain at the levels in
+/// use, one not to miss it. More would be asked of a spread that is itself only known from a few pairs.
+fn can_tell(differences: &[f64], found: f64, pairs: usize) -> bool {
+    let spread = 1.4826 * stats::mad(differences).unwrap_or(f64::INFINITY);
+    #[expect(clippy::cast_precision_loss, reason = "a few dozen pairs")]
+    let error = spread / (pairs as f64).sqrt();
+    4.0 * error <= found
+}
+
+/// What differences of B against A say at this level of certainty.
+fn judge(differences: &[f64], direction: Direction, found: f64, level: f64) -> Finding {
+    let test = |shift: f64| {
+        let shifted: Vec<f64> = differences.iter().map(|difference| difference - shift).collect();
+        stats::signed_rank(&shifted)
+    };
+    let Some(centre) = stats::centre(differences) else { return Finding::Undecided };
+    let (more, less) = match direction {
+        Direction::Higher => (Finding::Better, Finding::Worse),
+        Direction::Lower | Direction::Neither => (Finding::Worse, Finding::Better),
+    };
+    // Nothing but equal pairs: no test has anything to count.
+    if differences.iter().all(|difference| *difference == 0.0) {
+        return Finding::Same;
+    }
+    let nothing = test(0.0);
+    if centre >= found / 2.0 && nothing.above <= level / 2.0 {
+        more
+    } else if centre <= -found / 2.0 && nothing.below <= level / 2.0 {
+        less
+    } else if test(found).below <= level / 2.0 && test(-found).above <= level / 2.0 {
+        // Two one-sided tests: it is neither as much more nor as much less.
+        Finding::Same
+    } else {
+        Finding::Undecided
+    }
+}
+
+fn cells(row: &Row) -> [String; 6] {
+    let unit = row.key.definition().unit;
+    let change = match (row.finding, row.change) {
+        (Finding::TooNoisy, _) => "-".to_owned(),
+        (_, Some(change)) => format!("{:+.1} %", change * 100.0),
+        (_, None) => "from nothing".to_owned(),
+    };
+    let pairs = if row.pairs == 0 { String::new() } else { row.pairs.to_string() };
+    let b = if row.finding == Finding::TooNoisy { "-".to_owned() } else { shown(row.b, unit) };
+    [row.key.to_string(), row.finding.name().to_owned(), shown(row.a, unit), b, change, pairs]
+}
+
+const HEADER: [&str; 6] = ["metric", "B is", "A", "B", "change", "pairs"];
+
+/// The comparison in a terminal.
+#[must_use]
+pub fn terminal(comparison: &Comparison) -> String {
+    let rows: Vec<Vec<String>> = comparison.rows.iter().map(|row| cells(row).into()).collect();
+    format!("{}\n\n{}\n", table(&HEADER, &rows, &[2, 3, 4, 5]), comparison.conclusion())
+}
+
+/// The comparison for a pull request.
+#[must_use]
+pub fn markdown(comparison: &Comparison) -> String {
+    let mut text =
+        format!("{}\n\n| {} |\n|---|---|---:|---:|---:|---:|\n", comparison.conclusion(), HEADER.join(" | "));
+    for row in &comparison.rows {
+        let [key, finding, rest @ ..] = cells(row);
+        // A case may be any name that an image holds.
+        let key = key.replace('|', "\\|").replace('`', "'");
+        let finding = if row.finding == Finding::Worse { format!("**{finding}**") } else { finding };
+        let _ = writeln!(text, "| `{key}` | {finding} | {} |", rest.join(" | "));
+    }
+    text
+}
+
+/// The comparison as JSON, with its outcome.
+///
+/// # Errors
+/// Never for what [`compare`] makes; serde leaves the possibility.
+pub fn json(comparison: &Comparison) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: u32,
+        outcome: Outcome,
+        conclusion: String,
+        #[serde(flatten)]
+        comparison: &'a Comparison,
+    }
+    let document = Document {
+        schema: 1,
+        outcome: comparison.outcome(),
+        conclusion: comparison.conclusion(),
+        comparison,
+    };
+    serde_json::to_string_pretty(&document).map(|text| text + "\n")
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;
