@@ -33,7 +33,7 @@ use crate::workspace::{GitFacts, Workspace, git_facts, source_date};
 The digest reference of each image is printed on stdout, everything else on stderr.
 Written to target/images/NAME/: layout/ (OCI), NAME.tar (for docker, podman, skopeo), NAME.json, bin/.")]
 pub(super) struct ImageArguments {
-    /// Images of images/NAME/image.toml, or packages with a binary [default: all images]
+    /// Images of images/NAME/image.toml, or packages with a binary [default: all images without `default = false`]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Name the image REPOSITORY[:TAG]; may be given several times [default: NAME:latest]
@@ -84,6 +84,8 @@ pub(super) enum NameError {
     Unknown { name: String, known: Vec<String> },
     #[error("the workspace has no images")]
     None { packages: Vec<String> },
+    #[error("no image is built without being named: every image.toml has `default = false`")]
+    NoneByDefault { known: Vec<String> },
     #[error("--tag names one image, but there are {count}")]
     TagForMany { count: usize },
 }
@@ -102,6 +104,9 @@ impl NameError {
                 "name a package to build it with every default: cargo xtask image {}",
                 packages.join(" | ")
             )),
+            Self::NoneByDefault { known } => {
+                Some(format!("name one: cargo xtask image {}", known.join(" | ")))
+            }
             Self::TagForMany { .. } => Some("name the image before --tag".to_owned()),
         }
     }
@@ -175,7 +180,8 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
     if names.is_empty() && known.is_empty() {
         return Err(NameError::None { packages }.into());
     }
-    let names = if names.is_empty() { &known } else { names };
+    let all = names.is_empty();
+    let names = if all { &known } else { names };
     let mut definitions: Vec<Definition> = Vec::new();
     for name in names {
         if definitions.iter().any(|definition| definition.name == *name) {
@@ -198,6 +204,12 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
             known.dedup();
             return Err(NameError::Unknown { name: name.clone(), known }.into());
         });
+    }
+    if all {
+        definitions.retain(|definition| definition.default);
+        if definitions.is_empty() {
+            return Err(NameError::NoneByDefault { known }.into());
+        }
     }
     Ok(definitions)
 }

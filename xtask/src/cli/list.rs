@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::environment::Environment;
+use crate::image::definition;
 use crate::image::outputs::OutputPaths;
 use crate::ui::{Ui, table};
 use crate::units::ByteSize;
@@ -21,41 +22,66 @@ pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyho
     let workspace = Workspace::locate(env)?;
     let mut images = Vec::new();
     for name in workspace.image_names()? {
+        let default = is_default(&workspace, &name);
         let paths = OutputPaths::new(&workspace.output_dir(), &name);
         let built: Value = std::fs::read(&paths.summary)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or(Value::Null);
-        images.push((name, built));
+        images.push(Image { name, default, built });
     }
     if arguments.json {
-        let images: Vec<Value> =
-            images.iter().map(|(name, built)| json!({"name": name, "built": built})).collect();
+        let json = |Image { name, default, built }: &Image| json!({"name": name, "default": default, "built": built});
+        let images: Vec<Value> = images.iter().map(json).collect();
         ui.result(&serde_json::to_string_pretty(&images)?)?;
         return Ok(Outcome::Done);
     }
-    let rows: Vec<Vec<String>> = images.iter().map(|(name, built)| row(name, built)).collect();
+    let rows: Vec<Vec<String>> = images.iter().map(Image::row).collect();
     if rows.is_empty() {
         ui.block(&format!(
             "no images: {} has no folder with an image.toml",
             workspace.images_dir().display()
         ));
     } else {
-        ui.result(&table(&["image", "platforms", "compressed", "tags", "digest"], &rows, &[2]))?;
+        ui.result(&table(&["image", "built", "platforms", "compressed", "tags", "digest"], &rows, &[3]))?;
     }
     Ok(Outcome::Done)
 }
 
-fn row(name: &str, built: &Value) -> Vec<String> {
-    let platforms: Vec<&Value> = built["platforms"].as_array().into_iter().flatten().collect();
-    if platforms.is_empty() {
-        return vec![name.to_owned(), String::new(), String::new(), String::new(), "not built".to_owned()];
+/// One line of the list.
+struct Image {
+    name: String,
+    /// Whether it is built when no image is named.
+    default: bool,
+    /// The summary of its last build.
+    built: Value,
+}
+
+/// A definition that cannot be read is tried, and stops the build, when no image is named.
+fn is_default(workspace: &Workspace, name: &str) -> bool {
+    let path = workspace.images_dir().join(name).join("image.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    definition::parse(name, &path, &text).map_or(true, |definition| definition.default)
+}
+
+impl Image {
+    fn row(&self) -> Vec<String> {
+        let Self { name, default, built } = self;
+        let when = if *default { "by default" } else { "when named" };
+        let platforms: Vec<&Value> = built["platforms"].as_array().into_iter().flatten().collect();
+        let none = || (String::new(), String::new(), String::new(), "not built".to_owned());
+        let (names, sizes, tags, digest) =
+            if platforms.is_empty() { none() } else { columns(built, &platforms) };
+        vec![name.clone(), when.to_owned(), names, sizes, tags, digest]
     }
+}
+
+fn columns(built: &Value, platforms: &[&Value]) -> (String, String, String, String) {
     let join = |texts: Vec<&str>| texts.join(", ");
     let names = join(platforms.iter().filter_map(|platform| platform["platform"].as_str()).collect());
     let sizes = platforms.iter().filter_map(|platform| platform["size"].as_u64());
     let sizes: Vec<String> = sizes.map(|size| ByteSize(size).to_string()).collect();
     let tags = join(built["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect());
     let digest = built["digest"].as_str().unwrap_or_default();
-    vec![name.to_owned(), names, sizes.join(", "), tags, digest.to_owned()]
+    (names, sizes.join(", "), tags, digest.to_owned())
 }

@@ -14,7 +14,7 @@ fn a_definition_that_cannot_be_is_refused_with_file_line_and_column() {
         (
             "layer = []\n",
             "error: images/app/image.toml:1:1: unknown key `layer`\n\
-             hint: did you mean `layers`? the keys here are platforms, build, config, layers\n",
+             hint: did you mean `layers`? the keys here are default, platforms, build, config, layers\n",
         ),
         (
             "[build]\noutput = 3\n",
@@ -263,5 +263,28 @@ fn without_a_workspace_or_an_image_there_is_nothing_to_build() {
         fixture.refuses(&["image"]),
         "error: the workspace has no images\n\
          hint: name a package to build it with every default: cargo xtask image server\n"
+    );
+}
+
+#[test]
+fn an_image_that_is_no_default_is_built_only_when_it_is_named() {
+    let fixture = Fixture::new();
+    let named = format!("default = false\n{PREBUILT}");
+    fixture.image("other", &named);
+    let built = |arguments: &[&str]| -> Vec<String> {
+        let references = fixture.succeeds(arguments);
+        references.lines().map(|line| line.split('@').next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(built(&["image"]), ["app"]);
+    assert_eq!(built(&["image", "other"]), ["other"]);
+    assert_eq!(built(&["image", "other", "app"]), ["other", "app"]);
+    // One image is meant, so it can be given a name.
+    assert_eq!(built(&["image", "--tag", "x"]), ["x"]);
+
+    fixture.image("app", &named);
+    assert_eq!(
+        fixture.refuses(&["image"]),
+        "error: no image is built without being named: every image.toml has `default = false`\n\
+         hint: name one: cargo xtask image app | other\n"
     );
 }

@@ -451,7 +451,8 @@ fn a_dry_run_lists_what_a_run_then_writes() {
 #[test]
 fn list_shows_what_is_built_and_what_is_not() {
     let fixture = Fixture::new();
-    fixture.image("other", PREBUILT);
+    fixture.image("other", &format!("default = false\n{PREBUILT}"));
+    fixture.image("unreadable", "[build");
     fixture.succeeds(&["image", "app", "--compression", "none", "--tag", "app:1", "--tag", "app:2"]);
     let summary = fixture.summary("app");
     let run = fixture.run(&["list"]);
@@ -460,9 +461,10 @@ fn list_shows_what_is_built_and_what_is_not() {
     let size = xtask_tare::units::ByteSize(summary["platforms"][0]["size"].as_u64().unwrap()).to_string();
     let (number, unit) = size.split_once(' ').unwrap();
     let expected = vec![
-        vec!["image", "platforms", "compressed", "tags", "digest"],
-        vec!["app", "linux/amd64", number, unit, "app:1,", "app:2", digest],
-        vec!["other", "not", "built"],
+        vec!["image", "built", "platforms", "compressed", "tags", "digest"],
+        vec!["app", "by", "default", "linux/amd64", number, unit, "app:1,", "app:2", digest],
+        vec!["other", "when", "named", "not", "built"],
+        vec!["unreadable", "by", "default", "not", "built"],
     ];
     assert_eq!((run.code, run.stderr.as_str(), rows), (Some(0), "", expected));
 
@@ -473,7 +475,12 @@ fn list_shows_what_is_built_and_what_is_not() {
         summary[key] = json!(path);
     }
     summary["platforms"][0]["binary"] = json!("ROOT/target/images/app/bin/amd64/server");
-    assert_eq!(listed, json!([{ "name": "app", "built": summary }, { "name": "other", "built": null }]));
+    let expected = json!([
+        { "name": "app", "default": true, "built": summary },
+        { "name": "other", "default": false, "built": null },
+        { "name": "unreadable", "default": true, "built": null },
+    ]);
+    assert_eq!(listed, expected);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Definition {
     pub dir: PathBuf,
     /// The file it was read from; none when a package is built without one.
     pub file: Option<PathBuf>,
+    /// Whether it is built when no image is named.
+    pub default: bool,
     /// In the order they are to stand in the index.
     pub platforms: Vec<Platform>,
     /// Where the program comes from.
@@ -190,6 +192,7 @@ impl Definition {
             name: package.to_owned(),
             dir,
             file: None,
+            default: true,
             platforms: vec![Platform::LinuxAmd64],
             build,
             static_: true,
@@ -227,6 +230,7 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
         name: name.to_owned(),
         dir,
         file: Some(file.to_path_buf()),
+        default: raw.default.unwrap_or(true),
         platforms,
         static_: static_.unwrap_or(true),
         build,

@@ -19,6 +19,7 @@ use crate::units::Nanoseconds;
 #[derive(Debug, Default, Deserialize)]
 #[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDefinition {
+    pub(super) default: Option<bool>,
     pub(super) platforms: Option<Spanned<Vec<Parsed<Platform>>>>,
     #[serde(default)]
     pub(super) build: RawBuild,

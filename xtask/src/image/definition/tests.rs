@@ -23,13 +23,14 @@ fn an_empty_file_is_the_package_of_that_name_with_every_default() {
     assert_eq!((build.package.as_str(), build.profile.as_str(), build.audit), ("app", "image", true));
     assert_eq!(definition.platforms, [Platform::LinuxAmd64]);
     assert_eq!(names(&definition), ["base", "application"]);
-    assert!(definition.static_);
+    assert!(definition.static_ && definition.default);
 }
 
 #[test]
 fn every_key_is_understood() {
     let definition = read(
         r#"
+        default = false
         platforms = ["linux/arm64", "linux/amd64"]
         [build]
         package = "server"
@@ -67,7 +68,7 @@ fn every_key_is_understood() {
     )
     .unwrap();
     assert_eq!(definition.platforms, [Platform::LinuxArm64, Platform::LinuxAmd64]);
-    assert!(!definition.static_);
+    assert!(!definition.static_ && !definition.default);
     let expected = CargoBuild {
         package: "server".into(),
         bin: Some("srv".into()),
@@ -88,7 +89,7 @@ fn every_key_is_understood() {
     assert_eq!(entries[0].mode, Some(0o550));
     assert_eq!(entries[1].owner, Owner { uid: 65534, gid: 65534 });
     assert!(matches!(&entries[2].what, What::File { from, .. } if from == Path::new("app.toml")));
-    assert_eq!(entries[5].line, 33);
+    assert_eq!(entries[5].line, 34);
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn an_unknown_key_is_answered_with_the_nearest_known_one() {
         assert!(hint.starts_with(&format!("did you mean `{nearest}`?")), "{text}: {hint}");
     }
     let far = wrong("zzz = 1").3.unwrap();
-    assert_eq!(far, "the keys here are platforms, build, config, layers");
+    assert_eq!(far, "the keys here are default, platforms, build, config, layers");
 }
 
 #[test]
