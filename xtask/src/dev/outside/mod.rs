@@ -13,6 +13,7 @@ mod expect;
 mod fixtures;
 mod leftovers;
 mod namespace;
+mod peers;
 mod podman;
 mod rootfs;
 mod skopeo;
@@ -77,6 +78,7 @@ const CHECKS: &[Check] = &[
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
     check("adopter", &[Tool::Program("musl-gcc")], checkout::adopter),
+    check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::answers),
     check("reproducible", &[], checkout::reproducible),
     check("leftovers", &[], leftovers::none),
 ];

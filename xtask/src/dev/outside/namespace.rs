@@ -79,15 +79,22 @@ impl Isolated {
         Cmd::new("nsenter").args(["--net", "--target", &self.id.to_string()]).arg("--").arg(program)
     }
 
+    /// Sends a server in its network what is to be sent, and gives back all that it sends until it closes
+    /// the connection; none while nobody listens.
+    pub(super) fn exchange(&self, port: u16, request: &str) -> Option<String> {
+        // bash is a client that is everywhere; it fails when the connection is refused.
+        const CLIENT: &str = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf %s "$1" >&3 && cat <&3"#;
+        let output = self.inside("bash").args(["-c", CLIENT, &port.to_string(), request]).read().ok()?;
+        Some(String::from_utf8_lossy(&output).into_owned())
+    }
+
     /// Asks a server in its network; none while nobody listens.
     pub(super) fn ask(&self, port: u16, method: &str, path: &str, body: &str) -> Option<Answer> {
-        // bash is a client that is everywhere; it fails when the connection is refused.
-        const CLIENT: &str = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf \
-            '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' \
-            "$1" "$2" "${#3}" "$3" >&3 && cat <&3"#;
-        let arguments = ["-c", CLIENT, &port.to_string(), method, path, body];
-        let output = self.inside("bash").args(arguments).read().ok()?;
-        let text = String::from_utf8_lossy(&output).into_owned();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let text = self.exchange(port, &request)?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status_line = head.lines().next().unwrap_or_default().to_owned();
         Some(Answer { status_line, body: body.to_owned() })
