@@ -6,6 +6,7 @@ use super::Outcome;
 use crate::dev;
 use crate::environment::Environment;
 use crate::ui::Ui;
+use crate::units::Nanoseconds;
 use crate::workspace::Workspace;
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,9 @@ pub(super) struct TestArguments {
 pub(super) enum BenchCommand {
     /// Size and time of packaging, beside docker, podman, crane, gzip and zopfli
     Image(BenchImageArguments),
+    /// The sample server beside a bare epoll loop, hyper, axum, actix-web, Hyperlane and Rocket
+    #[cfg(target_os = "linux")]
+    Server(BenchServerArguments),
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +48,24 @@ pub(super) struct BenchImageArguments {
     /// Only the parts whose names contain this: size, levels, packaging, rebuild, large
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub(super) struct BenchServerArguments {
+    /// Rounds of each measurement; every round runs all servers in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Only the parts whose names contain this: requests, pipelining, scaling, quota, idle, connections,
+    /// memory, start, size
+    #[arg(long, value_name = "PART", default_value = "")]
+    only: String,
+    /// Only these images, and the floor [default: floor,app,hyper,axum,actix-web,hyperlane,rocket]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// How long each server is under load in a round
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    duration: Nanoseconds,
 }
 
 pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
@@ -60,6 +82,16 @@ pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Re
         DevCommand::Bench(BenchCommand::Image(arguments)) => {
             let options = dev::bench::Options { rounds: arguments.rounds, only: arguments.only.clone() };
             dev::bench::image(&options, &workspace, env, ui)?
+        }
+        #[cfg(target_os = "linux")]
+        DevCommand::Bench(BenchCommand::Server(arguments)) => {
+            let options = dev::bench::server::Options {
+                rounds: arguments.rounds,
+                only: arguments.only.clone(),
+                servers: arguments.servers.clone(),
+                duration: std::time::Duration::from_nanos(arguments.duration.0),
+            };
+            dev::bench::server::server(&options, &workspace, env, ui)?
         }
     };
     Ok(if passed { Outcome::Done } else { Outcome::GateFailed })

@@ -1,4 +1,5 @@
-//! `cargo xtask bench image`: sizes and times of packaging beside others' tools.
+//! `cargo xtask bench image`: sizes and times of packaging beside others' tools. `cargo xtask bench server`:
+//! the sample server beside its peers.
 //!
 //! Each part measures, and hands over what it found as data; only here is it printed and written.
 //! Ratios count, taken within a round; times in themselves are the machine's.
@@ -12,6 +13,8 @@ mod packaging;
 mod rebuild;
 mod report;
 mod scratch;
+#[cfg(target_os = "linux")]
+pub(crate) mod server;
 mod size;
 mod stats;
 mod usage;
@@ -42,15 +45,18 @@ pub(crate) struct Options {
 /// The image that is measured.
 const SAMPLE: &str = "app";
 
-type Measure = fn(&Bench<'_>) -> anyhow::Result<Part>;
+/// Measures one part with what all parts of a bench have in common.
+type Measure<T> = fn(&T) -> anyhow::Result<Part>;
 
-const PARTS: [(&str, Measure); 5] = [
-    ("packaging", packaging::measure),
-    ("rebuild", rebuild::measure),
-    ("size", size::measure),
-    ("levels", levels::measure),
-    ("large", large::measure),
-];
+fn parts<'a>() -> [(&'static str, Measure<Bench<'a>>); 5] {
+    [
+        ("packaging", packaging::measure),
+        ("rebuild", rebuild::measure),
+        ("size", size::measure),
+        ("levels", levels::measure),
+        ("large", large::measure),
+    ]
+}
 
 /// What every part needs.
 struct Bench<'a> {
@@ -64,7 +70,7 @@ struct Bench<'a> {
     ui: Ui,
 }
 
-/// `target/bench/image.json`
+/// `target/bench/image.json`, or of another bench
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Results<'a> {
@@ -83,15 +89,31 @@ pub(crate) fn image(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<bool> {
-    anyhow::ensure!(options.rounds > 0, "--rounds: at least one");
-    let chosen: Vec<_> = PARTS.iter().filter(|(name, _)| name.contains(&options.only)).collect();
+    let bench = Bench::new(options.rounds, workspace, env, ui)?;
+    run("image", &bench, &bench, &choose(&parts(), &options.only)?)
+}
+
+/// The parts whose names contain `only`.
+fn choose<T>(
+    parts: &[(&'static str, Measure<T>)],
+    only: &str,
+) -> anyhow::Result<Vec<(&'static str, Measure<T>)>> {
+    let chosen: Vec<_> = parts.iter().filter(|(name, _)| name.contains(only)).copied().collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
-        anyhow::bail!("--only: no part is called `{}`; there are: {}", options.only, names.join(", "));
+        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+        anyhow::bail!("--only: no part is called `{only}`; there are: {}", names.join(", "));
     }
-    let exe = std::env::current_exe().context("cannot find the running program")?;
-    let cargo = toolchain_cargo(workspace, env)?;
-    let bench = Bench { rounds: options.rounds, exe, cargo, workspace, env, ui };
+    Ok(chosen)
+}
+
+/// Measures part after part, shows them and writes `target/bench/NAME.json`.
+fn run<T>(
+    name: &str,
+    bench: &Bench<'_>,
+    common: &T,
+    chosen: &[(&'static str, Measure<T>)],
+) -> anyhow::Result<bool> {
+    let Bench { ui, workspace, env, .. } = bench;
     let load_before = load();
     // More than a tenth of a processor is somebody else's.
     if let Some(load) = load_before.as_deref().filter(|load| load.parse::<f64>().is_ok_and(|load| load > 0.1))
@@ -101,19 +123,19 @@ pub(crate) fn image(
         ));
     }
     let mut parts = Vec::new();
-    for (name, measure) in chosen {
-        ui.status("Measuring", name);
-        let part = measure(&bench).with_context(|| format!("cannot measure {name}"))?;
+    for (part, measure) in chosen {
+        ui.status("Measuring", part);
+        let part = measure(common).with_context(|| format!("cannot measure {part}"))?;
         ui.result(&part.text())?;
         parts.push(part);
         // After each part, so that an error later on does not lose what was found.
         let results = Results {
-            rounds: options.rounds,
+            rounds: bench.rounds,
             processors: env.parallelism,
             load_before: load_before.clone(),
             parts: &parts,
         };
-        let path = bench.dir().join("image.json");
+        let path = bench.dir().join(format!("{name}.json"));
         fixture::write(&path, &serde_json::to_vec_pretty(&results)?)?;
         ui.status("Written", &workspace.show(&path));
     }
@@ -135,7 +157,14 @@ fn toolchain_cargo(workspace: &Workspace, env: &Environment) -> anyhow::Result<P
     Ok(Path::new(&sysroot).join("bin/cargo"))
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(rounds: u32, workspace: &'a Workspace, env: &'a Environment, ui: Ui) -> anyhow::Result<Self> {
+        anyhow::ensure!(rounds > 0, "--rounds: at least one");
+        let exe = std::env::current_exe().context("cannot find the running program")?;
+        let cargo = toolchain_cargo(workspace, env)?;
+        Ok(Self { rounds, exe, cargo, workspace, env, ui })
+    }
+
     /// `target/bench`
     fn dir(&self) -> PathBuf {
         self.workspace.target_dir.join("bench")

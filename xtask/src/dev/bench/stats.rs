@@ -14,6 +14,9 @@ use crate::units::ByteSize;
 #[serde(rename_all = "camelCase")]
 pub(super) enum Unit {
     Nanoseconds,
+    /// Of something short: shown in microseconds.
+    #[serde(rename = "nanoseconds")]
+    ShortNanoseconds,
     Bytes,
     /// A ratio in millionths.
     Millionths,
@@ -36,6 +39,29 @@ impl Series {
         // 64 bits of nanoseconds are 584 years.
         let values = durations.into_iter().map(|duration| duration.as_nanos() as u64).collect();
         Self { unit: Unit::Nanoseconds, values }
+    }
+
+    /// Nanoseconds of something that takes milliseconds.
+    pub(super) fn times_of(nanoseconds: Vec<u64>) -> Self {
+        Self { unit: Unit::Nanoseconds, values: nanoseconds }
+    }
+
+    /// Nanoseconds of something that takes microseconds.
+    pub(super) fn short_times(nanoseconds: Vec<u64>) -> Self {
+        Self { unit: Unit::ShortNanoseconds, values: nanoseconds }
+    }
+
+    /// In millionths.
+    pub(super) fn ratios(millionths: Vec<u64>) -> Self {
+        Self { unit: Unit::Millionths, values: millionths }
+    }
+
+    pub(super) fn counts(values: Vec<u64>) -> Self {
+        Self { unit: Unit::Count, values }
+    }
+
+    pub(super) fn all_bytes(values: Vec<u64>) -> Self {
+        Self { unit: Unit::Bytes, values }
     }
 
     /// What does not differ from round to round.
@@ -84,12 +110,13 @@ impl Series {
                 format!("{}.{:01} ms", value / MILLION, value / 100_000 % 10)
             }
             Unit::Nanoseconds => format!("{}.{:01} s", value / 1_000_000_000, value / 100_000_000 % 10),
+            Unit::ShortNanoseconds => format!("{}.{:02} µs", grouped(value / 1000), value / 10 % 100),
             // Goals are set to the byte where sizes are small.
             Unit::Bytes if value < 10 * MILLION => grouped(value) + " B",
             Unit::Bytes => ByteSize(value).to_string(),
             // Not rounded, so that what is shown never contradicts a verdict.
             Unit::Millionths => format!("{}.{:04}", value / MILLION, value / 100 % 10_000),
-            Unit::Count => value.to_string(),
+            Unit::Count => grouped(value),
         }
     }
 }
@@ -169,6 +196,7 @@ mod tests {
     fn numbers_are_shown_with_median_and_range() {
         assert_eq!(milliseconds(&[10, 12, 11]).to_string(), "11.0 ms (10.0–12.0)");
         assert_eq!(Series::bytes(1_234_567).to_string(), "1,234,567 B");
+        assert_eq!(Series::short_times(vec![6_529, 1_012_345]).to_string(), "509.43 µs (6.52–1,012.34)");
         assert_eq!(Series::bytes(999).to_string(), "999 B");
         assert_eq!(Series::once(Unit::Millionths, 250_099).to_string(), "0.2500");
         assert_eq!(milliseconds(&[61_250]).to_string(), "61.2 s");
