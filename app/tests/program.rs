@@ -38,6 +38,8 @@ impl Program {
     fn start(command: &mut Command) -> io::Result<Self> {
         let mut child = command
             .env("PORT", "0")
+            // As long as every kernel allows: nothing is to be said about it.
+            .env("TARE_BACKLOG", "128")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -85,6 +87,23 @@ impl Drop for Program {
     }
 }
 
+/// A file that goes with the test.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("app-{}-{name}", std::process::id()));
+        std::fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[test]
 fn version_and_help_go_to_stdout() -> io::Result<()> {
     let version = concat!("app ", env!("CARGO_PKG_VERSION"), "\n");
@@ -93,7 +112,7 @@ fn version_and_help_go_to_stdout() -> io::Result<()> {
 
     let (code, stdout, stderr) = call("60000", &["--help"])?;
     assert_eq!((code, stderr), (Some(0), String::new()));
-    for named in ["--health", "--help", "--version", "PORT", "60000"] {
+    for named in ["--health", "--help", "--version", "--print-config", "PORT", "RUST_LOG"] {
         assert!(stdout.contains(named), "{named} is missing:\n{stdout}");
     }
     Ok(())
@@ -109,12 +128,103 @@ fn unknown_argument_is_an_error_with_a_hint() -> io::Result<()> {
 }
 
 #[test]
-fn bad_port_is_an_error_with_a_hint() -> io::Result<()> {
-    let stderr = "error: PORT is not a port number: \"abc\"\n\
-                  hint: set PORT to a number from 0 to 65535, or leave it unset for 60000\n";
-    let expected = (Some(2), String::new(), stderr.to_owned());
-    assert_eq!(call("abc", &[])?, expected);
-    assert_eq!(call("abc", &["--health"])?, expected);
+fn wrong_configuration_is_one_line_and_78() -> io::Result<()> {
+    let stderr = "error: environment: PORT = \"abc\" is not a number from 0 to 65535\n";
+    let expected = (Some(78), String::new(), stderr.to_owned());
+    for arguments in [&[][..], &["--health"], &["--print-config"]] {
+        assert_eq!(call("abc", arguments)?, expected, "{arguments:?}");
+    }
+    let file = Scratch::new("wrong.toml", "\nidle-timeout = 5\n")?;
+    let path = file.0.display();
+    let stderr =
+        format!("error: {path}:2: idle-timeout = \"5\" is not a duration such as 500ms, 30s or 5m\n");
+    let argument = format!("--config={path}");
+    assert_eq!(call("0", &[&argument])?, (Some(78), String::new(), stderr));
+    let stderr = "error: cannot read /nonexistent: No such file or directory (os error 2)\n";
+    assert_eq!(call("0", &["--config", "/nonexistent"])?, (Some(78), String::new(), stderr.to_owned()));
+    Ok(())
+}
+
+#[test]
+fn print_config_shows_every_layer() -> io::Result<()> {
+    let file = Scratch::new("layers.toml", "port = 1\nlinger = \"2s\"\nbacklog = 3\n")?;
+    let path = file.0.display().to_string();
+    let (code, stdout, stderr) = call("4", &["--config", &path, "--backlog=5", "--print-config"])?;
+    assert_eq!((code, stderr), (Some(0), String::new()));
+    let lines: Vec<Vec<&str>> = stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let from_file = format!("{path}:2");
+    for expected in [
+        ["port", "=", "4", "#", "PORT"],
+        ["linger", "=", "\"2s\"", "#", &from_file],
+        ["backlog", "=", "5", "#", "--backlog"],
+    ] {
+        assert!(lines.iter().any(|line| *line == expected), "{expected:?}\n{stdout}");
+    }
+    Ok(())
+}
+
+#[test]
+fn hangup_takes_over_what_can_be_changed_and_keeps_the_rest() -> io::Result<()> {
+    let file = Scratch::new("reload.toml", "body-limit = 10\n")?;
+    let mut program = Program::start(Command::new(APP).arg("--config").arg(&file.0))?;
+    let ask = |program: &Program| -> io::Result<String> {
+        let mut client = program.client()?;
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n01234567890123456789")?;
+        Ok(client.answer(true)?.status)
+    };
+    assert_eq!(ask(&program)?, "HTTP/1.1 413 Content Too Large");
+    for (text, said, status) in [
+        ("body-limit = 20\n", "configuration read again\n", "HTTP/1.1 200 OK"),
+        (
+            "body-limit = \"a\"\n",
+            "error: configuration left as it is: FILE:1: body-limit = \"a\" is not a number of bytes such as 4096, 64KiB or 16MiB\n",
+            "HTTP/1.1 200 OK",
+        ),
+        (
+            "body-limit = 5\nmemory = \"9MiB\"\n",
+            "warning: configuration read again; these need a restart: memory\n",
+            "HTTP/1.1 413 Content Too Large",
+        ),
+    ] {
+        std::fs::write(&file.0, text)?;
+        program.signal("HUP")?;
+        let mut line = String::new();
+        program.stderr.read_line(&mut line)?;
+        assert_eq!(line, said.replace("FILE", &file.0.display().to_string()));
+        assert_eq!(ask(&program)?, status, "{text:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn backlog_that_the_kernel_cuts_is_warned_of() -> io::Result<()> {
+    let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+    let longest = longest.trim();
+    let mut program = Program::start(Command::new(APP).args(["--backlog", "65535"]))?;
+    if longest.parse().is_ok_and(|longest: u32| longest < 65_535) {
+        let mut line = String::new();
+        program.stderr.read_line(&mut line)?;
+        let expected =
+            format!("warning: the backlog is {longest} and not 65535: net.core.somaxconn is that low\n");
+        assert_eq!(line, expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn log_in_json_is_an_object_a_line_and_off_is_silence() -> io::Result<()> {
+    let mut child = Command::new(APP)
+        .args(["--port=0", "--backlog=128", "--log-format=json"])
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let result = BufReader::new(stderr).read_line(&mut line);
+    child.kill()?;
+    child.wait()?;
+    result?;
+    let (start, end) = ("{\"time\":\"20", ",\"level\":\"info\",\"message\":\"listening on 0.0.0.0:");
+    assert!(line.starts_with(start) && line.contains(end) && line.ends_with("\"}\n"), "{line}");
     Ok(())
 }
 
@@ -204,7 +314,10 @@ fn term_and_int_finish_what_is_in_flight_and_exit_with_0() -> io::Result<()> {
 #[test]
 fn server_out_of_file_descriptors_serves_again_when_it_has_some() -> io::Result<()> {
     let limited = "ulimit -n 24; exec \"$0\"";
-    let program = Program::start(Command::new("sh").args(["-c", limited, APP]))?;
+    // More connections than files, or those that are too many would be answered 503.
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, APP]).env("TARE_MAX_CONNECTIONS", "1000").env("TARE_WORKERS", "1");
+    let program = Program::start(command.env("RUST_LOG", "info"))?;
     // The kernel lets all of them connect; the server can take only some.
     let mut clients = (0..48).map(|_| program.client()).collect::<io::Result<Vec<_>>>()?;
     for client in &mut clients {

@@ -1,5 +1,7 @@
 //! A client that shows an answer as one value, so that a test can compare all of it.
 
+#![expect(dead_code, reason = "each test program uses some of it")]
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,13 +17,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    pub(crate) fn send(&mut self, bytes: &str) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_bytes())
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
     }
 
     /// Sends a request without a body and reads the answer.
@@ -47,12 +52,43 @@ impl Client {
             "some day".clone_into(date);
         }
         let mut body = String::new();
-        if has_body {
+        if has_body && fields.get("transfer-encoding").is_some_and(|it| it == "chunked") {
+            loop {
+                let size = self.line()?;
+                let size = u64::from_str_radix(&size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
+                self.stream.by_ref().take(size).read_to_string(&mut body)?;
+                self.line()?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else if has_body {
             let length = fields.get("content-length").and_then(|it| it.parse().ok());
             let length = length.ok_or(io::ErrorKind::InvalidData)?;
             self.stream.by_ref().take(length).read_to_string(&mut body)?;
         }
         Ok(Answer { status, fields, body })
+    }
+
+    /// Sends each piece as it is written.
+    pub(crate) fn no_delay(&self) -> io::Result<()> {
+        self.stream.get_ref().set_nodelay(true)
+    }
+
+    /// The same connection, to send on another thread.
+    pub(crate) fn sender(&self) -> io::Result<Self> {
+        Ok(Self { stream: BufReader::new(self.stream.get_ref().try_clone()?) })
+    }
+
+    /// What comes up to and with `end`.
+    pub(crate) fn until(&mut self, end: &str) -> io::Result<String> {
+        let mut text = Vec::new();
+        while !text.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte)?;
+            text.extend_from_slice(&byte);
+        }
+        String::from_utf8(text).map_err(io::Error::other)
     }
 
     /// Everything until the server closes the connection.
@@ -87,6 +123,11 @@ impl Answer {
             .with("content-length", &body.len().to_string())
             .with("content-type", "text/plain; charset=utf-8")
             .with("date", "some day")
+    }
+
+    /// An answer that has nothing to say but its status.
+    pub(crate) fn empty(status: &str) -> Self {
+        Self::text(status, "")
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {

@@ -1,0 +1,285 @@
+//! Clients that are slow, greedy, broken or many, over real sockets.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use app::{Config, Stopped};
+use support::{Answer, Client};
+use tokio::sync::oneshot;
+
+const NEVER: Duration = Duration::from_secs(3600);
+/// Long enough for a server that is alive to be seen waiting, short enough for the tests.
+const SOON: Duration = Duration::from_millis(200);
+
+struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<io::Result<Stopped>>>,
+}
+
+impl Server {
+    fn start(config: Config) -> io::Result<Self> {
+        let workers = config.workers.unwrap_or(1);
+        let listeners = app::listen::listeners((Ipv4Addr::LOCALHOST, 0).into(), workers, 1024);
+        let listeners = listeners.map_err(io::Error::other)?;
+        let address = listeners.first().map(TcpListener::local_addr).ok_or(io::ErrorKind::NotFound)??;
+        let (stop, stopping) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            app::runtime()?.block_on(app::run(listeners, config, async {
+                let _ = stopping.await;
+            }))
+        });
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    fn client(&self) -> io::Result<Client> {
+        Client::connect(self.address)
+    }
+
+    /// It still serves everybody else.
+    fn is_well(&self) -> io::Result<()> {
+        assert_eq!(self.client()?.ask("GET", "/health")?, Answer::text("200 OK", "ok\n"));
+        Ok(())
+    }
+
+    fn metric(&self, name: &str) -> io::Result<u64> {
+        let page = self.client()?.ask("GET", "/metrics")?.body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.ok_or_else(|| io::Error::other(format!("no {name} in\n{page}")))
+    }
+
+    fn stop(mut self) -> io::Result<Stopped> {
+        drop(self.stop.take());
+        let thread = self.thread.take().ok_or(io::ErrorKind::NotFound)?;
+        thread.join().map_err(|_| io::Error::other("the server panicked"))?
+    }
+}
+
+fn patient() -> Config {
+    Config {
+        workers: Some(1),
+        header_timeout: NEVER,
+        body_timeout: NEVER,
+        write_timeout: NEVER,
+        idle_timeout: NEVER,
+        linger: Duration::ZERO,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn head_that_comes_byte_by_byte_is_cut_off_however_steadily() -> io::Result<()> {
+    let server = Server::start(Config { header_timeout: SOON, ..patient() })?;
+    let mut client = server.client()?;
+    // The clock is the server's: it is sent to until it has had enough.
+    while client.send("a").is_ok() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let answer = client.rest();
+    // The answer is there unless the last bytes had it thrown away.
+    assert!(answer.as_ref().map_or(true, |it| it.starts_with("HTTP/1.1 408 ")), "{answer:?}");
+    server.is_well()
+}
+
+#[test]
+fn body_that_does_not_come_is_answered_408() -> io::Result<()> {
+    let server = Server::start(Config { body_timeout: SOON, ..patient() })?;
+    let mut client = server.client()?;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")?;
+    assert_eq!(client.answer(true)?, Answer::empty("408 Request Timeout").with("connection", "close"));
+    server.is_well()
+}
+
+#[test]
+fn idle_connection_is_closed_without_a_word() -> io::Result<()> {
+    let server = Server::start(Config { idle_timeout: SOON, ..patient() })?;
+    let mut client = server.client()?;
+    client.ask("GET", "/")?;
+    assert_eq!(client.rest()?, "");
+    server.is_well()
+}
+
+#[test]
+fn client_that_does_not_read_is_cut_off() -> io::Result<()> {
+    let server = Server::start(Config { write_timeout: SOON, ..patient() })?;
+    let mut client = server.client()?;
+    client.send("GET /bytes/1073741824 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    while server.metric("app_connections ")? > 1 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+#[test]
+fn client_that_pipelines_and_never_reads_is_not_read_from_for_ever() -> io::Result<()> {
+    let server = Server::start(patient())?;
+    let mut stream = TcpStream::connect(server.address)?;
+    stream.set_write_timeout(Some(SOON))?;
+    let requests = b"GET /bytes/1000 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let mut sent = 0;
+    // It ends when the buffers of both kernels are full: the server has stopped reading.
+    while let Ok(count) = stream.write(&requests) {
+        sent += count;
+        assert!(sent < 256 << 20, "the server reads without end");
+    }
+    let received = server.metric("app_received_bytes_total ")?;
+    thread::sleep(SOON);
+    let later = server.metric("app_received_bytes_total ")?;
+    // The looks at the metrics are requests too.
+    assert!(later - received < 1000, "{received} and then {later}");
+    server.is_well()
+}
+
+#[test]
+fn half_closed_connection_gets_its_answers_and_ends() -> io::Result<()> {
+    let server = Server::start(patient())?;
+    let mut stream = TcpStream::connect(server.address)?;
+    stream.write_all(&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3))?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    assert_eq!(text.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{text}");
+    Ok(())
+}
+
+#[test]
+fn garbage_is_answered_400_and_half_a_request_with_silence() -> io::Result<()> {
+    let server = Server::start(patient())?;
+    let mut state = 1_u32;
+    for round in 0..200 {
+        let noise: Vec<u8> = (0..round * 7 + 1)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        let mut stream = TcpStream::connect(server.address)?;
+        stream.write_all(&noise)?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        // The server may have closed before all of it had come.
+        let _ = stream.read_to_end(&mut answer);
+        let refused = answer.starts_with(b"HTTP/1.1 400 ") || answer.starts_with(b"HTTP/1.1 414 ");
+        assert!(answer.is_empty() || refused, "{}", answer.escape_ascii());
+    }
+    server.is_well()
+}
+
+#[test]
+fn slow_clients_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<()> {
+    // 4 MiB, of which slow clients may hold about 2.
+    let server = Server::start(Config { memory: Some(4 << 20), cache_memory: Some(0), ..patient() })?;
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "a".repeat(8000));
+    let mut clients = Vec::new();
+    let mut told = 0;
+    for _ in 0..220 {
+        let mut client = server.client()?;
+        client.send(&head)?;
+        clients.push(client);
+    }
+    while told == 0 {
+        let page = server.client()?.ask("GET", "/metrics");
+        // The page itself needs buffers, and may be refused for the same reason.
+        told = match page {
+            Ok(page) if page.status.contains(" 200 ") => page
+                .body
+                .lines()
+                .find_map(|line| line.strip_prefix("app_requests_total{status=\"503\"} ")?.parse().ok())
+                .unwrap_or(0_u64),
+            _ => 1,
+        };
+    }
+    drop(clients);
+    // And what they held is there again.
+    loop {
+        if server.is_well_again() {
+            return Ok(());
+        }
+    }
+}
+
+impl Server {
+    fn is_well_again(&self) -> bool {
+        let answer = self.client().and_then(|mut client| client.ask("GET", "/health"));
+        answer.is_ok_and(|answer| answer == Answer::text("200 OK", "ok\n"))
+    }
+}
+
+#[test]
+fn connections_that_open_and_drop_leave_nothing_behind() -> io::Result<()> {
+    let server = Server::start(patient())?;
+    for number in 0..20_000 {
+        let stream = TcpStream::connect(server.address)?;
+        // Half of them with a reset rather than an end, so that the ports are free again.
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_linger(Some(Duration::ZERO))?;
+        if number % 3 == 0 {
+            let _ = (&stream).write(b"GET / HTTP/1.1\r\nHost");
+        }
+    }
+    while server.metric("app_connections ")? > 1 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.is_well()
+}
+
+#[test]
+fn stop_under_load_loses_not_one_accepted_request() -> io::Result<()> {
+    for round in 0..3 {
+        let config = Config { workers: Some(2), linger: Duration::from_millis(300), ..patient() };
+        let server = Server::start(config)?;
+        let address = server.address;
+        let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let (stopping, answered) = (Arc::clone(&stopping), Arc::clone(&answered));
+                thread::spawn(move || -> io::Result<()> {
+                    // New connections all the while, and several requests on each.
+                    while let Ok(mut client) = connect(address, &stopping) {
+                        for _ in 0..10 {
+                            let answer = client.ask("GET", "/")?;
+                            assert_eq!(answer.body, "Hello from tare\n");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            if answer.fields.contains_key("connection") {
+                                break;
+                            }
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        while answered.load(Ordering::Relaxed) < 1000 {
+            thread::yield_now();
+        }
+        stopping.store(true, Ordering::Relaxed);
+        let stopped = server.stop()?;
+        for client in clients {
+            let lost = client.join().map_err(|_| io::Error::other("a client panicked"))?;
+            assert!(lost.is_ok(), "round {round}: {lost:?}");
+        }
+        assert_eq!(stopped, Stopped { cut_off: 0 });
+    }
+    Ok(())
+}
+
+/// A connection, while the server takes any. Once it stops, handshakes are no longer answered.
+fn connect(address: SocketAddr, stopping: &AtomicBool) -> io::Result<Client> {
+    loop {
+        match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+            Ok(stream) => return Client::over(stream),
+            // Its port is still in use by a connection that was closed a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => thread::yield_now(),
+            Err(error) if stopping.load(Ordering::Relaxed) => return Err(error),
+            Err(error) => panic!("a server that serves refuses: {error}"),
+        }
+    }
+}
