@@ -11,6 +11,7 @@ mod crane;
 mod docker;
 mod expect;
 mod fixtures;
+mod h2spec;
 mod leftovers;
 mod namespace;
 mod peers;
@@ -52,6 +53,7 @@ const fn check(
 const CHECKS: &[Check] = &[
     check("binutils", &[Tool::Program("readelf")], binaries::binutils),
     check("qemu", &[Tool::Namespaces, Tool::Program("qemu-aarch64-static")], binaries::qemu),
+    check("h2spec", &[Tool::Namespaces, Tool::Program("h2spec")], h2spec::all),
     check("skopeo", &[Tool::Program("skopeo")], skopeo::copies),
     check("skopeo-tags", &[Tool::Program("skopeo")], skopeo::tags),
     check("crane-tarball", &[Tool::Program("crane")], crane::tarballs),

@@ -1,0 +1,300 @@
+//! HTTP/2 without TLS on the port of HTTP/1.1, for clients that know beforehand (RFC 9113, 3.3).
+//!
+//! hyper and h2 do the protocol. What a client may make the server do is bounded here: streams, fields,
+//! windows, resets of streams that nobody has looked at yet (CVE-2023-44487), and fields that are spread over
+//! CONTINUATION frames, which count against the size of the head.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, IF_NONE_MATCH};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::cache::Accepts;
+use crate::http1::BLOCK;
+use crate::server::Phase;
+use crate::service::{self, Allocation, OCTETS, Plan, Response, Which};
+use crate::worker::{Seat, Worker};
+
+/// What a client begins with (RFC 9113, 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams at a time. More wait at the client.
+const STREAMS: u32 = 128;
+/// Streams that a client may reset before anybody has looked at them, until the connection ends.
+const UNSEEN_RESETS: usize = 20;
+/// Streams that are reset for the client's errors, until the connection ends.
+const ERROR_RESETS: usize = 256;
+/// Bytes that a client may send ahead, for each stream and for all.
+const WINDOW: u32 = 64 << 10;
+/// A ping after a minute without frames, and ten seconds for the answer, as with keep-alive of the socket.
+const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+
+/// Serves a connection that has begun with the preface, of which `read` has been read.
+pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
+    let worker = &seat.worker;
+    let server = &worker.server;
+    let busy = Arc::new(AtomicUsize::new(0));
+    let (pulse, idle) = (&seat.pulse, server.live.idle_timeout());
+    pulse.set_deadline(worker.now().saturating_add(idle));
+    let answer = {
+        let (worker, busy, pulse) = (Arc::clone(worker), Arc::clone(&busy), Arc::clone(pulse));
+        service_fn(move |request| {
+            let (worker, busy, pulse) = (Arc::clone(&worker), Arc::clone(&busy), Arc::clone(&pulse));
+            async move {
+                busy.fetch_add(1, Ordering::Relaxed);
+                // While anything is answered the connection is not idle.
+                pulse.set_deadline(u64::MAX);
+                let response = answer(request, &worker).await;
+                if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    let idle = worker.server.live.idle_timeout();
+                    pulse.set_deadline(worker.now().saturating_add(idle));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .max_header_list_size(u32::try_from(server.live.head_limit()).unwrap_or(u32::MAX))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(WINDOW as usize)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .serve_connection(TokioIo::new(Rewound { read, at: 0, stream }), answer);
+    let mut connection = pin!(connection);
+    let mut told = false;
+    // An error is the client's: it went away, or broke the protocol and has been told by hyper.
+    let _ = poll_fn(|context| {
+        pulse.know(context.waker());
+        if !told && (pulse.is_expired() || server.phase() >= Phase::Draining) {
+            // It sends GOAWAY, and ends with the last stream.
+            connection.as_mut().graceful_shutdown();
+            told = true;
+        }
+        connection.as_mut().poll(context)
+    })
+    .await;
+}
+
+async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<Sent> {
+    let server = &worker.server;
+    let plan = service::plan(request.method().as_str(), request.uri().path(), server);
+    let with_body = request.method() != http::Method::HEAD;
+    let respond = |response: Response| {
+        worker.counters.answered(response.status);
+        let body = response.body.bytes();
+        let length = body.len() as u64;
+        let body =
+            if with_body && response.status != 304 { Bytes::copy_from_slice(body) } else { Bytes::new() };
+        head(worker, response, Some(length), Sent::Whole(Some(body).filter(|body| !body.is_empty())))
+    };
+    match plan {
+        Plan::Prepared(which) => respond(which.response()),
+        Plan::Respond(response) => respond(*response),
+        Plan::Bytes(count) => {
+            worker.counters.answered(200);
+            let left = if with_body { count } else { 0 };
+            head(worker, octets(), Some(count), Sent::Dots(left))
+        }
+        Plan::Spin(time) => {
+            let mut left = time;
+            while !left.is_zero() {
+                left = service::spin(left);
+                tokio::task::yield_now().await;
+            }
+            respond(Response::text(200, "spun\n"))
+        }
+        Plan::Alloc(bytes) => {
+            let Some(mut allocation) = Allocation::reserve(server, bytes) else {
+                return respond(Which::OverBudget.response());
+            };
+            while allocation.grow() {
+                tokio::task::yield_now().await;
+            }
+            let body = service::Body::Owned(format!("{} bytes touched\n", allocation.bytes()).into_bytes());
+            respond(Response { body, ..Response::text(200, "") })
+        }
+        Plan::File(name) => {
+            let field = |name: HeaderName| {
+                let mut values = request.headers().get_all(name).iter();
+                values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+            };
+            let accepts = Accepts::new(field(ACCEPT_ENCODING), field(IF_NONE_MATCH));
+            match &server.cache {
+                Some(cache) => respond(cache.get(&name, &accepts).await),
+                None => respond(Which::NotFound.response()),
+            }
+        }
+        Plan::Echo => {
+            let limit = server.live.body_limit();
+            let length = request.body().size_hint().exact();
+            if length.is_some_and(|length| length > limit) {
+                return respond(Response::text(413, ""));
+            }
+            worker.counters.answered(200);
+            head(worker, octets(), length, Sent::Echo(request.into_body(), limit))
+        }
+    }
+}
+
+fn octets() -> Response {
+    Response { content_type: OCTETS, ..Response::text(200, "") }
+}
+
+fn head(worker: &Worker, response: Response, length: Option<u64>, body: Sent) -> http::Response<Sent> {
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = StatusCode::from_u16(response.status).unwrap_or_default();
+    let fields = answer.headers_mut();
+    if !response.content_type.is_empty() {
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(response.content_type));
+    }
+    if let Some(length) = length.filter(|_| response.status != 304) {
+        fields.insert(CONTENT_LENGTH, length.into());
+    }
+    if let Ok(date) = HeaderValue::from_bytes(&worker.date()) {
+        fields.insert(DATE, date);
+    }
+    for (name, value) in response.fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::try_from(value))
+        {
+            fields.insert(name, value);
+        }
+    }
+    answer
+}
+
+/// The body of an answer.
+enum Sent {
+    Whole(Option<Bytes>),
+    /// So many bytes.
+    Dots(u64),
+    /// What comes, as long as it is no more than this.
+    Echo(Incoming, u64),
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Dots(0) => Poll::Ready(None),
+            Self::Dots(left) => {
+                // It fits: it is no longer than the block.
+                let length = (*left).min(BLOCK.len() as u64) as usize;
+                *left -= length as u64;
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..length])))))
+            }
+            Self::Echo(body, left) => loop {
+                let frame = match Pin::new(&mut *body).poll_frame(context) {
+                    Poll::Ready(Some(Ok(frame))) => frame,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                };
+                // Trailers are not sent back.
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                let Some(rest) = left.checked_sub(data.len() as u64) else {
+                    let error = io::Error::new(io::ErrorKind::FileTooLarge, "the body is too long");
+                    return Poll::Ready(Some(Err(error)));
+                };
+                *left = rest;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Dots(left) => *left == 0,
+            Self::Echo(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |it| it.len() as u64)),
+            Self::Dots(left) => SizeHint::with_exact(*left),
+            Self::Echo(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// A socket from which the start has been read already.
+struct Rewound {
+    read: Vec<u8>,
+    at: usize,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.at < self.read.len() {
+            let length = target.remaining().min(self.read.len() - self.at);
+            target.put_slice(&self.read[self.at..self.at + length]);
+            self.at += length;
+            if self.at == self.read.len() {
+                self.read = Vec::new();
+                self.at = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, target)
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,27 @@
+//! What h2spec says about the HTTP/2 of the full sample.
+
+use super::binaries::healthy;
+use super::context::{Context, SAMPLE_PORT};
+use super::expect::same;
+use super::namespace::Isolated;
+
+/// The sample image with every feature.
+const FULL: &str = "app-full";
+
+/// Every case passes, none is skipped.
+pub(super) fn all(context: &Context<'_>) -> anyhow::Result<()> {
+    let built = context.build(FULL, "full", &[])?;
+    let log = context.new_folder("h2spec")?.join("log");
+    let mut server = Isolated::start(&built.first()?.binary, &[], &[], &log)?;
+    same("the answer", &server.wait_for(SAMPLE_PORT, "/health")?, &healthy())?;
+    let h2spec = server.inside("h2spec").args(["--host", "127.0.0.1", "--timeout", "10", "--port"]);
+    // It ends with 1 when a case fails.
+    let output = h2spec.arg(SAMPLE_PORT.to_string()).read()?;
+    let output = String::from_utf8_lossy(&output).into_owned();
+    let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    anyhow::ensure!(
+        last.contains(" 0 skipped, 0 failed") && !last.starts_with("0 tests"),
+        "h2spec ended with `{last}`"
+    );
+    server.end()
+}
