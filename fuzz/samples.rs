@@ -30,6 +30,8 @@ fn main() -> Result {
     write("elf", &programs)?;
     write("size", &programs)?;
     write("definition", &definitions())?;
+    write("settings", &settings())?;
+    write("request", &requests())?;
     write("response", &responses())?;
     write("layout", &layouts(&tars)?)?;
     write("archive", &archives(&programs[0], &tars)?)
@@ -44,6 +46,24 @@ fn responses() -> Vec<Vec<u8>> {
         "\x21HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
     ];
     answers.map(|answer| answer.as_bytes().to_vec()).to_vec()
+}
+
+/// Settings of every kind.
+fn settings() -> Vec<Vec<u8>> {
+    let shown = app::config::Layers::new().show();
+    [shown.as_str(), "port = 1 # one\nlinger = '5m'\npin = true\n", "a.b = [1, {c = 2}]\n"]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
+}
+
+/// Heads, and a chunked body without one.
+fn requests() -> Vec<Vec<u8>> {
+    let parts = [
+        "GET /a?b HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\nAccept-Encoding: br;q=1, gzip\r\n\r\n",
+        "POST http://a/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+        "5;a=b;c=\"\\\"d\"\r\nhello\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+    ];
+    parts.map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
 fn write(target: &str, samples: &[Vec<u8>]) -> Result {
