@@ -84,12 +84,6 @@ pub(crate) fn text(server: &Server) -> String {
         ("app_cgroup_memory_bytes", "gauge", "Memory charged to the container.", memory),
         ("app_cgroup_memory_limit_bytes", "gauge", "What the container may have.", server.limits.memory),
         (
-            "app_cgroup_cpu_limit",
-            "gauge",
-            "CPUs that the container may use.",
-            Some(server.limits.cpu_count()),
-        ),
-        (
             "app_cgroup_throttled_periods_total",
             "counter",
             "Periods in which the container was throttled.",

@@ -175,12 +175,13 @@ fn garbage_is_answered_400_and_half_a_request_with_silence() -> io::Result<()> {
 
 #[test]
 fn slow_clients_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<()> {
-    // 4 MiB, of which slow clients may hold about 2.
-    let server = Server::start(Config { memory: Some(4 << 20), cache_memory: Some(0), ..patient() })?;
+    // Of 4 MiB slow clients may hold four fifths; these would take 4 MB.
+    let config = Config { memory: Some(4 << 20), cache_memory: Some(0), ..patient() };
+    let server = Server::start(Config { max_connections: Some(2000), ..config })?;
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "a".repeat(8000));
     let mut clients = Vec::new();
     let mut told = 0;
-    for _ in 0..220 {
+    for _ in 0..500 {
         let mut client = server.client()?;
         client.send(&head)?;
         clients.push(client);

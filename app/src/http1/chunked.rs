@@ -240,6 +240,6 @@ mod tests {
 
     #[test]
     fn white_space_before_an_extension_is_taken() {
-        assert_eq!(read(b"1 \t; a = b ;c\r\nx\r\n0\r\n\r\n", 1), Ok(Some(("x".to_owned(), 24))));
+        assert_eq!(read(b"1 \t; a = b ;c\r\nx\r\n0\r\n\r\n", 1), Ok(Some(("x".to_owned(), 23))));
     }
 }

@@ -99,7 +99,8 @@ pub fn folders(
         .filter_map(|mount| Some((mount, below(&mount.root, &membership.path)?)))
         .max_by_key(|(mount, _)| mount.root.len())
         .or_else(|| mounts.iter().find(fits).map(|mount| (mount, "")))?;
-    let group = mount.point.join(below);
+    // Joined with nothing, a path would get a slash at its end.
+    let group = if below.is_empty() { mount.point.clone() } else { mount.point.join(below) };
     let ancestors = group.ancestors().take_while(|folder| folder.starts_with(&mount.point));
     Some((version, ancestors.map(Path::to_path_buf).collect()))
 }

@@ -234,7 +234,8 @@ mod tests {
         for (name, quota, cpus, memory, pids) in [
             ("v1-hybrid-host", None, vec![0, 1], None, None),
             ("v1-hybrid-nested", half, vec![1], mib(64), Some(50)),
-            ("v1-namespace", half, vec![1], mib(64), Some(50)),
+            // The quota is set above the namespace, and of v1 only memory tells what holds from there.
+            ("v1-namespace", None, vec![1], mib(64), Some(50)),
             ("v2-namespace", half, vec![1], mib(64), Some(50)),
             ("v2-nested", half, vec![1], mib(64), Some(50)),
         ] {
