@@ -64,12 +64,12 @@ const ARTICLE_CONNECTIONS: u64 = 10_000;
 /// The article's `LISTEN_BACKLOG`.
 pub const BACKLOG: u32 = 65_535;
 
-/// The deepest call (reading the configuration, or compressing for the cache) stays below a third of this.
+/// Nothing on a worker recurses, and what needs a deep stack, compressing for the cache, has threads of its own.
 const STACK: usize = 256 << 10;
-/// Memory granted to a connection: its part of the heap when it is idle is a tenth of it, and the kernel
-/// needs several KiB more.
+/// Memory granted to a connection, for its task and what the kernel keeps for its socket. The buffers of
+/// requests in progress are bounded by the heap and not by this.
 const BYTES_PER_CONNECTION: u64 = 16 << 10;
-/// One event loop fills a CPU; on more than this many, connections wait longer for the memory than for it.
+/// One event loop fills a CPU. A bound, should a machine be read wrongly.
 const MOST_WORKERS: usize = 64;
 /// Files that are open beside connections: standard streams, and for each worker a listener, an epoll, an
 /// eventfd and a share of what the cache reads.

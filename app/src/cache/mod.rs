@@ -77,8 +77,7 @@ struct Entry {
 #[derive(Debug)]
 struct File {
     variants: Variants,
-    /// A hash of the content, so that two servers with the same files mostly agree is not promised: it is
-    /// seeded for each process.
+    /// A hash of the content, seeded for each process: two servers with the same file have different tags.
     tag: String,
     read: Instant,
 }
