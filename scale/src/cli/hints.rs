@@ -11,6 +11,7 @@ use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
 
 use super::load;
+use super::stage::Stopped;
 use super::xtask::XtaskError;
 
 /// The hint of the error or the first of its causes that has one.
@@ -30,6 +31,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<TargetError>() {
         return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<Stopped>() {
+        return Some(error.hint.clone());
     }
     if let Some(error) = cause.downcast_ref::<XtaskError>() {
         return error.hint();

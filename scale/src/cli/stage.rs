@@ -8,11 +8,14 @@ use xtask_tare::process::Cmd;
 use xtask_tare::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
+use crate::container::choice::{self, Choice, Facts};
 use crate::container::leftovers::{self, Cleanup};
 use crate::container::runtime::{Options, Runtime, RuntimeKind, is_root};
 
 use super::xtask::Xtask;
 
+/// Set for a run that was started again to get rights, so that it is not started a third time.
+const RESTARTED: &str = "TARE_RESTARTED";
 /// As a shell reports a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
@@ -36,8 +39,25 @@ pub(super) fn open(
     xtask: &Xtask,
     ui: Ui,
 ) -> anyhow::Result<Runtime> {
-    let kind =
-        kind.unwrap_or(if cfg!(target_os = "linux") { RuntimeKind::Embedded } else { RuntimeKind::Docker });
+    let runtime_dir = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let facts = Facts::gather(env.get("PATH"), runtime_dir.as_deref());
+    let kind = match choice::decide(kind, &facts) {
+        Choice::Use(kind) => kind,
+        Choice::UseAndSay(kind, say) => {
+            ui.status("Using", &format!("{kind}: {say}"));
+            kind
+        }
+        Choice::Restart { through, say } if env.get(RESTARTED).is_none() => {
+            ui.status("Restarting", say);
+            return Err(restart(through));
+        }
+        Choice::Restart { through, .. } => {
+            let reason = format!("containers cannot be made here, not even through `{}`", through.join(" "));
+            let hint = "run it as root, or choose `--runtime docker`".to_owned();
+            return Err(Stopped { reason, hint }.into());
+        }
+        Choice::Stop { reason, hint } => return Err(Stopped { reason, hint }.into()),
+    };
     // It also watches over what the command line of other runtimes made.
     let keeper = match (kind.is_daemon(), env.get("TARE_RUNTIME")) {
         (true, _) => None,
@@ -52,7 +72,6 @@ pub(super) fn open(
         std::process::exit(INTERRUPTED);
     })
     .context("cannot handle signals")?;
-    let runtime_dir = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
     #[cfg(unix)]
     let user = rustix::process::geteuid().as_raw();
     #[cfg(not(unix))]
@@ -69,6 +88,26 @@ pub(super) fn open(
         ui.warning(&format!("removed what a killed run had left: {left}"));
     }
     Ok(runtime)
+}
+
+/// Why no runtime can be used here.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Stopped {
+    reason: String,
+    /// What to do about it.
+    pub(super) hint: String,
+}
+
+/// Becomes the same command behind another one. Comes back only when that cannot be.
+fn restart(through: &[&str]) -> anyhow::Error {
+    let Ok(program) = std::env::current_exe() else { return anyhow::anyhow!("cannot find this program") };
+    let (first, rest) = through.split_first().unwrap_or((&"env", &[]));
+    let command = Cmd::new(first).args(rest).arg("env").arg(format!("{RESTARTED}=1")).arg(program);
+    match command.args(std::env::args_os().skip(1)).replace() {
+        Ok(code) => anyhow::anyhow!("`{first}` ended with exit code {code}"),
+        Err(error) => error.into(),
+    }
 }
 
 /// What a runtime says of its version: of its own program, in a line.

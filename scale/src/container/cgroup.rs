@@ -554,6 +554,12 @@ impl Group {
         Ok(())
     }
 
+    /// The files that a process enters it by (`cgroup.procs`).
+    #[must_use]
+    pub fn procs(&self) -> Vec<PathBuf> {
+        self.folders().into_iter().map(|folder| folder.join("cgroup.procs")).collect()
+    }
+
     /// Its folders, to read counters from.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {

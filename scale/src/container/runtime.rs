@@ -304,21 +304,26 @@ impl Runtime {
         }
     }
 
-    /// Unpacks or loads an image, so that creating containers of it takes no longer the first time.
+    /// Unpacks or loads an image, so that creating containers of it takes no longer the first time. Says where
+    /// its root is, if that is a folder of this host.
     ///
     /// # Errors
     /// When the image is damaged or hostile, or the cache cannot be written.
-    pub fn prepare(&self, target: &Target, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-        match &self.daemon {
-            Some(daemon) => daemon.load(target, &self.options.state).map(drop),
-            None => {
-                #[cfg(target_os = "linux")]
-                Cache::new(&self.options.cache).rootfs(target, &spec.mount_points(&target.config))?;
-                // Elsewhere no such runtime was opened.
-                #[cfg(not(target_os = "linux"))]
-                let _ = spec;
-                Ok(())
-            }
+    pub fn prepare(&self, target: &Target, spec: &ContainerSpec) -> Result<Option<PathBuf>, RuntimeError> {
+        if let Some(daemon) = &self.daemon {
+            daemon.load(target, &self.options.state)?;
+            return Ok(None);
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let cache = Cache::new(&self.options.cache);
+            Ok(Some(cache.rootfs(target, &spec.mount_points(&target.config))?))
+        }
+        // Elsewhere no such runtime was opened.
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = spec;
+            Ok(None)
         }
     }
 

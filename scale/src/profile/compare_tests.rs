@@ -139,7 +139,7 @@ fn only_what_is_undecided_is_measured_again() {
         asked.push((side, keys.len()));
         of_b += usize::from(side == Side::B);
         let value = |key: &Key| match (side, key.metric) {
-            (Side::B, READY) if of_b % 3 == 0 => 0.95,
+            (Side::B, READY) if of_b.is_multiple_of(3) => 0.95,
             (Side::B, READY) => 1.06,
             _ => 1.0,
         };

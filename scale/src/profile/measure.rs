@@ -102,7 +102,8 @@ pub fn run(
     let Setting { profile, allowed, .. } = setting;
     let cpuset: Option<Vec<usize>> =
         limits.cpuset.as_ref().map(|it| it.iter().map(|cpu| cpu as usize).collect());
-    let placement = cpus::place(allowed, limits.cpu.map(|cpu| cpu.cpus()), cpuset.as_deref());
+    let placement =
+        cpus::place(allowed, limits.cpu.map(super::definition::CpuQuota::cpus), cpuset.as_deref());
     let shared = placement.shared();
     let subject = Subject::new(stage.runtime, setting.target, profile, limits, placement)?;
     let mut run = Run { limits: Some(limits.clone()), ..Run::default() };

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::container::cgroup;
-use crate::container::container::{Container, Exit};
 use crate::container::limits::{CpuLimit, CpuSet, LimitError, Limits};
 use crate::container::runtime::{Runtime, RuntimeError};
 use crate::container::spec::{ContainerSpec, Network};
 use crate::container::target::Target;
+use crate::container::{Container, Exit};
 use crate::load::LoadError;
 use crate::load::child::ChildError;
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::container::container::Container;
+use crate::container::Container;
 use crate::container::runtime::RuntimeError;
 use crate::container::target::Target;
 use crate::load::host;

@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
+use crate::container::Container;
 use crate::container::cgroup::Group;
-use crate::container::container::Container;
 use crate::container::host::HostLoad;
 use crate::container::limits::CpuSet;
 use crate::load::child::{ChildError, Generator, Place};
