@@ -66,8 +66,8 @@ mod layers {
         ("clock", &[]),
         ("container", &["clock"]),
         ("load", &["clock"]),
-        ("profile", &["clock"]),
-        ("cli", &["load"]),
+        ("profile", &["clock", "container", "load"]),
+        ("cli", &["container", "load", "profile"]),
     ];
 
     /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
@@ -77,7 +77,7 @@ mod layers {
         ("container", &["oci", "process"]),
         ("load", &["process"]),
         ("profile", &["audit", "document", "elf", "oci", "ui", "units"]),
-        ("cli", &["ui", "units"]),
+        ("cli", &["document", "environment", "oci", "process", "ui", "units", "workspace"]),
     ];
 
     /// What only one part of the scale does.
