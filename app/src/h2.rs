@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::cache::Accepts;
 use crate::http1::BLOCK;
@@ -31,6 +32,21 @@ use crate::worker::{Seat, Worker};
 
 /// What a client begins with (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether a connection begins with a line that nothing which speaks HTTP/1 sends: three words of which the
+/// last is no version. It is taken for a wrong preface, which ends the connection without an answer
+/// (RFC 9113, 3.4), since one of HTTP/1.1 would be taken for a frame.
+pub(crate) fn is_wrong_preface(start: &[u8]) -> bool {
+    let Some(end) = start.windows(2).position(|pair| pair == b"\r\n") else {
+        return false;
+    };
+    let mut words = start[..end].split(|byte| *byte == b' ');
+    let (Some(_), Some(_), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    !version.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+}
 
 /// Streams at a time. More wait at the client.
 const STREAMS: u32 = 128;
@@ -96,8 +112,9 @@ pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
 
 async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<Sent> {
     let server = &worker.server;
-    let plan = service::plan(request.method().as_str(), request.uri().path(), server);
-    let with_body = request.method() != http::Method::HEAD;
+    let (request, mut body) = request.into_parts();
+    let plan = service::plan(request.method.as_str(), request.uri.path(), server);
+    let with_body = request.method != http::Method::HEAD;
     let respond = |response: Response| {
         worker.counters.answered(response.status);
         let body = response.body.bytes();
@@ -106,6 +123,17 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
             if with_body && response.status != 304 { Bytes::copy_from_slice(body) } else { Bytes::new() };
         head(worker, response, Some(length), Sent::Whole(Some(body).filter(|body| !body.is_empty())))
     };
+    if !matches!(plan, Plan::Echo) && !body.is_end_stream() {
+        let time = Duration::from_millis(server.live.body_timeout());
+        let status = match timeout(time, discard(&mut body, server.live.body_limit())).await {
+            Ok(Ok(())) => None,
+            Ok(Err(status)) => Some(status),
+            Err(_) => Some(408),
+        };
+        if let Some(status) = status {
+            return respond(Response::text(status, ""));
+        }
+    }
     match plan {
         Plan::Prepared(which) => respond(which.response()),
         Plan::Respond(response) => respond(*response),
@@ -134,7 +162,7 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
         }
         Plan::File(name) => {
             let field = |name: HeaderName| {
-                let mut values = request.headers().get_all(name).iter();
+                let mut values = request.headers.get_all(name).iter();
                 values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
             };
             let accepts = Accepts::new(field(ACCEPT_ENCODING), field(IF_NONE_MATCH));
@@ -145,14 +173,28 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
         }
         Plan::Echo => {
             let limit = server.live.body_limit();
-            let length = request.body().size_hint().exact();
+            let length = body.size_hint().exact();
             if length.is_some_and(|length| length > limit) {
                 return respond(Response::text(413, ""));
             }
             worker.counters.answered(200);
-            head(worker, octets(), length, Sent::Echo(request.into_body(), limit))
+            head(worker, octets(), length, Sent::Echo(body, limit))
         }
     }
+}
+
+/// Reads a body that nobody wants, so that what is wrong with it is seen before the request is answered.
+async fn discard(body: &mut Incoming, limit: u64) -> Result<(), u16> {
+    let mut total = 0;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+        // h2 has reset the stream already; the answer goes nowhere.
+        let frame = frame.map_err(|_| 400_u16)?;
+        total += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if total > limit {
+            return Err(413);
+        }
+    }
+    Ok(())
 }
 
 fn octets() -> Response {
@@ -296,5 +338,27 @@ impl AsyncWrite for Rewound {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_preface_is_three_words_without_a_version() {
+        for (start, expected) in [
+            ("INVALID CONNECTION PREFACE\r\n\r\n", true),
+            ("PRI * SPDY/3\r\n", true),
+            ("GET / HTTP/1.1\r\n", false),
+            ("GET / http/1.1\r\n", false),
+            ("GET / HTTP/3.0\r\n", false),
+            ("GET /\r\n", false),
+            ("GET  / HTTP/1.1\r\n", false),
+            ("GET / HTTP/1.1 \r\n", false),
+            ("INVALID CONNECTION PREF", false),
+        ] {
+            assert_eq!(is_wrong_preface(start.as_bytes()), expected, "{start:?}");
+        }
     }
 }

@@ -147,6 +147,9 @@ enum Next {
     Last(bool),
     #[cfg(feature = "h2")]
     Http2,
+    /// It speaks no protocol of ours.
+    #[cfg(feature = "h2")]
+    Nothing,
 }
 
 /// The body of the request in hand.
@@ -207,6 +210,8 @@ impl Connection {
                     return Err(if more { End::SeeOff } else { End::Closed });
                 }
                 #[cfg(feature = "h2")]
+                Next::Nothing => return Err(End::Closed),
+                #[cfg(feature = "h2")]
                 Next::Http2 => {
                     self.stash_away();
                     return Err(End::Http2);
@@ -231,6 +236,10 @@ impl Connection {
         if self.first && unread.starts_with(&crate::h2::PREFACE[..unread.len().min(crate::h2::PREFACE.len())])
         {
             return if unread.len() < crate::h2::PREFACE.len() { Next::More } else { Next::Http2 };
+        }
+        #[cfg(feature = "h2")]
+        if self.first && crate::h2::is_wrong_preface(unread) {
+            return Next::Nothing;
         }
         let limit = server.live.head_limit();
         let (head, length) = match head::parse(unread, limit) {
@@ -442,8 +451,8 @@ impl Connection {
 
     /// Ends an answer, and the connection if it was the last one.
     async fn end(&mut self, request: Request) -> Step {
-        let draining = self.seat.worker.server.phase() >= Phase::Draining;
-        if request.keep_alive && !(draining && !self.has_unread()) {
+        let stays = self.seat.worker.server.phase() < Phase::Draining || self.has_unread();
+        if request.keep_alive && stays {
             return Ok(());
         }
         self.flush().await?;
