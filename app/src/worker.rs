@@ -94,6 +94,7 @@ pub(crate) struct Worker {
 }
 
 struct Local {
+    #[expect(clippy::vec_box, reason = "boxes come and go as they are: a connection holds one word")]
     free: Vec<Box<Buffers>>,
     taken: usize,
     date: [u8; IMF_FIXDATE],

@@ -299,7 +299,7 @@ fn echo_sends_back_what_comes_with_its_length_or_in_chunks() -> io::Result<()> {
     }
     let chunks = "5\r\nhello\r\n1;a=b\r\n \r\n5\r\nthere\r\n0\r\nTrailer: x\r\n\r\n";
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    client.send(&format!("{head}{chunks}"))?;
+    client.send(format!("{head}{chunks}"))?;
     let answer = client.answer(true)?;
     assert_eq!(
         (answer.fields["transfer-encoding"].as_str(), answer.body.as_str()),
@@ -469,7 +469,7 @@ fn pipelined_requests_are_all_answered_and_only_the_last_answer_asks_to_close() 
     witness.ask("GET", "/")?;
     let stopping = server.stop();
     wait_until_draining(&mut witness)?;
-    client.send(&"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50))?;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50))?;
     for number in 1..=50 {
         let closes = client.answer(true)?.fields.contains_key("connection");
         assert_eq!(closes, number == 50, "{number}");

@@ -33,7 +33,7 @@ pub(super) fn assignments(text: &str) -> Result<Vec<Assignment<'_>>, (usize, Str
     let mut dotted = false;
     let mut receive = |event: Event| {
         let span = event.span();
-        let raw = || source.get(&event);
+        let raw = || source.get(event);
         match event.kind() {
             EventKind::SimpleKey if depth == 0 => {
                 let mut name = String::new();

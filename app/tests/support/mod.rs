@@ -31,7 +31,7 @@ impl Client {
 
     /// Sends a request without a body and reads the answer.
     pub(crate) fn ask(&mut self, method: &str, target: &str) -> io::Result<Answer> {
-        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n"))?;
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n"))?;
         self.answer(method != "HEAD")
     }
 
