@@ -200,9 +200,9 @@ fn executable(path: &Path, text: &str) -> std::io::Result<()> {
 /// kernel refuses user namespaces (user_namespaces(7)).
 const INIT: &str = "#!/bin/busybox sh
 export PATH=/bin
+busybox mkdir -p /proc /sys /dev /lower /upper /new
+busybox mount -t proc proc /proc
 busybox --install -s /bin
-mkdir -p /proc /sys /dev /lower /upper /new
-mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do insmod $module; done
