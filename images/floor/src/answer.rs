@@ -20,7 +20,7 @@ impl Answers {
         let answer = |head: &str, body: &str| {
             let length = body.len();
             let answer = format!(
-                "HTTP/1.1 {head}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ndate: {date}\r\n\r\n{body}"
+                "HTTP/1.1 {head}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nDate: {date}\r\n\r\n{body}"
             );
             answer.into_bytes()
         };
@@ -29,8 +29,8 @@ impl Answers {
             root: answer("200 OK", "Hello from tare\n"),
             health: answer("200 OK", "ok\n"),
             not_found: answer("404 Not Found", "not found\n"),
-            method_not_allowed: answer("405 Method Not Allowed\r\nallow: GET", "method not allowed\n"),
-            bad_request: answer("400 Bad Request\r\nconnection: close", "bad request\n"),
+            method_not_allowed: answer("405 Method Not Allowed\r\nAllow: GET", "method not allowed\n"),
+            bad_request: answer("400 Bad Request\r\nConnection: close", "bad request\n"),
         }
     }
 

@@ -164,7 +164,7 @@ mod tests {
         (text, next)
     }
 
-    const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 16\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nHello from tare\n";
+    const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nHello from tare\n";
 
     #[test]
     fn a_request_is_answered_whole_in_pieces_or_in_a_row() {
