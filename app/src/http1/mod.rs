@@ -37,8 +37,8 @@ pub(crate) const OVERLOADED: &[u8] =
 const SEE_OFF: (Duration, usize) = (Duration::from_secs(1), 256 << 10);
 
 /// Bytes that `/bytes/N` is made of: lines of 64.
-pub(crate) static BLOCK: [u8; 16 << 10] = {
-    let mut block = [b'.'; 16 << 10];
+pub(crate) static BLOCK: [u8; 4 << 10] = {
+    let mut block = [b'.'; 4 << 10];
     let mut at = 63;
     while at < block.len() {
         block[at] = b'\n';

@@ -164,7 +164,7 @@ impl Connection {
             return Ok(());
         }
         self.flush().await?;
-        if bytes.len() < BUFFER / 4 {
+        if bytes.len() <= BUFFER / 4 {
             if let Some(buffers) = &mut self.buffers {
                 buffers.output.extend_from_slice(bytes);
             }
