@@ -2,6 +2,7 @@
 //!
 //! 0: done. 1: a gate failed. 2: it could not be done.
 
+mod compare;
 mod generate;
 mod hints;
 mod load;

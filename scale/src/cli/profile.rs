@@ -26,11 +26,15 @@ use crate::profile::startup::floor;
 use crate::profile::{cpus, render};
 
 use super::Outcome;
+use super::compare::{self, CompareArguments};
 use super::stage;
 use super::xtask::Xtask;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ProfileArguments {
+    #[command(subcommand)]
+    pub(super) verb: Option<ProfileVerb>,
     /// What to weigh: an image of the workspace by its name, an OCI layout or archive, a docker archive, or
     /// `docker-daemon:REF`, `containers-storage:REF`. Without any: the images that `cargo xtask image` builds
     #[arg(value_name = "IMAGE")]
@@ -57,6 +61,12 @@ pub(super) struct ProfileArguments {
     list_profiles: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ProfileVerb {
+    /// Measure two images in turn and say whether B is worse. Exit code 0: no; 1: yes; 2: cannot be told
+    Compare(CompareArguments),
+}
+
 /// What `profile` and `profile compare` have in common.
 #[derive(Debug, Args)]
 pub(super) struct CommonArguments {
@@ -77,10 +87,10 @@ pub(super) struct CommonArguments {
     pass: Vec<Pass>,
     /// Warm starts instead of the profile's
     #[arg(long, value_name = "NUMBER")]
-    runs: Option<u32>,
+    pub(super) runs: Option<u32>,
     /// Duration of each load instead of the profile's, such as 5s
     #[arg(long, value_name = "TIME")]
-    duration: Option<Nanoseconds>,
+    pub(super) duration: Option<Nanoseconds>,
     /// Connections instead of the profile's
     #[arg(long, value_name = "NUMBER")]
     connections: Option<u32>,
@@ -110,7 +120,10 @@ impl CommonArguments {
 
 impl ProfileArguments {
     pub(super) fn quiet(&self) -> bool {
-        self.common.quiet
+        match &self.verb {
+            Some(ProfileVerb::Compare(arguments)) => arguments.quiet(),
+            None => self.common.quiet,
+        }
     }
 }
 
@@ -138,6 +151,9 @@ pub(super) fn run(
     xtask: Xtask,
     ui: Ui,
 ) -> anyhow::Result<Outcome> {
+    if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
+        return compare::run(arguments, env, &xtask, ui);
+    }
     if arguments.list_metrics {
         ui.result(metric::markdown().trim_end())?;
         return Ok(Outcome::Done);

@@ -89,24 +89,10 @@ fn render_run(text: &mut String, run: &Run) {
         }
         let under = run.limits.as_ref().map(|limits| format!(" under {limits}")).unwrap_or_default();
         let _ = writeln!(text, "\n{}{under}", title(pass));
-        let rows: Vec<Vec<String>> = of_pass
-            .iter()
-            .map(|it| {
-                let short = it.metric.split_once('.').map_or(it.metric, |(_, rest)| rest);
-                vec![
-                    short.to_owned(),
-                    it.case.as_deref().map(plain).unwrap_or_default(),
-                    shown(it.value, it.definition().unit),
-                    trust(it),
-                ]
-            })
-            .collect();
-        if !rows.is_empty() {
-            let _ = writeln!(
-                text,
-                "{}",
-                table(&["metric", "case", "value", "95 % of medians, or doubts"], &rows, &[2])
-            );
+        if pass == Pass::Throughput {
+            text.push_str(&by_case(&of_pass));
+        } else {
+            text.push_str(&one_by_one(&of_pass));
         }
         for section in sections {
             for note in &section.notes {
@@ -120,18 +106,18 @@ fn render_run(text: &mut String, run: &Run) {
                 let _ = writeln!(text, "{}", table(&columns, &rows, &list.numeric));
             }
         }
-        // Every doubt once, with its numbers and what to do.
-        let mut told: Vec<String> = Vec::new();
-        let doubts = of_pass.iter().flat_map(|it| it.doubts.iter().map(move |doubt| (it, doubt)));
-        for (measurement, doubt) in doubts {
-            let case = measurement.case.as_ref().map(|case| format!("{case}: ")).unwrap_or_default();
-            let line = format!("{case}{doubt}; {}", doubt.advice());
-            if !told.contains(&line) {
-                told.push(line);
+        // Every kind of doubt once for a case, with its numbers and what to do; the rest is in the JSON report.
+        let mut told: Vec<(Option<&str>, &str)> = Vec::new();
+        for (measurement, doubt) in
+            of_pass.iter().flat_map(|it| it.doubts.iter().map(move |doubt| (it, doubt)))
+        {
+            let case = measurement.case.as_deref();
+            if told.contains(&(case, doubt.kind())) {
+                continue;
             }
-        }
-        for line in told {
-            push_wrapped(text, "  doubt: ", &line);
+            told.push((case, doubt.kind()));
+            let case = case.map(|case| format!("{case}: ")).unwrap_or_default();
+            push_wrapped(text, "  doubt: ", &format!("{case}{doubt}; {}", doubt.advice()));
         }
     }
     for event in &run.events {
@@ -140,6 +126,68 @@ fn render_run(text: &mut String, run: &Run) {
             let _ = writeln!(text, "  | {}", plain(line));
         }
     }
+}
+
+/// Without the part that says the pass.
+fn short(measurement: &Measurement) -> &str {
+    measurement.metric.split_once('.').map_or(measurement.metric, |(_, rest)| rest)
+}
+
+/// A line for each figure. Those of a case, such as a layer, stand in the pass's own tables.
+fn one_by_one(measurements: &[&Measurement]) -> String {
+    let whole = measurements.iter().filter(|it| it.case.is_none());
+    let rows: Vec<Vec<String>> = whole
+        .map(|it| vec![short(it).to_owned(), shown(it.value, it.definition().unit), trust(it)])
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    table(&["metric", "value", "95 % of medians, or doubts"], &rows, &[1]) + "\n"
+}
+
+/// A line for each metric and a column for each load case, in the order in which they were run.
+fn by_case(measurements: &[&Measurement]) -> String {
+    let mut cases: Vec<Option<&str>> = Vec::new();
+    let mut metrics: Vec<&str> = Vec::new();
+    for it in measurements {
+        if !cases.contains(&it.case.as_deref()) {
+            cases.push(it.case.as_deref());
+        }
+        if !metrics.contains(&it.metric) {
+            metrics.push(it.metric);
+        }
+    }
+    // What did not happen in any case is one line: that there were no errors, not which there were not.
+    let of = |metric: &str| measurements.iter().filter(move |it| it.metric == metric).collect::<Vec<_>>();
+    let silent = |metric: &str| {
+        let detail = metric.starts_with("throughput.errors.") || metric.starts_with("throughput.throttled-");
+        detail && of(metric).iter().all(|it| it.value == 0.0)
+    };
+    let mut doubtful = false;
+    let mut rows = Vec::new();
+    for metric in metrics.into_iter().filter(|metric| !silent(metric)) {
+        let figures = of(metric);
+        let mut row = vec![figures.first().map(|it| short(it).to_owned()).unwrap_or_default()];
+        row.extend(cases.iter().map(|case| {
+            let Some(it) = figures.iter().find(|it| it.case.as_deref() == *case) else {
+                return String::new();
+            };
+            doubtful |= it.is_doubtful();
+            format!("{}{}", shown(it.value, it.definition().unit), if it.is_doubtful() { " ?" } else { "  " })
+        }));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header: Vec<String> = cases.iter().map(|case| format!("{}  ", case.unwrap_or("all"))).collect();
+    let header: Vec<&str> = std::iter::once("metric").chain(header.iter().map(String::as_str)).collect();
+    let right: Vec<usize> = (1..header.len()).collect();
+    let mut text = table(&header, &rows, &right) + "\n";
+    if doubtful {
+        text.push_str("  ? something speaks against this figure, see below\n");
+    }
+    text
 }
 
 /// Others' words in one line: names in an image and what a server prints may move the cursor or end in colour.
@@ -179,4 +227,21 @@ fn push_wrapped(text: &mut String, head: &str, rest: &str) {
         first = false;
     }
     let _ = writeln!(text, "{}", line.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::report;
+
+    #[test]
+    fn load_cases_are_columns_and_doubtful_figures_are_marked() {
+        let text = render(&report::sample());
+        let line = |begin: &str| text.lines().find(|line| line.trim_start().starts_with(begin)).unwrap();
+        let header = text.lines().find(|line| line.contains("closed")).unwrap();
+        assert_eq!(header.split_whitespace().collect::<Vec<_>>(), ["metric", "closed", "open-90"]);
+        let rate = line("rate ");
+        assert!(rate.contains("31,234 req/s") && rate.trim_end().ends_with("28,000 req/s ?"), "{rate}");
+        assert!(text.contains("? something speaks against this figure"), "{text}");
+    }
 }
