@@ -14,7 +14,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use app::config::{Arguments, Command, FILE, FILE_VARIABLE, KEYS, Layers, UnknownArgument};
@@ -192,6 +191,8 @@ impl Signals {
 
     /// Ends with the signal to stop.
     fn stop(mut self, reload: impl Fn()) -> impl Future<Output = ()> {
+        use std::task::Poll;
+
         poll_fn(move |context| {
             while let Poll::Ready(Some(())) = self.hangup.poll_recv(context) {
                 reload();
