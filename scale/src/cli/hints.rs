@@ -9,6 +9,7 @@ use crate::container::target::TargetError;
 use crate::load::LoadError;
 use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
+use crate::profile::subject::PassError;
 
 use super::load;
 use super::stage::Stopped;
@@ -34,6 +35,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<Stopped>() {
         return Some(error.hint.clone());
+    }
+    if let Some(PassError::Cpus { has, .. }) = cause.downcast_ref::<PassError>() {
+        return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
     }
     if let Some(error) = cause.downcast_ref::<XtaskError>() {
         return error.hint();

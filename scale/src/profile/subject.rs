@@ -11,7 +11,7 @@ use crate::container::{Container, Exit};
 use crate::load::LoadError;
 use crate::load::child::ChildError;
 
-use super::cpus::Placement;
+use super::cpus::{self, Placement};
 use super::definition::{self, Profile, values};
 use super::startup::floor::FloorError;
 use super::startup::probe::{ProbeError, Readiness};
@@ -56,6 +56,14 @@ pub enum PassError {
     /// The container cannot be had.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// More CPU time is allowed than there is, so that nothing would be limited.
+    #[error("the profile allows {wanted} CPUs, and this host has {has}")]
+    Cpus {
+        /// As the profile has it.
+        wanted: f64,
+        /// As this process may use them.
+        has: usize,
+    },
     /// The floor's image.
     #[error(transparent)]
     Floor(#[from] FloorError),
@@ -117,6 +125,10 @@ impl<'a> Subject<'a> {
         placement: Placement,
     ) -> Result<Self, PassError> {
         let mut wanted = of_profile(limits)?;
+        let has = cpus::allowed().len();
+        if let Some(limit) = wanted.cpu.map(CpuLimit::as_cpus).filter(|limit| *limit > has as f64) {
+            return Err(PassError::Cpus { wanted: limit, has });
+        }
         let mut by_affinity = false;
         if wanted.cpuset.is_none() {
             let server = CpuSet::new(placement.server.iter().copied());
@@ -162,7 +174,7 @@ impl<'a> Subject<'a> {
         if self.by_affinity
             && let Some(pid) = container.pid()
         {
-            super::cpus::pin_process(pid, &self.placement.server);
+            cpus::pin_process(pid, &self.placement.server);
         }
         Ok(container)
     }

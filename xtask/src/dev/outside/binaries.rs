@@ -10,7 +10,7 @@ use super::context::{Context, SAMPLE, SAMPLE_PORT};
 use super::expect::{at, json, same};
 use super::namespace::{Answer, Isolated};
 use super::tools::Tool;
-use crate::inspect::inspect;
+use crate::inspect::{PackageInspection, inspect};
 use crate::oci::platform::Platform;
 use crate::oci::reader::Source;
 use crate::process::Cmd;
@@ -60,12 +60,17 @@ pub(super) fn qemu(context: &Context<'_>) -> anyhow::Result<()> {
     emulated.end()
 }
 
-/// Names and versions of the crates that run in the sample's binary.
+/// The crates that the sample's binary lists.
+fn listed_crates(layout: &Path) -> anyhow::Result<Vec<PackageInspection>> {
+    let mut inspection = inspect(&Source::open(layout)?)?.into_iter().next().context("no image")?;
+    inspection.packages.remove("app/app").context("/app/app lists no crates")
+}
+
+/// Names and versions of those of them that run in it.
 fn runtime_crates(layout: &Path) -> anyhow::Result<BTreeSet<(String, String)>> {
-    let inspection = inspect(&Source::open(layout)?)?.into_iter().next().context("no image")?;
-    let crates = inspection.packages.get("app/app").context("/app/app lists no crates")?;
-    let runtime = crates.iter().filter(|package| package.kind == "runtime");
-    let names: BTreeSet<_> = runtime.map(|package| (package.name.clone(), package.version.clone())).collect();
+    let crates = listed_crates(layout)?;
+    let runtime = crates.into_iter().filter(|package| package.kind == "runtime");
+    let names: BTreeSet<_> = runtime.map(|package| (package.name, package.version)).collect();
     // Two empty lists would be equal too.
     anyhow::ensure!(names.iter().any(|(name, _)| name == SAMPLE), "{SAMPLE} is not among its crates");
     Ok(names)
@@ -132,7 +137,9 @@ pub(super) fn cargo_audit(context: &Context<'_>) -> anyhow::Result<()> {
         .for_each_line(|line| lines.push_str(line))?;
     anyhow::ensure!(!clean, "cargo-audit found nothing");
     let report = json("cargo-audit", lines.as_bytes())?;
-    same("crates", at(&report, "/lockfile/dependency-count"), &crates.len().into())?;
+    // It counts those that only build it, too.
+    let listed = listed_crates(&sample.layout)?.len();
+    same("crates", at(&report, "/lockfile/dependency-count"), &listed.into())?;
     let list = at(&report, "/vulnerabilities/list").as_array().context("cargo-audit lists nothing")?;
     let found: Vec<_> = list
         .iter()
