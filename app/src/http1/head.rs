@@ -84,6 +84,8 @@ pub fn parse(input: &[u8], limit: usize) -> Result<Option<(Head<'_>, usize)>, Re
         Ok(_) => return Err(too_long(head, limit)),
         Err(Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
         Err(Error::Version) if names_a_version(head) => return Err(Refusal::Version),
+        // Which version it is, the end of a line that may still be on its way tells.
+        Err(Error::Version) if head.len() <= limit && !head.contains(&b'\n') => return Ok(None),
         Err(_) => return Err(Refusal::BadRequest),
     };
     let head = &head[..length];
@@ -105,7 +107,10 @@ fn too_long(head: &[u8], limit: usize) -> Refusal {
 
 /// `HTTP/DIGIT.DIGIT` at the end of the first line: a version that exists, and is not served.
 fn names_a_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    // Only a whole line names one: `HTTP/2.0` may go on.
+    let Some(line) = head.iter().position(|byte| *byte == b'\r').map(|end| &head[..end]) else {
+        return false;
+    };
     let version = line.len().checked_sub(9).map(|at| &line[at..]);
     matches!(version, Some([b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
         if major.is_ascii_digit() && minor.is_ascii_digit())
