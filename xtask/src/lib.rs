@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Values are in the middle and effects at the edges: [`units`], [`elf`], [`audit`] and [`oci`] are
-//! pure, [`image`] plans and assembles, `process`, `workspace` and `ui` touch the world, `cli` ties
+//! pure, [`image`] plans and assembles, `process`, `git`, `workspace` and `ui` touch the world, `cli` ties
 //! the knot.
 
 pub mod audit;
@@ -21,6 +21,7 @@ mod dev;
 pub mod document;
 pub mod elf;
 pub mod environment;
+pub mod git;
 pub mod image;
 pub mod inspect;
 pub mod oci;

@@ -1,9 +1,11 @@
-//! Where things are: the cargo workspace, its packages, its images, and what git knows about it.
+//! Where things are: the cargo workspace, its packages, its images.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use cargo_metadata::{Metadata, Package};
+use serde::{Deserialize, Serialize};
 
 use crate::cargo_config::{self, CargoConfigError};
 use crate::environment::Environment;
@@ -61,6 +63,13 @@ pub struct Workspace {
     pub profiles: Vec<String>,
 }
 
+/// What is kept of `cargo metadata`.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    manifests: BTreeMap<PathBuf, Option<String>>,
+    metadata: String,
+}
+
 impl Workspace {
     /// Finds the workspace that the running `xtask` belongs to: cargo says where that package is, and
     /// without cargo it is the current directory's.
@@ -68,6 +77,14 @@ impl Workspace {
     /// # Errors
     /// When there is none, or cargo cannot read it.
     pub fn find(env: &Environment) -> Result<Self, WorkspaceError> {
+        Self::of_metadata(&Self::metadata(env)?)
+    }
+
+    /// What `cargo metadata` prints.
+    ///
+    /// # Errors
+    /// When there is no workspace, or cargo cannot read it.
+    pub fn metadata(env: &Environment) -> Result<Vec<u8>, WorkspaceError> {
         let target_dir = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
             .into_iter()
             // cargo takes a relative one from where it is called.
@@ -78,8 +95,15 @@ impl Workspace {
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
             .envs(target_dir)
             .current_dir(&env.start_dir());
-        let output = command.read().map_err(WorkspaceError::Metadata)?;
-        let metadata: Metadata = serde_json::from_slice(&output).map_err(WorkspaceError::Json)?;
+        command.read().map_err(WorkspaceError::Metadata)
+    }
+
+    /// The workspace that `cargo metadata` printed.
+    ///
+    /// # Errors
+    /// When it is something else, or the workspace's Cargo.toml cannot be read.
+    pub fn of_metadata(printed: &[u8]) -> Result<Self, WorkspaceError> {
+        let metadata: Metadata = serde_json::from_slice(printed).map_err(WorkspaceError::Json)?;
         let root = metadata.workspace_root.into_std_path_buf();
         let manifest = read_manifest(&root.join("Cargo.toml"))?;
         Ok(Self {
@@ -89,6 +113,45 @@ impl Workspace {
             profiles: profile_names(&manifest),
             root,
         })
+    }
+
+    /// Keeps what `cargo metadata` printed for [`recall`](Self::recall). Where that cannot be, cargo is asked
+    /// again next time.
+    pub fn remember(&self, printed: &[u8]) {
+        let Ok(printed) = std::str::from_utf8(printed) else { return };
+        let remembered = Remembered { manifests: self.manifests(), metadata: printed.to_owned() };
+        let path = self.memory();
+        let dir = path.parent().unwrap_or(&self.root);
+        let temporary = dir.join(format!("metadata.{}", std::process::id()));
+        let written = std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&temporary, serde_json::to_vec(&remembered)?))
+            .and_then(|()| std::fs::rename(&temporary, &path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+    }
+
+    /// The workspace as it was when it was last remembered, with what `cargo metadata` printed then, if no
+    /// Cargo.toml has changed since. That says little of what cargo finds by itself (members by pattern,
+    /// `src/bin`), so cargo has to be asked nevertheless; but meanwhile one can begin.
+    #[must_use]
+    pub fn recall(env: &Environment) -> Option<(Self, Vec<u8>)> {
+        let path = Self::locate(env).ok()?.memory();
+        let remembered: Remembered = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let printed = remembered.metadata.into_bytes();
+        let workspace = Self::of_metadata(&printed).ok()?;
+        (workspace.manifests() == remembered.manifests).then_some((workspace, printed))
+    }
+
+    fn memory(&self) -> PathBuf {
+        self.output_dir().join(".cache").join("metadata")
+    }
+
+    /// What each Cargo.toml contains; nothing for one that cannot be read.
+    fn manifests(&self) -> BTreeMap<PathBuf, Option<String>> {
+        let of_packages = self.packages.iter().map(|package| package.manifest_path.as_std_path());
+        let paths = of_packages.map(Path::to_path_buf).chain([self.root.join("Cargo.toml")]);
+        paths.map(|path| (path.clone(), std::fs::read_to_string(&path).ok())).collect()
     }
 
     /// The same without asking cargo, which takes longer than to pack a small program, and without the
@@ -207,108 +270,20 @@ fn profile_names(manifest: &toml::Table) -> Vec<String> {
     profiles.map(|profiles| profiles.keys().cloned().collect()).unwrap_or_default()
 }
 
-/// What git says about a checkout; everything may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GitFacts {
-    /// Commit, with `-dirty` when files that git tracks are changed.
-    pub revision: Option<String>,
-    /// The commit's time.
-    pub time: Option<Epoch>,
-    /// Where the repository is found by others.
-    pub remote: Option<String>,
-    /// Why git could not be asked although this is a checkout.
-    pub problem: Option<String>,
-}
-
-/// Asks git about the checkout that a folder lies in.
-#[must_use]
-pub fn git_facts(dir: &Path) -> GitFacts {
-    if !dir.ancestors().any(|ancestor| ancestor.join(".git").exists()) {
-        return GitFacts::default();
-    }
-    let git = |args: &[&str]| {
-        let command = Cmd::new("git").arg("-C").arg(dir).arg("--no-optional-locks").args(args);
-        let command = command.env("LC_ALL", "C");
-        command.read().map(|output| String::from_utf8_lossy(&output).trim().to_owned())
-    };
-    std::thread::scope(|scope| {
-        // Three processes of a few milliseconds each; one after the other they would be felt.
-        let status = scope.spawn(|| git(&["status", "--porcelain", "--untracked-files=no"]));
-        let remote = scope.spawn(|| git(&["config", "--get", "remote.origin.url"]));
-        let commit = git(&["log", "-1", "--no-show-signature", "--format=%H %ct"]);
-        let status = status.join().unwrap_or_else(|_| Ok(String::new()));
-        let remote = remote.join().ok().and_then(Result::ok);
-        let mut facts = GitFacts { remote: remote.as_deref().and_then(public_url), ..GitFacts::default() };
-        match (commit, status) {
-            (Ok(commit), Ok(status)) => {
-                let (revision, time) = commit.split_once(' ').unwrap_or((&commit, ""));
-                let dirty = if status.is_empty() { "" } else { "-dirty" };
-                facts.revision = Some(format!("{revision}{dirty}"));
-                facts.time = time.parse().ok();
-            }
-            // A repository that was just made has no revision, and that is no problem.
-            (Err(error), Ok(_)) if error.to_string().contains("does not have any commits yet") => {}
-            (Err(error), _) | (_, Err(error)) => facts.problem = Some(error.to_string()),
-        }
-        facts
-    })
-}
-
-/// A remote as others can open it: without user names, passwords and tokens, and as https where it
-/// was written for ssh. None for a path of this machine.
-fn public_url(remote: &str) -> Option<String> {
-    let (host, path) = match remote.split_once("://") {
-        Some(("https" | "http" | "ssh" | "git", rest)) => {
-            let (authority, path) = rest.split_once('/')?;
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            // The port of an ssh address is not that of the web.
-            let ssh = remote.starts_with("ssh");
-            (if ssh { host.split(':').next()? } else { host }, path)
-        }
-        Some(_) => return None,
-        // scp's form, user@host:path; a colon after a slash belongs to a path.
-        None => {
-            let (authority, path) = remote.split_once(':').filter(|(host, _)| !host.contains(['/', '\\']))?;
-            (authority.split_once('@')?.1, path.trim_start_matches('/'))
-        }
-    };
-    let path = path.strip_suffix(".git").unwrap_or(path);
-    Some(format!("https://{host}/{path}"))
-}
-
 /// The time that everything in an image gets: SOURCE_DATE_EPOCH, else the commit's, else 0.
 ///
 /// # Errors
 /// When SOURCE_DATE_EPOCH is set to something that is not a time.
-pub fn source_date(env: &Environment, git: &GitFacts) -> Result<Epoch, WorkspaceError> {
+pub fn source_date(env: &Environment, of_commit: Option<Epoch>) -> Result<Epoch, WorkspaceError> {
     match env.variables.get(&OsString::from("SOURCE_DATE_EPOCH")) {
         Some(text) => text.to_string_lossy().parse().map_err(WorkspaceError::SourceDateEpoch),
-        None => Ok(git.time.unwrap_or(Epoch::ZERO)),
+        None => Ok(of_commit.unwrap_or(Epoch::ZERO)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    #[test]
-    fn remotes_are_shown_without_secrets() {
-        for (remote, url) in [
-            ("https://github.example/a/b.git", Some("https://github.example/a/b")),
-            ("https://user:token@github.example/a/b", Some("https://github.example/a/b")),
-            ("git@github.example:a/b.git", Some("https://github.example/a/b")),
-            ("ssh://git@github.example:22/a/b.git", Some("https://github.example/a/b")),
-            ("http://host.example:8080/a", Some("https://host.example:8080/a")),
-            ("/srv/git/a.git", None),
-            ("../a", None),
-            ("file:///srv/a", None),
-            ("C:\\a", None),
-        ] {
-            assert_eq!(public_url(remote).as_deref(), url, "{remote}");
-        }
-    }
 
     #[test]
     fn source_date_epoch_wins_over_the_commit_and_must_be_a_time() {
@@ -317,12 +292,12 @@ mod tests {
             current_dir: PathBuf::new(),
             parallelism: 1,
         };
-        let git = GitFacts { time: "7".parse().ok(), ..GitFacts::default() };
-        assert_eq!(source_date(&env(Some("5")), &git).unwrap().seconds(), 5);
-        assert_eq!(source_date(&env(None), &git).unwrap().seconds(), 7);
-        assert_eq!(source_date(&env(None), &GitFacts::default()).unwrap(), Epoch::ZERO);
+        let of_commit = "7".parse().ok();
+        assert_eq!(source_date(&env(Some("5")), of_commit).unwrap().seconds(), 5);
+        assert_eq!(source_date(&env(None), of_commit).unwrap().seconds(), 7);
+        assert_eq!(source_date(&env(None), None).unwrap(), Epoch::ZERO);
         for bad in ["", "now", "-1"] {
-            assert!(source_date(&env(Some(bad)), &git).is_err(), "{bad:?}");
+            assert!(source_date(&env(Some(bad)), of_commit).is_err(), "{bad:?}");
         }
     }
 
@@ -370,8 +345,35 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_git_has_no_facts() {
+    fn what_is_remembered_holds_until_a_manifest_changes() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(git_facts(dir.path()), GitFacts::default());
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir_all(root.join("a/src")).unwrap();
+        std::fs::write(root.join("a/src/main.rs"), "fn main() {}").unwrap();
+        let manifest = "[package]\nname = \"a\"\nedition = \"2024\"\n";
+        std::fs::write(root.join("a/Cargo.toml"), manifest).unwrap();
+        std::fs::write(root.join("Cargo.toml"), "[workspace]\nresolver = \"3\"\nmembers = [\"a\"]\n")
+            .unwrap();
+        let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
+            variables.remove(&OsString::from(name));
+        }
+        variables.insert("CARGO_MANIFEST_DIR".into(), root.join("a").into());
+        let env = Environment { variables, current_dir: root.clone(), parallelism: 1 };
+        assert!(Workspace::recall(&env).is_none());
+        let printed = Workspace::metadata(&env).unwrap();
+        Workspace::of_metadata(&printed).unwrap().remember(&printed);
+        let (workspace, recalled) = Workspace::recall(&env).unwrap();
+        assert_eq!(recalled, printed);
+        assert_eq!(workspace.package("a").unwrap().targets.len(), 1);
+        let left: Vec<_> = std::fs::read_dir(root.join("target/images/.cache")).unwrap().collect();
+        assert_eq!(left.len(), 1);
+
+        std::fs::write(root.join("a/Cargo.toml"), format!("{manifest}version = \"0.2.0\"\n")).unwrap();
+        assert!(Workspace::recall(&env).is_none());
+        std::fs::write(root.join("a/Cargo.toml"), manifest).unwrap();
+        assert!(Workspace::recall(&env).is_some());
+        std::fs::write(root.join("target/images/.cache/metadata"), "{").unwrap();
+        assert!(Workspace::recall(&env).is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::Outcome;
 use crate::environment::Environment;
+use crate::git::Git;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
@@ -26,7 +28,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
 use crate::units::ByteSize;
-use crate::workspace::{GitFacts, Workspace, git_facts, source_date};
+use crate::workspace::{Workspace, source_date};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -117,22 +119,72 @@ struct Call<'a> {
     arguments: &'a ImageArguments,
     workspace: &'a Workspace,
     env: &'a Environment,
-    git: &'a GitFacts,
+    git: &'a Git,
     context: BuildContext<'a>,
     ui: Ui,
+    /// Whether the workspace is still as it was remembered; to be asked before anything is written.
+    confirm: &'a dyn Fn() -> bool,
 }
+
+/// The workspace is not as it was remembered.
+#[derive(Debug, thiserror::Error)]
+#[error("the workspace has changed")]
+struct Outdated;
 
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     // git and cargo take some milliseconds each and do not need each other.
-    let (found, git) = std::thread::scope(|scope| {
-        let git = scope.spawn(|| git_facts(&env.start_dir()));
-        (find(env, &arguments.names), git.join().unwrap_or_default())
-    });
-    let (workspace, definitions) = found?;
-    if let Some(problem) = &git.problem {
-        ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
+    std::thread::scope(|scope| {
+        let git = scope.spawn(|| Git::ask(&env.start_dir()));
+        let git = || git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if let Some((workspace, definitions)) = find_without_cargo(env, &arguments.names) {
+            return build_all(arguments, env, ui, &git(), (&workspace, &definitions), &|| true);
+        }
+        let only_builds = !arguments.dry_run && !arguments.verify_reproducible;
+        let Some((workspace, remembered)) = Workspace::recall(env).filter(|_| only_builds) else {
+            return build_found(arguments, env, ui, &git());
+        };
+        let Ok(definitions) = definitions(&workspace, &arguments.names) else {
+            return build_found(arguments, env, ui, &git());
+        };
+        // The build begins with what is remembered, while cargo says whether that is still so.
+        let metadata = Mutex::new(Some(scope.spawn(|| Workspace::metadata(env))));
+        let confirmed = OnceLock::new();
+        let confirm = || {
+            *confirmed.get_or_init(|| {
+                let metadata = metadata.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let printed = metadata.and_then(|thread| thread.join().ok()).and_then(Result::ok);
+                printed.is_some_and(|printed| printed == remembered)
+            })
+        };
+        let git = git();
+        match build_all(arguments, env, ui, &git, (&workspace, &definitions), &confirm) {
+            Err(error) if error.is::<Outdated>() => build_found(arguments, env, ui, &git),
+            result => result,
+        }
+    })
+}
+
+/// Builds what cargo says that there is.
+fn build_found(arguments: &ImageArguments, env: &Environment, ui: Ui, git: &Git) -> anyhow::Result<Outcome> {
+    let printed = Workspace::metadata(env)?;
+    let workspace = Workspace::of_metadata(&printed)?;
+    let definitions = definitions(&workspace, &arguments.names)?;
+    let outcome = build_all(arguments, env, ui, git, (&workspace, &definitions), &|| true)?;
+    if !arguments.dry_run {
+        workspace.remember(&printed);
     }
-    let created = source_date(env, &git)?;
+    Ok(outcome)
+}
+
+fn build_all(
+    arguments: &ImageArguments,
+    env: &Environment,
+    ui: Ui,
+    git: &Git,
+    (workspace, definitions): (&Workspace, &[Definition]),
+    confirm: &dyn Fn() -> bool,
+) -> anyhow::Result<Outcome> {
+    let created = source_date(env, git.time())?;
     if !arguments.tags.is_empty() && definitions.len() > 1 {
         return Err(NameError::TagForMany { count: definitions.len() }.into());
     }
@@ -142,10 +194,10 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
         anyhow::bail!("--platform: {problem}");
     }
     let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
-    let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
-    let call = Call { arguments, workspace: &workspace, env, git: &git, context, ui };
+    let context = BuildContext { workspace, env, ui, created, cargo };
+    let call = Call { arguments, workspace, env, git, context, ui, confirm };
     let mut outcome = Outcome::Done;
-    for definition in &definitions {
+    for definition in definitions {
         let result = if arguments.dry_run {
             call.dry_run(definition)?
         } else if arguments.verify_reproducible {
@@ -157,20 +209,19 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
             outcome = result;
         }
     }
+    if let Some(problem) = &git.facts().problem {
+        ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
+    }
     Ok(outcome)
 }
 
-/// The workspace and what is to be built of it; cargo is asked only where it is needed.
-fn find(env: &Environment, names: &[String]) -> anyhow::Result<(Workspace, Vec<Definition>)> {
-    if let Ok(located) = Workspace::locate(env)
-        && let Ok(definitions) = definitions(&located, names)
-        && definitions.iter().all(|definition| matches!(definition.build, Build::Command { .. }))
-    {
-        return Ok((located, definitions));
-    }
-    let workspace = Workspace::find(env)?;
-    let definitions = definitions(&workspace, names)?;
-    Ok((workspace, definitions))
+/// The same for images that cargo does not build, without asking it, which takes longer than to pack a small
+/// program.
+fn find_without_cargo(env: &Environment, names: &[String]) -> Option<(Workspace, Vec<Definition>)> {
+    let located = Workspace::locate(env).ok()?;
+    let definitions = definitions(&located, names).ok()?;
+    let by_command = |definition: &Definition| matches!(definition.build, Build::Command { .. });
+    definitions.iter().all(by_command).then_some((located, definitions))
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
@@ -243,7 +294,11 @@ impl Call<'_> {
     fn build(&self, definition: &Definition) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let tags = self.tags(definition)?;
-        let programs = programs(self.context, definition, &self.platforms(definition))?;
+        let programs = programs(self.context, definition, &self.platforms(definition));
+        if !(self.confirm)() {
+            return Err(Outdated.into());
+        }
+        let programs = programs?;
 
         let cache_dir = self.workspace.output_dir().join(".cache");
         let _lock = lock(&cache_dir.join("locks"), &definition.name, || {

@@ -3,9 +3,9 @@
 use cargo_metadata::Package;
 use serde_json::Value;
 
+use crate::git::GitFacts;
 use crate::oci::spec::Map;
 use crate::units::Epoch;
-use crate::workspace::GitFacts;
 
 /// The prefix of the keys that the image spec defines.
 const PREFIX: &str = "org.opencontainers.image.";

@@ -10,13 +10,13 @@ use super::binary::{BinaryError, BuildContext, Program, program};
 use super::cache::{CacheKey, LayerCache};
 use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
 use super::rootfs::{self, Binary, RootfsError};
+use crate::git::{Git, GitFacts};
 use crate::oci::blob::{BlobSource, FileError, Staging};
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::image::{Image, Index, Parts};
 use crate::oci::layer::{self, EntryKind, Layer, LayerError, LayerPlan};
 use crate::oci::platform::Platform;
 use crate::oci::spec::{Empty, Execution, Map};
-use crate::workspace::GitFacts;
 
 /// Why an image could not be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ pub struct LayerStore<'a> {
 pub fn assemble(
     context: BuildContext<'_>,
     definition: &Definition,
-    git: &GitFacts,
+    git: &Git,
     (programs, build): (Vec<PlatformProgram>, Duration),
     store: LayerStore<'_>,
 ) -> Result<Assembled, AssembleError> {
@@ -139,7 +139,7 @@ pub fn assemble(
         .collect::<Result<Vec<_>, _>>()?;
     let written = write_layers(definition, &plans, store)?;
 
-    let annotations = own_annotations(context, definition, git);
+    let annotations = own_annotations(context, definition, git.facts());
     let json_error = |source| AssembleError::Json { image: definition.name.clone(), source };
     let mut images = Vec::new();
     let mut cached = Vec::new();

@@ -12,6 +12,7 @@ use super::report::{Bound, Goal, Part, Row, Table, thousandths};
 use super::scratch::Scratch;
 use super::stats::{Series, Unit, ratio};
 use super::{Bench, SAMPLE};
+use crate::git::Git;
 use crate::image::assemble::{LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
@@ -22,7 +23,7 @@ use crate::oci::compress::{Compression, Pool};
 use crate::oci::digest::Digest;
 use crate::oci::image::Image;
 use crate::process::Cmd;
-use crate::workspace::{git_facts, source_date};
+use crate::workspace::source_date;
 
 /// zopfli needs minutes for more.
 const ZOPFLI_LIMIT: u64 = 30_000_000;
@@ -68,8 +69,8 @@ fn bare(definition: &Definition) -> Definition {
 
 /// The image of the definition's first platform, with its layers in the scratch folder.
 fn image(bench: &Bench<'_>, definition: &Definition, scratch: &Scratch) -> anyhow::Result<Image> {
-    let git = git_facts(&bench.workspace.root);
-    let created = source_date(bench.env, &git)?;
+    let git = Git::ask(&bench.workspace.root);
+    let created = source_date(bench.env, git.time())?;
     let mut env = bench.env.clone();
     env.variables.insert("CARGO".into(), bench.cargo.clone().into());
     let cargo = CargoOptions { offline: false, quiet: true };
