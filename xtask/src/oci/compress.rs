@@ -1,10 +1,10 @@
 //! Compression of layers: which, at what level, and on every core without the bytes depending on how
 //! many there are.
 //!
-//! A layer is cut into blocks ([`block_length`]); each becomes a gzip member (RFC 1952, section 2.2) or
-//! a zstd frame (RFC 8878, section 3) of its own, and readers see their concatenation as one stream.
-//! libdeflate has no streaming interface, so this is also how it gets along with layers larger than
-//! memory. A block's place in the output is fixed when it is cut, whoever compresses it.
+//! A layer is cut into blocks ([`block_length`]). Those of gzip are joined to one member (RFC 1952) that is
+//! as small as if it had never been cut ([`tare_gzip`]); those of zstd become frames (RFC 8878, section 3)
+//! whose concatenation readers see as one stream. A block's place in the output is fixed when it is cut,
+//! whoever compresses it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,33 +14,35 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tare_gzip::{Compressor, Joiner, Piece, WINDOW};
+
 use super::spec;
 
-/// No block is longer. Small enough that a block in each of a few threads fits in tens of megabytes,
-/// large enough that starting each block with an empty window costs 0.1 % at most.
-const LONGEST_BLOCK: u64 = 4 << 20;
+/// No block of zstd is longer. Small enough that a block in each of a few threads fits in tens of
+/// megabytes, large enough that starting each block with an empty window costs 0.1 % at most.
+const LONGEST_FRAME: u64 = 4 << 20;
 
-/// A shorter layer is one block: a cut costs some 470 bytes of a program, here 0.15 % of what it is
-/// compressed to, and saves 20 ms.
-const LONGEST_UNCUT: u64 = 640 << 10;
+/// No block of gzip is longer: the 32 KiB before a block are compressed once more with it, which is 6 % of
+/// the time, and the layers of small programs occupy several cores.
+const LONGEST_PIECE: u64 = 512 << 10;
+
+/// A shorter layer is one block, which takes less time than to cut it.
+const LONGEST_UNCUT: u64 = 128 << 10;
 
 /// Blocks up to this length are compressed at the highest level, whatever is asked for: it takes no
 /// time there, and the default base layer without certificates is such a block.
 const SHORT_BLOCK: usize = 64 << 10;
 
-/// The level of [`Compression::default`] in blocks up to [`MIDDLE_BLOCK`]: of a small program it wins back
-/// a third of what the cut costs, for some milliseconds.
-const LEVEL_OF_SMALL_LAYERS: u8 = 11;
-const MIDDLE_BLOCK: usize = LONGEST_UNCUT as usize;
-
 /// How long the blocks of a tar of this length are: equal ones, at least two where it pays, so that
-/// two cores finish together. Depends on nothing but the length and the method: a cut costs gzip, which
-/// looks back 32 KiB, less than a thousandth, but zstd looks back as far as the block goes.
+/// two cores finish together. Depends on nothing but the length and the method: zstd, which looks back
+/// as far as the block goes, has few long ones.
 #[must_use]
 pub fn block_length(compression: Compression, tar_length: u64) -> usize {
-    let blocks = tar_length.div_ceil(LONGEST_BLOCK).max(1);
-    let cut = matches!(compression, Compression::Gzip(_)) && tar_length > LONGEST_UNCUT;
-    let blocks = if cut { blocks.max(2) } else { blocks };
+    let blocks = match compression {
+        Compression::Gzip(_) if tar_length > LONGEST_UNCUT => tar_length.div_ceil(LONGEST_PIECE).max(2),
+        Compression::Gzip(_) => 1,
+        Compression::Zstd(_) | Compression::None => tar_length.div_ceil(LONGEST_FRAME).max(1),
+    };
     tar_length.div_ceil(blocks) as usize
 }
 
@@ -66,7 +68,7 @@ pub struct CompressionError(String);
 impl Compression {
     /// Of libdeflate's levels the fastest whose result is within 0.1 % of the smallest
     /// (`cargo xtask bench image` prints the table).
-    pub const DEFAULT_GZIP: u8 = 10;
+    pub const DEFAULT_GZIP: u8 = 11;
     /// What zstd's own documentation calls the highest level without extreme memory.
     pub const DEFAULT_ZSTD: u8 = 19;
 
@@ -118,47 +120,58 @@ impl FromStr for Compression {
     }
 }
 
+/// A part of the tar, with what comes before it if that helps to compress it.
+struct Block {
+    bytes: Vec<u8>,
+    /// How many of the bytes come before the block.
+    before: usize,
+    /// Whether it is all there is.
+    alone: bool,
+}
+
+/// A compressed block.
+enum Compressed {
+    /// As it is to be written.
+    Bytes(Vec<u8>),
+    /// To be joined to those before it.
+    Piece(Piece),
+}
+
 /// Compresses one block with what a thread keeps from block to block.
 #[derive(Default)]
 struct BlockCompressor {
-    gzip: Option<(u8, libdeflater::Compressor)>,
+    gzip: Option<(u8, Compressor)>,
 }
 
 impl BlockCompressor {
-    fn compress(&mut self, compression: Compression, block: Vec<u8>) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, compression: Compression, block: Block) -> BlockResult {
         match compression {
-            Compression::None => Ok(block),
+            Compression::None => Ok(Compressed::Bytes(block.bytes)),
             Compression::Gzip(level) => {
-                let level = match block.len() {
-                    ..=SHORT_BLOCK => 12,
-                    ..=MIDDLE_BLOCK if compression == Compression::default() => LEVEL_OF_SMALL_LAYERS,
-                    _ => level,
+                let level = if block.alone && block.bytes.len() <= SHORT_BLOCK { 12 } else { level };
+                let compressor = match &mut self.gzip {
+                    Some((kept, compressor)) if *kept == level => compressor,
+                    other => &mut other.insert((level, Compressor::new(level).map_err(io::Error::other)?)).1,
                 };
-                if self.gzip.as_ref().is_none_or(|(kept, _)| *kept != level) {
-                    let level_checked = libdeflater::CompressionLvl::new(i32::from(level))
-                        .map_err(|_| io::Error::other(format!("libdeflate has no level {level}")))?;
-                    self.gzip = Some((level, libdeflater::Compressor::new(level_checked)));
-                }
-                let Some((_, compressor)) = &mut self.gzip else {
-                    return Err(io::Error::other("no compressor"));
+                let compressed = if block.alone {
+                    compressor.member(&block.bytes).map(Compressed::Bytes)
+                } else {
+                    compressor.piece(&block.bytes, block.before).map(Compressed::Piece)
                 };
-                let mut output = vec![0; compressor.gzip_compress_bound(block.len())];
-                let length = compressor
-                    .gzip_compress(&block, &mut output)
-                    .map_err(|_| io::Error::other("libdeflate found its own bound too small"))?;
-                output.truncate(length);
-                Ok(output)
+                compressed.map_err(io::Error::other)
             }
-            Compression::Zstd(level) => zstd::bulk::compress(&block, i32::from(level)),
+            Compression::Zstd(level) => {
+                zstd::bulk::compress(&block.bytes, i32::from(level)).map(Compressed::Bytes)
+            }
         }
     }
 }
 
-type BlockResult = io::Result<Vec<u8>>;
+type BlockResult = io::Result<Compressed>;
 
 struct Job {
     compression: Compression,
-    block: Vec<u8>,
+    block: Block,
     done: Sender<BlockResult>,
 }
 
@@ -226,12 +239,15 @@ impl Pool {
 
     /// A writer that compresses a tar of this length into `sink`.
     pub fn encoder<W: Write>(&self, compression: Compression, tar_length: u64, sink: W) -> Encoder<'_, W> {
+        let block_length = block_length(compression, tar_length);
+        let joined = matches!(compression, Compression::Gzip(_)) && tar_length > block_length as u64;
         Encoder {
             pool: self,
             compression,
-            block_length: block_length(compression, tar_length).max(1),
-            sink,
+            block_length: block_length.max(1),
+            sink: if joined { Sink::Joined(Joiner::new(sink)) } else { Sink::Plain(sink) },
             block: Vec::new(),
+            before: 0,
             started: false,
             in_flight: VecDeque::new(),
         }
@@ -249,14 +265,22 @@ impl Drop for Pool {
 }
 
 /// Compresses what is written into it. [`finish`](Self::finish) must be called at the end.
-pub struct Encoder<'a, W> {
+pub struct Encoder<'a, W: Write> {
     pool: &'a Pool,
     compression: Compression,
     block_length: usize,
-    sink: W,
+    sink: Sink<W>,
+    /// The block that is being filled, behind what comes before it.
     block: Vec<u8>,
+    before: usize,
     started: bool,
     in_flight: VecDeque<(Permit, Receiver<BlockResult>)>,
+}
+
+/// Where compressed blocks go to.
+enum Sink<W: Write> {
+    Plain(W),
+    Joined(Joiner<W>),
 }
 
 impl<W: Write> Encoder<'_, W> {
@@ -266,17 +290,26 @@ impl<W: Write> Encoder<'_, W> {
     /// Those of the sink.
     pub fn finish(mut self) -> io::Result<W> {
         // Nothing at all is one empty member or frame: an empty file is neither gzip nor zstd.
-        if !self.block.is_empty() || !self.started && self.compression != Compression::None {
+        if self.block.len() > self.before || !self.started && self.compression != Compression::None {
             self.submit()?;
         }
         while self.collect()? {}
-        Ok(self.sink)
+        match self.sink {
+            Sink::Plain(sink) => Ok(sink),
+            Sink::Joined(joiner) => joiner.finish().map_err(io_error),
+        }
     }
 
     /// Hands the full block to the threads.
     fn submit(&mut self) -> io::Result<()> {
-        let block = std::mem::take(&mut self.block);
+        let bytes = std::mem::take(&mut self.block);
+        let block = Block { before: self.before, alone: matches!(self.sink, Sink::Plain(_)), bytes };
         self.started = true;
+        if !block.alone {
+            self.reserve();
+            self.block.extend_from_slice(&block.bytes[block.bytes.len().saturating_sub(WINDOW)..]);
+            self.before = self.block.len();
+        }
         // The permits may all be with blocks of this very layer, so these are written out first;
         // only without any is it safe to wait for another layer.
         let permit = loop {
@@ -299,9 +332,27 @@ impl<W: Write> Encoder<'_, W> {
     fn collect(&mut self) -> io::Result<bool> {
         let Some((permit, result)) = self.in_flight.pop_front() else { return Ok(false) };
         let compressed = result.recv().map_err(|_| thread_gone())??;
-        self.sink.write_all(&compressed)?;
+        match (&mut self.sink, compressed) {
+            (Sink::Plain(sink), Compressed::Bytes(bytes)) => sink.write_all(&bytes)?,
+            (Sink::Joined(joiner), Compressed::Piece(piece)) => joiner.append(&piece).map_err(io_error)?,
+            _ => return Err(io::Error::other("a block was compressed in another way than the others")),
+        }
         drop(permit);
         Ok(true)
+    }
+
+    /// Makes room for a block with what comes before it.
+    fn reserve(&mut self) {
+        self.block
+            .reserve_exact(self.block_length + if matches!(self.sink, Sink::Plain(_)) { 0 } else { WINDOW });
+    }
+}
+
+/// The error of the sink itself, so that a full disk is still seen as one.
+fn io_error(error: tare_gzip::Error) -> io::Error {
+    match error {
+        tare_gzip::Error::Sink(error) => error,
+        other => io::Error::other(other),
     }
 }
 
@@ -312,14 +363,16 @@ fn thread_gone() -> io::Error {
 impl<W: Write> Write for Encoder<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         if self.compression == Compression::None {
-            return self.sink.write(buffer);
+            let Sink::Plain(sink) = &mut self.sink else { return Err(thread_gone()) };
+            return sink.write(buffer);
         }
         if self.block.capacity() == 0 {
-            self.block.reserve_exact(self.block_length);
+            self.reserve();
         }
-        let taken = buffer.len().min(self.block_length - self.block.len());
+        let full = self.before + self.block_length;
+        let taken = buffer.len().min(full - self.block.len());
         self.block.extend_from_slice(&buffer[..taken]);
-        if self.block.len() == self.block_length {
+        if self.block.len() == full {
             self.submit()?;
         }
         Ok(taken)
@@ -336,7 +389,7 @@ mod tests {
 
     use super::*;
 
-    const BLOCK: usize = LONGEST_BLOCK as usize;
+    const BLOCK: usize = LONGEST_FRAME as usize;
 
     fn compress(compression: Compression, threads: usize, data: &[u8]) -> Vec<u8> {
         let pool = Pool::start(threads);
@@ -366,16 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn small_layers_are_worth_a_higher_level_by_default_alone() {
+    fn the_level_counts_where_there_is_more_than_a_short_block() {
         let level = |level: u8, length: usize| compress(Compression::Gzip(level), 2, &sample(length));
-        for length in [64 << 10, (64 << 10) + 1, 640 << 10, 1200 << 10] {
-            assert_eq!(level(10, length), level(11, length), "{length}");
-        }
-        let length = 1300 << 10;
-        assert_ne!(level(10, length), level(11, length));
-        let length = 640 << 10;
-        assert_ne!(level(6, length), level(11, length));
-        assert_ne!(level(9, length), level(11, length));
+        assert_eq!(level(1, SHORT_BLOCK), level(12, SHORT_BLOCK));
+        assert_ne!(level(1, SHORT_BLOCK + 1), level(12, SHORT_BLOCK + 1));
+    }
+
+    #[test]
+    fn the_cuts_of_gzip_cost_next_to_nothing() {
+        let data = sample(2 * BLOCK);
+        let cut = compress(Compression::Gzip(6), 2, &data).len();
+        let whole = Compressor::new(6).unwrap().member(&data).unwrap().len();
+        let blocks = data.len().div_ceil(block_length(Compression::Gzip(6), data.len() as u64));
+        assert_eq!(blocks, 16);
+        assert!(cut < whole + 100 * blocks, "{cut} {whole}");
     }
 
     #[test]
@@ -386,7 +443,8 @@ mod tests {
             assert_eq!(zstd::stream::decode_all(&zstd[..]).unwrap(), data);
             let mut gzip = Vec::new();
             let compressed = compress(Compression::Gzip(1), 2, &data);
-            flate2::read::MultiGzDecoder::new(&compressed[..]).read_to_end(&mut gzip).unwrap();
+            // One member, which readers that stop at its end read whole as well.
+            flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut gzip).unwrap();
             assert_eq!(gzip, data);
         }
     }
@@ -438,11 +496,11 @@ mod tests {
         for (tar, block) in [
             (0, 0),
             (1, 1),
-            (640 * kib, 640 * kib),
-            (640 * kib + 1, 320 * kib + 1),
-            (8 * mib, 4 * mib),
-            (8 * mib + 1, (8 * mib + 1).div_ceil(3)),
-            (1 << 40, 4 * mib),
+            (128 * kib, 128 * kib),
+            (128 * kib + 1, 64 * kib + 1),
+            (mib, mib / 2),
+            (mib + 1, (mib + 1).div_ceil(3)),
+            (1 << 40, mib / 2),
         ] {
             assert_eq!(block_length(Compression::Gzip(6), tar), block as usize, "{tar}");
         }
