@@ -66,6 +66,7 @@ pub(crate) fn create(
         id: &folder.id,
         rootfs: &rootfs,
         cgroup: &cgroup_path,
+        cgroup_folders: cgroup::folders_of_version_1(&cgroup_path)?,
         user: &user,
         nofile: nofile.unwrap_or(NOFILE_MOST).min(NOFILE_MOST),
         runtime_makes_network: !embedded && spec.network != Network::Host,

@@ -116,6 +116,21 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// The folders that a group has or will have with version 1, each with the controller that it is of: those that
+/// a program reads its limits from. None with version 2.
+pub(crate) fn folders_of_version_1(group: &Path) -> Result<Vec<(String, PathBuf)>, CgroupError> {
+    let path = Path::new("/proc/self/mounts");
+    let mounts = fs::read_to_string(path).map_err(CgroupError::on("read", path))?;
+    let below = group.strip_prefix("/").unwrap_or(group);
+    let mut folders = Vec::new();
+    for hierarchy in hierarchies(&mounts) {
+        let read = |name: &&String| ["cpu", "cpuacct", "cpuset", "memory", "pids"].contains(&name.as_str());
+        let named = hierarchy.controllers.iter().filter(read);
+        folders.extend(named.map(|name| (name.clone(), hierarchy.mount.join(below))));
+    }
+    Ok(folders)
+}
+
 impl Cgroup {
     /// The cgroup of a process.
     ///

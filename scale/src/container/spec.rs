@@ -1,7 +1,7 @@
 //! A container before it is made: what of the image is overridden, and the runtime bundle that both give.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use xtask_tare::oci::spec::Config;
@@ -193,7 +193,23 @@ impl ContainerSpec {
             mounts.push(mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]));
         }
         // Programs read their CPU quota there, and size their thread pools by it.
-        mounts.push(mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+        let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+        if place.cgroup_folders.is_empty() {
+            mounts.push(mount("cgroup", "/sys/fs/cgroup", &options));
+        } else {
+            // To mount the hierarchies of version 1 anew, as runtimes do, takes longer than all the rest of a
+            // start; what the container sees in these is the same.
+            mounts.push(mount(
+                "tmpfs",
+                "/sys/fs/cgroup",
+                &["nosuid", "noexec", "nodev", "mode=755", "size=4k"],
+            ));
+            for (controller, folder) in &place.cgroup_folders {
+                let bind: Vec<&str> = ["bind"].into_iter().chain(options).collect();
+                mounts.push(json!({"type": "bind", "source": folder, "options": bind,
+                    "destination": format!("/sys/fs/cgroup/{controller}")}));
+            }
+        }
         if !self.writable {
             mounts.push(mount("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
         }
@@ -213,6 +229,8 @@ pub(crate) struct Place<'a> {
     pub(crate) id: &'a str,
     pub(crate) rootfs: &'a Path,
     pub(crate) cgroup: &'a Path,
+    /// Of cgroup version 1: each controller with its folder.
+    pub(crate) cgroup_folders: Vec<(String, PathBuf)>,
     pub(crate) user: &'a User,
     /// Files and connections that it may have open.
     pub(crate) nofile: u64,
@@ -249,6 +267,7 @@ mod tests {
             id: "x",
             rootfs: Path::new("/r"),
             cgroup: Path::new("/tare/x"),
+            cgroup_folders: Vec::new(),
             user: &user,
             nofile: 1024,
             runtime_makes_network: false,
