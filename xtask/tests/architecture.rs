@@ -11,7 +11,7 @@ mod layers {
     use std::path::{Path, PathBuf};
 
     /// Each part and all that it uses of the others, from the lowest up.
-    const USES: [(&str, &[&str]); 14] = [
+    const USES: [(&str, &[&str]); 15] = [
         // Pure: bytes or text in, values out.
         ("units", &[]),
         ("elf", &[]),
@@ -21,6 +21,7 @@ mod layers {
         ("process", &[]),
         ("ui", &[]),
         ("environment", &[]),
+        ("git", &["process", "units"]),
         ("cargo_config", &["environment"]),
         ("workspace", &["cargo_config", "environment", "process", "units"]),
         // Programs that are built when first needed.
@@ -37,6 +38,7 @@ mod layers {
                 "document",
                 "elf",
                 "environment",
+                "git",
                 "oci",
                 "process",
                 "ui",
@@ -49,6 +51,7 @@ mod layers {
             &[
                 "dev",
                 "environment",
+                "git",
                 "image",
                 "inspect",
                 "oci",
@@ -62,20 +65,18 @@ mod layers {
     ];
 
     /// The same for the scale; what it uses of xtask's library is in [`SCALE_BORROWS`].
-    const SCALE_USES: [(&str, &[&str]); 5] = [
-        ("clock", &[]),
+    const SCALE_USES: [(&str, &[&str]); 4] = [
         ("container", &["clock"]),
-        ("load", &["clock"]),
-        ("profile", &["clock", "container", "load"]),
-        ("cli", &["container", "load", "profile"]),
+        ("generator", &["load"]),
+        ("profile", &["clock", "container", "generator", "load"]),
+        ("cli", &["container", "generator", "load", "profile"]),
     ];
 
     /// What the scale uses of xtask's library: never `image`, because anybody's image is weighed with the
     /// same command.
-    const SCALE_BORROWS: [(&str, &[&str]); 5] = [
-        ("clock", &[]),
+    const SCALE_BORROWS: [(&str, &[&str]); 4] = [
         ("container", &["oci", "process"]),
-        ("load", &["process"]),
+        ("generator", &["process"]),
         ("profile", &["audit", "document", "elf", "oci", "ui", "units"]),
         ("cli", &["document", "environment", "oci", "process", "ui", "units", "workspace"]),
     ];

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use xtask_tare::ui::Ui;
 
-use crate::load::child::{self, Place};
+use crate::generator::{self, Place};
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArguments {
@@ -29,5 +29,7 @@ pub(super) fn run(arguments: &GenerateArguments, ui: Ui) -> anyhow::Result<()> {
     };
     // A stdin that cannot be read has ended.
     let lines = std::io::stdin().lock().lines().map_while(Result::ok);
-    child::serve(&place, lines, |say| -> anyhow::Result<()> { Ok(ui.result(&serde_json::to_string(say)?)?) })
+    generator::serve(&place, lines, |say| -> anyhow::Result<()> {
+        Ok(ui.result(&serde_json::to_string(say)?)?)
+    })
 }

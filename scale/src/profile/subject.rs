@@ -8,8 +8,8 @@ use crate::container::runtime::{Runtime, RuntimeError};
 use crate::container::spec::{ContainerSpec, Network};
 use crate::container::target::Target;
 use crate::container::{Container, Exit};
+use crate::generator::ChildError;
 use crate::load::LoadError;
-use crate::load::child::ChildError;
 
 use super::cpus::{self, Placement};
 use super::definition::{self, Profile, values};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tare_scale::load::child::{ChildError, Generator, Place};
+use tare_scale::generator::{ChildError, Generator, Place};
 use tare_scale::load::{ErrorKind, Phase};
 use xtask_tare::process::Cmd;
 

@@ -19,7 +19,7 @@ use crate::container::Container;
 use crate::container::cgroup::Group;
 use crate::container::host::HostLoad;
 use crate::container::limits::CpuSet;
-use crate::load::child::{ChildError, Generator, Place};
+use crate::generator::{ChildError, Generator, Place};
 use crate::load::{self, Outcome, host};
 
 use super::definition::ThroughputOptions;

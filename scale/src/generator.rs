@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xtask_tare::process::{Cmd, Conversation, ProcessError};
 
-use super::{Answered, ErrorKind, LoadError, Outcome, Phase, Plan, host};
+use crate::load::{self, Answered, ErrorKind, LoadError, Outcome, Phase, Plan, host};
 
 /// Where the generator runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// [`super::run_watched`].
+    /// [`load::run_watched`].
     Run(Box<Plan>),
-    /// [`super::verify`].
+    /// [`load::verify`].
     Verify(Box<Plan>),
 }
 
@@ -42,7 +42,7 @@ pub enum Say {
     Phase(Phase),
     /// The end of a run.
     Outcome(Box<Outcome>),
-    /// The answers of [`super::verify`].
+    /// The answers of [`load::verify`].
     Answered(Vec<Answered>),
     /// It could not be done. The child goes on, except when it could not get where it was to be.
     Failed {
@@ -113,7 +113,7 @@ impl Generator {
         self.conversation.id()
     }
 
-    /// [`super::run_watched`], over there.
+    /// [`load::run_watched`], over there.
     ///
     /// # Errors
     /// When it cannot be done there, or the process is gone.
@@ -128,7 +128,7 @@ impl Generator {
         }
     }
 
-    /// [`super::verify`], over there.
+    /// [`load::verify`], over there.
     ///
     /// # Errors
     /// When an answer is not as expected, or the process is gone.
@@ -172,10 +172,10 @@ pub fn serve<E: From<LoadError>>(
     say(&Say::Ready)?;
     for line in lines {
         let reply = match serde_json::from_str(&line) {
-            Ok(Ask::Verify(plan)) => super::verify(&plan).map_or_else(|error| failed(&error), Say::Answered),
+            Ok(Ask::Verify(plan)) => load::verify(&plan).map_or_else(|error| failed(&error), Say::Answered),
             Ok(Ask::Run(plan)) => {
                 let mut said = Ok(());
-                let outcome = super::run_watched(&plan, |phase| {
+                let outcome = load::run_watched(&plan, |phase| {
                     if said.is_ok() {
                         said = say(&Say::Phase(phase));
                     }

@@ -256,7 +256,7 @@ pub(crate) fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::plan::Blob;
+    use crate::plan::Blob;
 
     #[test]
     fn requests_under_way_are_summed_over_the_measured_span_only() {

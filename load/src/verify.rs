@@ -11,7 +11,7 @@ use super::response::{Answer, Parser};
 use super::{LoadError, h1, h2};
 
 /// Bodies are kept whole to be compared: no more than 256 MiB of one.
-pub(super) const MOST_BODY: usize = 256 << 20;
+pub(crate) const MOST_BODY: usize = 256 << 20;
 
 /// What was answered to one request of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,9 +23,9 @@ pub struct Answered {
 }
 
 /// Why there is no answer to compare.
-pub(super) struct Fault {
-    pub(super) kind: ErrorKind,
-    pub(super) why: String,
+pub(crate) struct Fault {
+    pub(crate) kind: ErrorKind,
+    pub(crate) why: String,
 }
 
 /// Sends every request of the plan once, one after another on connections of their own, and compares status,

@@ -1,12 +1,13 @@
 //! Sends requests and records the answers: paces, connections, histograms. Knows nothing of containers.
 //!
 //! [`run`] does what a [`Plan`] says and gives back an [`Outcome`]; [`verify`] asks for everything once and
-//! compares it in full; [`child`] does both in a process of its own, in another network namespace, on
-//! other CPUs and in another cgroup.
+//! compares it in full.
+//!
+//! A package of its own, because it is optimised whatever else is not: its CPU is part of what is measured.
 //!
 //! Left out on purpose: TLS, redirects, cookies, caches, proxies. What is measured is a server.
 
-pub mod child;
+pub mod clock;
 mod h1;
 mod h2;
 pub mod host;
@@ -28,7 +29,6 @@ pub use outcome::{Connections, Cpu, Distribution, ErrorKind, Errors, Failures, O
 pub use plan::{Blob, Expect, Pace, Plan, PlanError, Protocol, Request};
 pub use verify::{Answered, expect_what_was_answered, verify};
 
-use crate::clock;
 use recorder::{Recorder, Schedule};
 
 /// Why a plan could not be run. What goes wrong in the course of it is in [`Outcome::errors`].

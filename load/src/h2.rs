@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const WINDOW: u32 = 1 << 24;
 
 /// Runs one thread's share of a plan.
-pub(super) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -432,7 +432,7 @@ fn fault(error: &h2::Error) -> Fault {
 }
 
 /// Asks once, on a connection of its own, and keeps the body.
-pub(super) fn ask(
+pub(crate) fn ask(
     plan: &Plan,
     address: SocketAddr,
     request: &Request,

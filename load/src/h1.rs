@@ -49,7 +49,7 @@ pub(crate) fn head_and_body(plan: &Plan, request: &Request) -> Vec<u8> {
 }
 
 /// Runs one thread's share of a plan.
-pub(super) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
     let mut worker = match Worker::new(lane) {
         Ok(worker) => worker,
         Err(source) => {
