@@ -127,6 +127,18 @@ impl Cmd {
         Err(ProcessError::Failed { command, status: output.status, stderr })
     }
 
+    /// The same where failing is an answer too: its exit code, none if a signal ended it, and what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    #[cfg(feature = "dev")]
+    pub fn read_whatever(mut self) -> Result<(Option<i32>, Vec<u8>), ProcessError> {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let (child, command) = self.start()?;
+        let output = child.wait_with_output().map_err(|source| ProcessError::Io { command, source })?;
+        Ok((output.status.code(), output.stdout))
+    }
+
     /// Runs it with our own stdout and stderr.
     ///
     /// # Errors

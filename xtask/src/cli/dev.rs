@@ -38,6 +38,9 @@ pub(super) enum BenchCommand {
     /// The sample server beside a bare epoll loop, hyper, axum, actix-web, Hyperlane and Rocket
     #[cfg(target_os = "linux")]
     Server(BenchServerArguments),
+    /// Whether what the scale says is true: beside wrk, on images that are known to differ, under half a CPU
+    #[cfg(target_os = "linux")]
+    Fidelity(BenchFidelityArguments),
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +71,23 @@ pub(super) struct BenchServerArguments {
     duration: Nanoseconds,
 }
 
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub(super) struct BenchFidelityArguments {
+    /// Rounds of each measurement; every round runs all contestants in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Only the parts whose names contain this: wrk, quota, regressions, same
+    #[arg(long, value_name = "PART", default_value = "")]
+    only: String,
+    /// Comparisons of images that differ, and of images that do not
+    #[arg(long, default_value_t = 20)]
+    compares: u32,
+    /// How long a server is under load in a round
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    duration: Nanoseconds,
+}
+
 pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let passed = match command {
@@ -92,6 +112,16 @@ pub(super) fn run(command: &DevCommand, env: &Environment, ui: Ui) -> anyhow::Re
                 duration: std::time::Duration::from_nanos(arguments.duration.0),
             };
             dev::bench::server::server(&options, &workspace, env, ui)?
+        }
+        #[cfg(target_os = "linux")]
+        DevCommand::Bench(BenchCommand::Fidelity(arguments)) => {
+            let options = dev::bench::fidelity::Options {
+                rounds: arguments.rounds,
+                only: arguments.only.clone(),
+                compares: arguments.compares,
+                duration: std::time::Duration::from_nanos(arguments.duration.0),
+            };
+            dev::bench::fidelity::fidelity(&options, &workspace, env, ui)?
         }
     };
     Ok(if passed { Outcome::Done } else { Outcome::GateFailed })

@@ -1,11 +1,13 @@
 //! `cargo xtask bench image`: sizes and times of packaging beside others' tools. `cargo xtask bench server`:
-//! the sample server beside its peers.
+//! the sample server beside its peers. `cargo xtask bench fidelity`: what the scale says beside what is known.
 //!
 //! Each part measures, and hands over what it found as data; only here is it printed and written.
 //! Ratios count, taken within a round; times in themselves are the machine's.
 
 mod contest;
 mod daemon;
+#[cfg(target_os = "linux")]
+pub(crate) mod fidelity;
 mod fixture;
 mod large;
 mod levels;

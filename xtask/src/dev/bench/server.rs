@@ -8,15 +8,15 @@
 //! comes from the project's own generator, in a process of its own on a CPU of its own.
 
 mod cgroup;
-mod generator;
+pub(super) mod generator;
 mod idle;
 mod memory;
 mod quota;
-mod requests;
+pub(super) mod requests;
 mod scaling;
 mod size;
 mod start;
-mod subject;
+pub(super) mod subject;
 
 use std::cell::{RefCell, RefMut};
 use std::path::PathBuf;
@@ -56,12 +56,12 @@ const SERVERS: [&str; 7] = [FLOOR, SAMPLE, "hyper", "axum", "actix-web", "hyperl
 const FRAMEWORKS: [&str; 4] = ["axum", "actix-web", "hyperlane", "rocket"];
 
 /// The server's CPU, and the other one, which is the generator's.
-const SERVER_CPU: &[usize] = &[0];
-const GENERATOR_CPU: &[usize] = &[1];
+pub(super) const SERVER_CPU: &[usize] = &[0];
+pub(super) const GENERATOR_CPU: &[usize] = &[1];
 const BOTH_CPUS: &[usize] = &[0, 1];
 
 /// Connections under load.
-const CONNECTIONS: u32 = 64;
+pub(super) const CONNECTIONS: u32 = 64;
 
 fn parts<'a>() -> [(&'static str, super::Measure<Contest<'a>>); 9] {
     [
@@ -79,22 +79,22 @@ fn parts<'a>() -> [(&'static str, super::Measure<Contest<'a>>); 9] {
 
 /// A server, built as its image has it.
 #[derive(Debug, Clone)]
-struct Server {
-    name: String,
-    binary: PathBuf,
+pub(super) struct Server {
+    pub(super) name: String,
+    pub(super) binary: PathBuf,
 }
 
 /// What every part needs.
-struct Contest<'a> {
-    bench: Bench<'a>,
-    duration: Duration,
+pub(super) struct Contest<'a> {
+    pub(super) bench: Bench<'a>,
+    pub(super) duration: Duration,
     /// The floor is the first.
     servers: Vec<Server>,
     tare_scale: PathBuf,
     /// On the generator's CPU. It stays for all rounds, so that it is warm.
     generator: RefCell<Generator>,
     /// For what the servers print.
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Measures; false if something that must be reached is not.
@@ -104,15 +104,10 @@ pub(crate) fn server(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<bool> {
-    anyhow::ensure!(env.parallelism > 1, "server and generator need a CPU each, and there is one");
     let bench = Bench::new(options.rounds, workspace, env, ui)?;
     let chosen = super::choose(&parts(), &options.only)?;
     let servers = chosen_servers(&options.servers)?;
-    let servers: Vec<Server> = servers.iter().map(|name| build(&bench, name)).collect::<Result<_, _>>()?;
-    let tare_scale = toolkit::build(toolkit::Part::Scale, workspace, env, ui)?;
-    let generator = RefCell::new(Generator::start(&tare_scale, GENERATOR_CPU)?);
-    let scratch = bench.scratch("server")?;
-    let contest = Contest { bench, duration: options.duration, servers, tare_scale, generator, scratch };
+    let contest = Contest::new(bench, &servers, options.duration, "server")?;
     super::run("server", &contest.bench, &contest, &chosen)
 }
 
@@ -133,7 +128,29 @@ fn build(bench: &Bench<'_>, name: &str) -> anyhow::Result<Server> {
     Ok(Server { name: name.to_owned(), binary: built.platform()?.binary.clone() })
 }
 
-impl Contest<'_> {
+impl<'a> Contest<'a> {
+    /// Builds the servers and starts the generator.
+    pub(super) fn new(
+        bench: Bench<'a>,
+        servers: &[&'static str],
+        duration: Duration,
+        scratch: &str,
+    ) -> anyhow::Result<Self> {
+        let Bench { workspace, env, ui, .. } = bench;
+        anyhow::ensure!(env.parallelism > 1, "server and generator need a CPU each, and there is one");
+        let servers: Vec<Server> =
+            servers.iter().map(|name| build(&bench, name)).collect::<Result<_, _>>()?;
+        let tare_scale = toolkit::build(toolkit::Part::Scale, workspace, env, ui)?;
+        let generator = RefCell::new(Generator::start(&tare_scale, GENERATOR_CPU)?);
+        let scratch = bench.scratch(scratch)?;
+        Ok(Self { bench, duration, servers, tare_scale, generator, scratch })
+    }
+
+    /// The bare epoll loop.
+    pub(super) fn floor(&self) -> anyhow::Result<&Server> {
+        self.server(FLOOR).with_context(|| format!("this part measures {FLOOR}"))
+    }
+
     fn server(&self, name: &str) -> Option<&Server> {
         self.servers.iter().find(|server| server.name == name)
     }
@@ -143,7 +160,7 @@ impl Contest<'_> {
         self.server(SAMPLE).with_context(|| format!("this part measures {SAMPLE}: name it in --servers"))
     }
 
-    fn generator(&self) -> RefMut<'_, Generator> {
+    pub(super) fn generator(&self) -> RefMut<'_, Generator> {
         self.generator.borrow_mut()
     }
 
@@ -176,7 +193,7 @@ impl Contest<'_> {
 }
 
 /// One number of each round.
-fn series<T>(of: fn(Vec<u64>) -> Series, rounds: &[T], number: impl Fn(&T) -> u64) -> Series {
+pub(super) fn series<T>(of: fn(Vec<u64>) -> Series, rounds: &[T], number: impl Fn(&T) -> u64) -> Series {
     of(rounds.iter().map(number).collect())
 }
 

@@ -34,7 +34,7 @@ enum Version {
 
 /// A control group with one limit.
 #[derive(Debug)]
-pub(super) struct Cgroup {
+pub(in crate::dev::bench) struct Cgroup {
     dir: PathBuf,
     version: Version,
 }

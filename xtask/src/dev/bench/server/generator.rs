@@ -14,7 +14,7 @@ use super::CONNECTIONS;
 use crate::process::{Cmd, Conversation};
 
 /// What every server answers to `/`.
-pub(super) const BODY: &str = "Hello from tare\n";
+pub(in crate::dev::bench) const BODY: &str = "Hello from tare\n";
 
 /// Long enough for every buffer to have its size and every branch to be learnt.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -23,25 +23,25 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A generator. Dropped, it is ended.
 #[derive(Debug)]
-pub(super) struct Generator {
+pub(in crate::dev::bench) struct Generator {
     conversation: Conversation,
 }
 
 /// What is asked of it: GET of `/` over 64 connections that stay.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    pub(super) address: SocketAddr,
-    pub(super) duration: Duration,
+pub(in crate::dev::bench) struct Load {
+    pub(in crate::dev::bench) address: SocketAddr,
+    pub(in crate::dev::bench) duration: Duration,
     /// Requests under way on one connection.
-    pub(super) depth: u32,
-    pub(super) threads: u32,
+    pub(in crate::dev::bench) depth: u32,
+    pub(in crate::dev::bench) threads: u32,
     /// Requests per second; none: as many as are answered.
-    pub(super) rate: Option<f64>,
+    pub(in crate::dev::bench) rate: Option<f64>,
 }
 
 impl Load {
     /// As many as are answered, one at a time on each connection, from one thread.
-    pub(super) fn new(address: SocketAddr, duration: Duration) -> Self {
+    pub(in crate::dev::bench) fn new(address: SocketAddr, duration: Duration) -> Self {
         Self { address, duration, depth: 1, threads: 1, rate: None }
     }
 
@@ -76,10 +76,10 @@ impl Load {
 
 /// What it found, as far as it is used here.
 #[derive(Debug, Deserialize)]
-pub(super) struct Outcome {
+pub(in crate::dev::bench) struct Outcome {
     measured: Span,
     /// Requests of the measured span that were answered as they must be.
-    pub(super) completed: u64,
+    pub(in crate::dev::bench) completed: u64,
     unsent: u64,
     errors: BTreeMap<String, Failures>,
     latency: Distribution,
@@ -132,14 +132,14 @@ enum Phase {
 
 /// Where the measured span begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(in crate::dev::bench) enum Mark {
     Begin,
     End,
 }
 
 impl Generator {
     /// Starts it on CPUs of its own.
-    pub(super) fn start(tare_scale: &Path, cpus: &[usize]) -> anyhow::Result<Self> {
+    pub(in crate::dev::bench) fn start(tare_scale: &Path, cpus: &[usize]) -> anyhow::Result<Self> {
         let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
         let command = Cmd::new(tare_scale).args(["generate", "--cpus", &cpus.join(",")]);
         let mut generator = Self { conversation: command.converse()? };
@@ -151,7 +151,7 @@ impl Generator {
 
     /// Sends requests, and says when the measured span begins and ends. An answer that is not as it must be
     /// is an error.
-    pub(super) fn run(
+    pub(in crate::dev::bench) fn run(
         &mut self,
         load: Load,
         mut mark: impl FnMut(Mark) -> anyhow::Result<()>,
@@ -195,28 +195,28 @@ impl Outcome {
     }
 
     /// Of the measured span.
-    pub(super) fn nanoseconds(&self) -> u64 {
+    pub(in crate::dev::bench) fn nanoseconds(&self) -> u64 {
         self.measured.to.saturating_sub(self.measured.from).max(1)
     }
 
-    pub(super) fn requests_per_second(&self) -> u64 {
+    pub(in crate::dev::bench) fn requests_per_second(&self) -> u64 {
         (u128::from(self.completed) * 1_000_000_000 / u128::from(self.nanoseconds())) as u64
     }
 
     /// Requests of an open loop that found no free connection: the latency of these is not known.
-    pub(super) fn unsent(&self) -> u64 {
+    pub(in crate::dev::bench) fn unsent(&self) -> u64 {
         self.unsent
     }
 
     /// Nanoseconds of CPU that the generator used, of those that its threads had.
-    pub(super) fn generator_use(&self) -> (u64, u64) {
+    pub(in crate::dev::bench) fn generator_use(&self) -> (u64, u64) {
         let used = self.cpu.as_ref().map_or(0, |cpu| (cpu.user + cpu.system) * 1000);
         (used, self.nanoseconds() * self.threads)
     }
 
     /// The nearest-rank 99th percentile of the latency, from the planned start: the shortest that at least
     /// 99 of 100 do not exceed.
-    pub(super) fn p99(&self) -> u64 {
+    pub(in crate::dev::bench) fn p99(&self) -> u64 {
         let all: u64 = self.latency.counts.iter().map(|(_, count)| count).sum();
         let rank = (all * 99).div_ceil(100);
         let mut seen = 0;

@@ -12,9 +12,9 @@ const DEPTH: u32 = 16;
 
 /// One server in one round; times in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
+pub(in crate::dev::bench) struct Sample {
     /// CPU time of the server for each request.
-    pub(super) cpu: u64,
+    pub(in crate::dev::bench) cpu: u64,
     user: u64,
     per_second: u64,
     /// How much of its CPU the server used, in millionths.
@@ -105,7 +105,7 @@ pub(super) fn cpu_of(found: &[(&Server, Vec<Sample>)], name: &str) -> Option<Ser
 }
 
 /// Starts a server, loads it, ends it.
-pub(super) fn sample(
+pub(in crate::dev::bench) fn sample(
     contest: &Contest<'_>,
     generator: &mut Generator,
     server: &Server,

@@ -19,15 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a server runs, and what it is told.
 #[derive(Default)]
-pub(super) struct Place<'a> {
+pub(in crate::dev::bench) struct Place<'a> {
     /// Empty: all.
-    pub(super) cpus: &'a [usize],
-    pub(super) cgroup: Option<&'a Cgroup>,
-    pub(super) env: &'a [(&'a str, &'a str)],
+    pub(in crate::dev::bench) cpus: &'a [usize],
+    pub(in crate::dev::bench) cgroup: Option<&'a Cgroup>,
+    pub(in crate::dev::bench) env: &'a [(&'a str, &'a str)],
 }
 
 /// A running server. Dropped, it is ended.
-pub(super) struct Subject {
+pub(in crate::dev::bench) struct Subject {
     running: Running,
     started: Instant,
     address: SocketAddr,
@@ -39,7 +39,11 @@ const ENTER: &str = "echo $$ >\"$0\" && exec \"$@\"";
 
 impl Subject {
     /// Starts a server and waits until it has answered once.
-    pub(super) fn start(contest: &Contest<'_>, server: &Server, place: &Place<'_>) -> anyhow::Result<Self> {
+    pub(in crate::dev::bench) fn start(
+        contest: &Contest<'_>,
+        server: &Server,
+        place: &Place<'_>,
+    ) -> anyhow::Result<Self> {
         let mut words: Vec<OsString> = Vec::new();
         if let Some(cgroup) = place.cgroup {
             words.extend(["sh".into(), "-c".into(), ENTER.into(), cgroup.procs().into()]);
@@ -62,7 +66,7 @@ impl Subject {
     }
 
     /// Starts a server as it is, with nothing in between, and does not wait.
-    pub(super) fn exec(contest: &Contest<'_>, server: &Server) -> anyhow::Result<Self> {
+    pub(in crate::dev::bench) fn exec(contest: &Contest<'_>, server: &Server) -> anyhow::Result<Self> {
         Self::spawn(contest, server, Cmd::new(&server.binary))
     }
 
@@ -76,26 +80,26 @@ impl Subject {
         Ok(Self { running: command.start_beside(file, second)?, started, address, log })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::dev::bench) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Since it was started.
-    pub(super) fn age(&self) -> Duration {
+    pub(in crate::dev::bench) fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    pub(super) fn is_running(&mut self) -> bool {
+    pub(in crate::dev::bench) fn is_running(&mut self) -> bool {
         self.running.is_running()
     }
 
     /// What it has printed.
-    pub(super) fn output(&self) -> String {
+    pub(in crate::dev::bench) fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
     /// Asks it on a connection of its own, which is given back.
-    pub(super) fn ask(&self) -> anyhow::Result<TcpStream> {
+    pub(in crate::dev::bench) fn ask(&self) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -110,7 +114,7 @@ impl Subject {
     }
 
     /// The CPU time that it has used.
-    pub(super) fn cpu(&self) -> anyhow::Result<CpuTime> {
+    pub(in crate::dev::bench) fn cpu(&self) -> anyhow::Result<CpuTime> {
         let process = PathBuf::from(format!("/proc/{}", self.running.id()));
         let mut total = 0;
         for thread in fs::read_dir(process.join("task"))? {
@@ -124,7 +128,7 @@ impl Subject {
     }
 
     /// Bytes of its memory that are there now (`VmRSS`).
-    pub(super) fn resident(&self) -> anyhow::Result<u64> {
+    pub(in crate::dev::bench) fn resident(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.running.id()))?;
         parse_resident(&status).context("/proc/PID/status has no VmRSS")
     }
@@ -145,7 +149,7 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// CPU time of all threads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CpuTime {
+pub(in crate::dev::bench) struct CpuTime {
     /// Nanoseconds, counted by the scheduler (`/proc/PID/task/TID/schedstat`).
     total: u64,
     /// In ticks of 10 ms: good for their ratio alone.
@@ -155,7 +159,7 @@ pub(super) struct CpuTime {
 
 impl CpuTime {
     /// Nanoseconds since an earlier time: all, and of these those in user mode.
-    pub(super) fn since(self, earlier: Self) -> (u64, u64) {
+    pub(in crate::dev::bench) fn since(self, earlier: Self) -> (u64, u64) {
         let total = self.total.saturating_sub(earlier.total);
         let user = self.user.saturating_sub(earlier.user);
         let system = self.system.saturating_sub(earlier.system);

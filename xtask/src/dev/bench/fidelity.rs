@@ -1,0 +1,105 @@
+//! `cargo xtask bench fidelity`: whether what the scale says is true. The load beside wrk, comparisons of
+//! images that are known to differ and of images that are known not to, and half a CPU.
+
+mod compare;
+mod quota;
+mod wrk;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::server::Contest;
+use super::{Bench, fixture::Fixture};
+use crate::environment::Environment;
+use crate::process::Cmd;
+use crate::ui::Ui;
+use crate::workspace::Workspace;
+
+/// What is to be measured.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// Rounds of each measurement.
+    pub(crate) rounds: u32,
+    /// Only the parts whose names contain this.
+    pub(crate) only: String,
+    /// Comparisons of each kind.
+    pub(crate) compares: u32,
+    /// How long the server is under load in a round.
+    pub(crate) duration: Duration,
+}
+
+/// What every part needs.
+struct Fidelity<'a> {
+    /// The bare epoll loop, for what needs a fast server.
+    contest: Contest<'a>,
+    compares: u32,
+}
+
+fn parts<'a>() -> [(&'static str, super::Measure<Fidelity<'a>>); 4] {
+    [
+        ("wrk", wrk::measure),
+        ("quota", quota::measure),
+        ("regressions", compare::regressions),
+        ("same", compare::same),
+    ]
+}
+
+/// Measures; false if something that must be reached is not.
+pub(crate) fn fidelity(
+    options: &Options,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<bool> {
+    let chosen = super::choose(&parts(), &options.only)?;
+    let bench = Bench::new(options.rounds, workspace, env, ui)?;
+    let contest = Contest::new(bench, &["floor"], options.duration, "fidelity")?;
+    let fidelity = Fidelity { contest, compares: options.compares };
+    super::run("fidelity", &fidelity.contest.bench, &fidelity, &chosen)
+}
+
+impl<'a> Fidelity<'a> {
+    fn bench(&self) -> &Bench<'a> {
+        &self.contest.bench
+    }
+
+    /// The program whose work is known, compiled for containers.
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        let source = self.contest.scratch.path().join("program.rs");
+        super::fixture::write(&source, include_bytes!("fidelity/program.rs"))?;
+        let program = self.contest.scratch.path().join("program");
+        Cmd::new("rustc")
+            .args(["--edition", "2024", "-O", "-C", "linker=rust-lld", "--target", TARGET, "-o"])
+            .arg(&program)
+            .arg(&source)
+            .current_dir(&self.bench().workspace.root)
+            .read()?;
+        Ok(program)
+    }
+
+    /// An image of it that takes so many steps for a request; its archive.
+    fn image(&self, program: &Path, name: &str, steps: u64) -> anyhow::Result<PathBuf> {
+        let fixture = Fixture::create(self.contest.scratch.folder("images")?)?;
+        let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        let definition = format!(
+            "[config]\nexposed-ports = [8080]\nenv = {{ STEPS = \"{steps}\" }}\n[[layers]]\nname = \"base\"\n"
+        );
+        fixture.image(name, &definition, &bytes)?;
+        fixture.tare(self.bench()).args(["image", name, "--quiet"]).read()?;
+        Ok(fixture.archive(name))
+    }
+
+    /// `cargo xtask profile …` in the workspace.
+    fn profile(&self) -> Cmd {
+        let bench = self.bench();
+        bench.tare(&bench.workspace.root).arg("profile")
+    }
+}
+
+/// What images are built for on this host.
+#[cfg(target_arch = "aarch64")]
+const TARGET: &str = "aarch64-unknown-linux-musl";
+#[cfg(not(target_arch = "aarch64"))]
+const TARGET: &str = "x86_64-unknown-linux-musl";

@@ -1,0 +1,49 @@
+//! Half a CPU: a container never gets more, and what is counted is what it got.
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::Fidelity;
+use crate::dev::bench::report::{Bound, Goal, Part, Row, Table};
+use crate::dev::bench::stats::{MILLION, Series};
+
+/// Steps for a request: enough to want more than half a CPU.
+const STEPS: u64 = 20_000;
+
+pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
+    let mut part = Part::new("quota");
+    let program = fidelity.program()?;
+    let image = fidelity.image(&program, "half", STEPS)?;
+    let output = fidelity.contest.scratch.folder("half-report")?;
+    let profile = fidelity.contest.scratch.path().join("half.toml");
+    let text = "passes = [\"throughput\"]\n[limits]\ncpus = 0.5\nmemory = \"64MiB\"\n[throughput]\nloads = [\"closed\"]\nduration = \"3s\"\n";
+    super::super::fixture::write(&profile, text.as_bytes())?;
+    let mut used = Vec::new();
+    let mut throttled = Vec::new();
+    for _ in 0..fidelity.bench().rounds {
+        let report =
+            fidelity.profile().arg(&image).arg("--profile").arg(&profile).args(["--quiet", "--json"]);
+        let report: Value = serde_json::from_slice(&report.arg("--output").arg(&output).read()?)?;
+        let of =
+            |metric: &str| figure(&report, metric).with_context(|| format!("the report has no {metric}"));
+        used.push((of("throughput.cpu-of-limit")? * 0.5 * MILLION as f64) as u64);
+        throttled.push((of("throughput.throttled-periods")? * MILLION as f64) as u64);
+    }
+    let used = Series::ratios(used);
+    part.tables.push(Table {
+        columns: vec!["limit", "CPUs used", "periods throttled"],
+        rows: vec![Row {
+            name: "half a CPU".to_owned(),
+            cells: vec![used.clone().into(), Series::ratios(throttled).into()],
+        }],
+    });
+    part.goals.push(Goal::new("CPUs used under a limit of 0.5", Bound::AtMost(520_000), used));
+    Ok(part)
+}
+
+/// The value of a metric in a report, in whichever case it was measured.
+fn figure(report: &Value, metric: &str) -> Option<f64> {
+    let runs = report["runs"].as_array()?.iter();
+    let mut all = runs.flat_map(|run| run["measurements"].as_array().into_iter().flatten());
+    all.find(|it| it["metric"] == metric)?["value"].as_f64()
+}
