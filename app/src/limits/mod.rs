@@ -236,8 +236,13 @@ mod tests {
             ("v1-hybrid-nested", half, vec![1], mib(64), Some(50)),
             // The quota is set above the namespace, and of v1 only memory tells what holds from there.
             ("v1-namespace", None, vec![1], mib(64), Some(50)),
-            ("v2-namespace", half, vec![1], mib(64), Some(50)),
+            ("v2-host", None, vec![0, 1], None, None),
             ("v2-nested", half, vec![1], mib(64), Some(50)),
+            // Of v2 nothing but the CPUs is told from above a namespace.
+            ("v2-namespace-above", None, vec![1], None, Some(50)),
+            ("v2-namespace", half, vec![1], mib(64), Some(50)),
+            // The mount begins above the namespace, and where in it the process stands is hidden.
+            ("v2-namespace-old-mount", None, vec![0, 1], None, None),
         ] {
             let limits = captured(name);
             assert_eq!(
