@@ -22,7 +22,7 @@ pub fn check(address: SocketAddr, patience: Duration) -> Result<(), Unhealthy> {
     if is_ok(&line) {
         Ok(())
     } else {
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         Err(failed(Reason::Answer(line)))
     }
 }

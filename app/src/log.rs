@@ -53,9 +53,9 @@ impl Filter {
     pub fn parse(text: &str) -> Option<Self> {
         let mut found = None;
         for part in text.split(',') {
-            let (target, level) = match part.trim().split_once('=') {
+            let (target, level) = match part.trim_ascii().split_once('=') {
                 Some((target, level)) => (Some(target), level),
-                None => (None, part.trim()),
+                None => (None, part.trim_ascii()),
             };
             let level = match level.to_ascii_lowercase().as_str() {
                 "off" => Self(None),

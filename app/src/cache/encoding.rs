@@ -10,8 +10,11 @@ const WORTH_IT: usize = 1024;
 /// What a client accepts, and what it has already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Accepts {
-    pub(crate) gzip: bool,
-    pub(crate) brotli: bool,
+    /// Weights in thousandths; one that is not wanted has 0.
+    pub(crate) gzip: u16,
+    pub(crate) brotli: u16,
+    /// Without an encoding. 0 as long as nothing is said: then any encoding comes before it.
+    pub(crate) identity: u16,
     /// `If-None-Match`.
     pub(crate) tags: Option<String>,
 }
@@ -20,7 +23,12 @@ impl Accepts {
     pub(crate) fn new(accept_encoding: Option<&[u8]>, if_none_match: Option<&[u8]>) -> Self {
         let list = accept_encoding.unwrap_or_default();
         let tags = if_none_match.and_then(|tags| std::str::from_utf8(tags).ok());
-        Self { gzip: accepts(list, "gzip"), brotli: accepts(list, "br"), tags: tags.map(str::to_owned) }
+        Self {
+            gzip: weight(list, b"gzip"),
+            brotli: weight(list, b"br"),
+            identity: weight(list, b"identity"),
+            tags: tags.map(str::to_owned),
+        }
     }
 
     /// Whether a tag is among those that the client has (RFC 9110, 13.1.2: compared weakly).
@@ -28,32 +36,46 @@ impl Accepts {
         let Some(tags) = &self.tags else {
             return false;
         };
-        tags.trim() == "*"
-            || tags.split(',').map(str::trim).any(|it| it.strip_prefix("W/").unwrap_or(it) == tag)
+        tags.trim_ascii() == "*"
+            || tags.split(',').map(str::trim_ascii).any(|it| it.strip_prefix("W/").unwrap_or(it) == tag)
     }
 }
 
-/// Whether a list of codings has this one with a weight above 0; `*` stands for those that are not named
-/// (RFC 9110, 12.5.3).
-fn accepts(list: &[u8], coding: &str) -> bool {
-    let mut any = false;
-    for element in String::from_utf8_lossy(list).split(',') {
-        let mut parts = element.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let wanted = weight.is_none_or(is_above_0);
-        if name.eq_ignore_ascii_case(coding) {
-            return wanted;
+/// The weight of a coding in a list, in thousandths; `*` stands for those that are not named (RFC 9110,
+/// 12.5.3).
+fn weight(list: &[u8], coding: &[u8]) -> u16 {
+    let mut any = 0;
+    for element in list.split(|byte| *byte == b',') {
+        let (mut name, mut weight) = (None, 1000);
+        for part in element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            if name.is_none() {
+                name = Some(part);
+            } else if let [b'q' | b'Q', b'=', number @ ..] = part {
+                weight = thousandths(number);
+            }
         }
-        any |= name == "*" && wanted;
+        let name = name.unwrap_or_default();
+        if name.eq_ignore_ascii_case(coding) {
+            return weight;
+        }
+        if name == b"*" {
+            any = weight;
+        }
     }
     any
 }
 
-/// `0[.ddd]` or `1[.000]` (RFC 9110, 12.4.2), where only whether it is 0 matters here.
-fn is_above_0(weight: &str) -> bool {
-    weight.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-        && weight.contains(|it| matches!(it, '1'..='9'))
+/// `0[.ddd]` or `1[.000]` (RFC 9110, 12.4.2); what is no number is 0.
+fn thousandths(weight: &[u8]) -> u16 {
+    let (mut sum, mut unit) = (0, 1000);
+    for byte in weight.iter().filter(|byte| **byte != b'.') {
+        if !byte.is_ascii_digit() {
+            return 0;
+        }
+        sum += u16::from(byte - b'0') * unit;
+        unit /= 10;
+    }
+    sum.min(1000)
 }
 
 /// A response in every encoding that makes it shorter.
@@ -80,13 +102,21 @@ impl Variants {
         self.identity.len() + of(&self.gzip) + of(&self.brotli)
     }
 
-    /// The shortest that the client takes, with its name.
+    /// What the client likes best, with its name; the shortest of what it likes as much. A client that takes
+    /// nothing of all this gets it without an encoding, as RFC 9110, 12.4.1 allows.
     pub(crate) fn choose(&self, accepts: &Accepts) -> (Option<&'static str>, &Arc<[u8]>) {
-        match (&self.brotli, &self.gzip) {
-            (Some(bytes), _) if accepts.brotli => (Some("br"), bytes),
-            (_, Some(bytes)) if accepts.gzip => (Some("gzip"), bytes),
-            _ => (None, &self.identity),
+        let mut best = (accepts.identity, None, &self.identity);
+        for (weight, name, bytes) in
+            [(accepts.gzip, "gzip", &self.gzip), (accepts.brotli, "br", &self.brotli)]
+        {
+            if let Some(bytes) = bytes
+                && weight > 0
+                && weight >= best.0
+            {
+                best = (weight, Some(name), bytes);
+            }
         }
+        (best.1, best.2)
     }
 }
 
@@ -148,19 +178,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn coding_is_accepted_by_name_or_star_unless_its_weight_is_0() {
+    fn coding_has_the_weight_of_its_name_or_of_the_star() {
         for (list, expected) in [
-            ("gzip", true),
-            ("br, GZIP;q=0.5", true),
-            ("*", true),
-            ("gzip;q=0", false),
-            ("gzip; q=0.000, *", false),
-            ("*;q=0", false),
-            ("x-gzip", false),
-            ("", false),
-            ("gzip;q=x", false),
+            ("gzip", 1000),
+            ("br, GZIP;q=0.5", 500),
+            ("gzip ; q=0.123", 123),
+            ("gzip;Q=1.000", 1000),
+            ("*", 1000),
+            ("*;q=0.1, gzip;q=0.2", 200),
+            ("gzip;q=0", 0),
+            ("gzip; q=0.000, *", 0),
+            ("*;q=0", 0),
+            ("x-gzip", 0),
+            ("", 0),
+            (",,gzip,", 1000),
+            ("gzip;q=x", 0),
+            ("gzip;q=9999999999", 1000),
         ] {
-            assert_eq!(accepts(list.as_bytes(), "gzip"), expected, "{list:?}");
+            assert_eq!(weight(list.as_bytes(), b"gzip"), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn client_gets_what_it_likes_best() {
+        let text = "what is said often is said short. ".repeat(100).into_bytes();
+        let variants = Variants::of(text);
+        let brotli = if cfg!(feature = "brotli") { Some("br") } else { Some("gzip") };
+        for (list, expected) in [
+            ("", None),
+            ("gzip", Some("gzip")),
+            ("gzip, br", brotli),
+            ("gzip;q=0.9, br;q=0.8", Some("gzip")),
+            ("gzip;q=0.5, identity", None),
+            ("gzip;q=0.5, identity;q=0.5", Some("gzip")),
+            ("gzip;q=0.001, identity;q=0", Some("gzip")),
+            ("identity;q=0", None),
+            ("*;q=0", None),
+            ("*", brotli),
+            ("br;q=0, *", Some("gzip")),
+            ("deflate", None),
+        ] {
+            assert_eq!(variants.choose(&Accepts::new(Some(list.as_bytes()), None)).0, expected, "{list:?}");
         }
     }
 

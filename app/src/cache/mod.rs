@@ -125,27 +125,38 @@ impl Cache {
         let count = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
         let fresh = self.fresh.load(Ordering::Relaxed);
         let cached = self.look_up(name, fresh);
-        if let Some((file, Turn::None)) = &cached {
-            count(&self.counts.hits);
-            return answer(name, file, accepts, "hit");
+        let kept = |file: &File| {
+            let age = millis(file.read.elapsed());
+            if age < fresh {
+                count(&self.counts.hits);
+                Some(answer(name, file, accepts, "hit"))
+            } else if age <= self.longest(fresh) {
+                count(&self.counts.stale);
+                // For so many seconds it has been stale (RFC 9211, 2.3).
+                let status = format!("hit; ttl=-{}", (age - fresh) / 1000);
+                Some(answer(name, file, accepts, &status))
+            } else {
+                None
+            }
+        };
+        if let Some((file, Turn::None)) = &cached
+            && let Some(response) = kept(file)
+        {
+            return response;
         }
-        match (self.read(name).await, cached) {
-            (Ok(file), _) => {
+        match self.read(name).await {
+            Ok(file) => {
                 count(&self.counts.misses);
                 answer(name, &file, accepts, "fwd=miss; stored")
             }
-            (Err(error), _) if error.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => {
                 self.forget(name);
                 Which::NotFound.response()
             }
-            (Err(_), Some((file, _))) if millis(file.read.elapsed()) <= self.longest(fresh) => {
-                count(&self.counts.stale);
-                answer(name, &file, accepts, "hit; fwd=stale")
-            }
-            (Err(_), _) => {
+            Err(_) => cached.and_then(|(file, _)| kept(&file)).unwrap_or_else(|| {
                 count(&self.counts.failed);
                 Response::text(503, "the source is away\n").with("Retry-After", "5")
-            }
+            }),
         }
     }
 

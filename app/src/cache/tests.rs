@@ -74,7 +74,7 @@ fn while_the_folder_is_away_the_old_file_is_served_and_only_for_so_long() {
     let cache = folder.cache(1 << 20, Duration::ZERO, LONG);
     assert_eq!(get(&cache, "a.txt"), found("one", "fwd=miss; stored"));
     fs::remove_dir_all(&folder.0).unwrap();
-    assert_eq!(get(&cache, "a.txt"), found("one", "hit; fwd=stale"));
+    assert_eq!(get(&cache, "a.txt"), found("one", "hit; ttl=-0"));
     assert_eq!(get(&cache, "b.txt").0, 503);
     std::thread::sleep(Duration::from_millis(2));
     cache.set_times(Duration::ZERO, Duration::ZERO);
@@ -84,6 +84,23 @@ fn while_the_folder_is_away_the_old_file_is_served_and_only_for_so_long() {
     folder.write("a.txt", "two");
     assert_eq!(get(&cache, "a.txt"), found("two", "fwd=miss; stored"));
     let counts = Counts { hits: 0, misses: 2, stale: 1, failed: 2, bytes: cache.counts().bytes };
+    assert_eq!(cache.counts(), counts);
+}
+
+#[test]
+fn file_that_somebody_reads_again_for_too_long_is_stale_and_then_not_served() {
+    let folder = Folder::new("hangs");
+    folder.write("a.txt", "one");
+    let cache = folder.cache(1 << 20, Duration::ZERO, LONG);
+    assert_eq!(get(&cache, "a.txt"), found("one", "fwd=miss; stored"));
+    // As if the folder hung for whoever is at it.
+    assert!(cache.look_up("a.txt", 0).is_some_and(|(_, turn)| turn == Turn::Ours));
+    assert_eq!(get(&cache, "a.txt"), found("one", "hit; ttl=-0"));
+    fs::remove_dir_all(&folder.0).unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    cache.set_times(Duration::ZERO, Duration::ZERO);
+    assert_eq!(get(&cache, "a.txt").0, 503);
+    let counts = Counts { hits: 0, misses: 1, stale: 1, failed: 1, bytes: cache.counts().bytes };
     assert_eq!(cache.counts(), counts);
 }
 

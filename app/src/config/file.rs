@@ -106,6 +106,6 @@ fn keep(first: &mut Option<(usize, String)>, error: &ParseError, otherwise: usiz
     if first.is_none() {
         let at = error.unexpected().or(error.context()).map_or(otherwise, |span| span.start());
         // The parser's message may go over several lines.
-        *first = Some((at, error.description().split_whitespace().collect::<Vec<_>>().join(" ")));
+        *first = Some((at, error.description().split_ascii_whitespace().collect::<Vec<_>>().join(" ")));
     }
 }
