@@ -151,6 +151,16 @@ fn request_must_name_one_host_unless_it_is_http_1_0() -> io::Result<()> {
 }
 
 #[test]
+fn refusal_of_a_head_request_has_no_body() -> io::Result<()> {
+    let server = Server::start(patient())?;
+    let mut client = server.client()?;
+    client.send("HEAD / HTTP/1.1\r\n\r\n")?;
+    let answer = client.rest()?;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    Ok(())
+}
+
+#[test]
 fn two_requests_share_a_connection_even_when_sent_at_once() -> io::Result<()> {
     let server = Server::start(patient())?;
     let mut client = server.client()?;

@@ -68,6 +68,12 @@ impl Default for Chunked {
 }
 
 impl Chunked {
+    /// Bytes of the present chunk that are announced and still to come.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
+    }
+
     /// Reads on.
     ///
     /// # Errors

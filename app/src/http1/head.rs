@@ -105,14 +105,14 @@ fn too_long(head: &[u8], limit: usize) -> Refusal {
     if line.contains(&b'\n') { Refusal::HeadTooLarge } else { Refusal::TargetTooLong }
 }
 
-/// `HTTP/DIGIT.DIGIT` at the end of the first line: a version that exists, and is not served.
+/// `HTTP/DIGIT.DIGIT` as the third word of the first line: a version that exists, and is not served.
 fn names_a_version(head: &[u8]) -> bool {
     // Only a whole line names one: `HTTP/2.0` may go on.
     let Some(line) = head.iter().position(|byte| *byte == b'\r').map(|end| &head[..end]) else {
         return false;
     };
-    let version = line.len().checked_sub(9).map(|at| &line[at..]);
-    matches!(version, Some([b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    let mut words = line.splitn(3, |byte| *byte == b' ').skip(2);
+    matches!(words.next(), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
@@ -173,13 +173,11 @@ fn interpret<'a>(
             }
             15 if is("accept-encoding") => accept_encoding.add(value),
             17 if is("transfer-encoding") => {
-                for coding in list(value) {
-                    codings = codings.and(coding);
-                }
                 // A field without any coding is no way to say that there is none.
-                if codings == Codings::None {
+                if list(value).next().is_none() {
                     return Err(Refusal::BadRequest);
                 }
+                codings = list(value).fold(codings, Codings::and);
             }
             _ => {}
         }
@@ -287,9 +285,12 @@ fn is_host(value: &[u8]) -> bool {
             None => (value, &[][..]),
         },
     };
-    // reg-name: unreserved, percent and sub-delims (RFC 3986, 3.2.2).
+    // reg-name: unreserved, percent with two digits, and sub-delims (RFC 3986, 3.2.2).
     let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    name.iter().all(in_name) && port.iter().all(u8::is_ascii_digit)
+    let mut after_percent = name.split(|byte| *byte == b'%').skip(1);
+    name.iter().all(in_name)
+        && after_percent.all(|it| it.iter().take(2).filter(|byte| byte.is_ascii_hexdigit()).count() == 2)
+        && port.iter().all(u8::is_ascii_digit)
 }
 
 /// The path of a target in one of its four forms (RFC 9112, 3.2).
@@ -395,6 +396,11 @@ mod tests {
             ("a@b", false),
             ("a:b", false),
             ("a:1:2", false),
+            ("a%2Db", true),
+            ("a%", false),
+            ("a%2", false),
+            ("%2g", false),
+            ("%%41", false),
             ("[::1", false),
             ("[]", false),
             ("[::1]1", false),

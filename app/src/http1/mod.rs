@@ -473,7 +473,9 @@ impl Connection {
             Refusal::Overloaded => Response::text(503, "overloaded\n").with("Retry-After", "1"),
             _ => Response { body: Body::Static(b""), ..Response::text(refusal.status(), "") },
         };
-        let request = Request { with_body: true, keep_alive: false, http_1_1: true, expects_continue: false };
+        // Its head may not have been understood, and HEAD has no body whatever is wrong with it.
+        let with_body = !self.buffers.as_ref().is_some_and(|it| it.unread().starts_with(b"HEAD "));
+        let request = Request { with_body, keep_alive: false, http_1_1: true, expects_continue: false };
         self.respond(request, &response).await
     }
 
@@ -537,7 +539,8 @@ impl Connection {
         };
         body.total += length as u64;
         body.pace.bytes = body.total;
-        if body.total > limit {
+        // What a chunk announces need not be waited for.
+        if body.total.saturating_add(body.chunked.left()) > limit {
             return Err(Trouble::Refused(Refusal::BodyTooLarge));
         }
         Ok(buffers.start..buffers.start + length)
