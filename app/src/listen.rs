@@ -27,6 +27,11 @@ pub struct ListenError {
 pub fn listeners(address: SocketAddr, count: usize, backlog: u32) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |address| move |source| ListenError { address, source };
     let spreads = cfg!(target_os = "linux") && count > 1;
+    if spreads && address.port() > 0 {
+        // Sockets that share a port share it with another server of the same user, too, and nobody would
+        // notice. One that does not is refused.
+        bound(address, false).map_err(failed(address))?;
+    }
     let first = listener(address, backlog, spreads).map_err(failed(address))?;
     // The others need the port that the kernel chose.
     let address = first.local_addr().map_err(failed(address))?;
@@ -39,7 +44,7 @@ pub fn listeners(address: SocketAddr, count: usize, backlog: u32) -> Result<Vec<
     Ok(all)
 }
 
-fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpListener> {
+fn bound(address: SocketAddr, spreads: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     #[cfg(unix)]
     {
@@ -51,6 +56,12 @@ fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpL
     }
     #[cfg(not(unix))]
     let _ = spreads;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpListener> {
+    let socket = bound(address, spreads)?;
     // Linux hands these down to accepted connections (tcp(7)), which saves two calls for each.
     socket.set_tcp_nodelay(true)?;
     let (idle, interval, probes) = KEEP_ALIVE;
@@ -60,7 +71,6 @@ fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpL
     #[cfg(windows)]
     let _ = probes;
     socket.set_tcp_keepalive(&keep_alive)?;
-    socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
@@ -173,8 +183,14 @@ mod tests {
     fn address_in_use_is_an_error_that_names_it() {
         let taken = listeners((Ipv4Addr::LOCALHOST, 0).into(), 1, 16).unwrap();
         let address = taken[0].local_addr().unwrap();
-        let error = listeners(address, 1, 16).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+        for count in [1, 2] {
+            let error = listeners(address, count, 16).unwrap_err();
+            assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+        }
+        // Nor is a port shared with another server whose sockets share theirs.
+        let taken = listeners((Ipv4Addr::LOCALHOST, 0).into(), 2, 16).unwrap();
+        let address = taken[0].local_addr().unwrap();
+        assert!(listeners(address, 2, 16).is_err());
     }
 
     #[test]
