@@ -175,4 +175,40 @@ mod tests {
         assert_eq!(names.len(), count);
         assert!(text.ends_with('\n'));
     }
+
+    /// The grammar of the format, and what its writers are asked to keep to.
+    #[test]
+    fn page_is_read_by_the_strictest_reader() {
+        let config = Config { files: Some("/nonexistent".into()), ..Config::default() };
+        let text = text(&Server::new(config, Limits::default(), 1024));
+        let (mut family, mut kind, mut samples) = ("", "", Vec::new());
+        let is_name =
+            |it: &str| it.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !it.is_empty();
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, about) = help.split_once(' ').unwrap();
+                assert!(is_name(name) && !about.is_empty() && !about.contains('\\'), "{line}");
+                (family, kind) = (name, "");
+            } else if let Some(typed) = line.strip_prefix("# TYPE ") {
+                let (name, its) = typed.split_once(' ').unwrap();
+                assert!(name == family && kind.is_empty(), "{line}");
+                assert_eq!(its == "counter", name.ends_with("_total"), "{line}");
+                assert!(matches!(its, "counter" | "gauge"), "{line}");
+                kind = its;
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+                assert!(name == family && !kind.is_empty(), "{line}");
+                let labels = labels.strip_suffix('}').unwrap();
+                if let Some((label, quoted)) = labels.split_once('=') {
+                    let inner = quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap();
+                    assert!(is_name(label) && inner.bytes().all(|it| it.is_ascii_alphanumeric()), "{line}");
+                }
+                assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
+                assert!(!samples.contains(&series), "{line}");
+                samples.push(series);
+            }
+        }
+        assert!(samples.len() > STATUSES.len());
+    }
 }
