@@ -4,14 +4,14 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use support::program::{APP, Program, Scratch};
 use support::{Answer, Client};
-
-const APP: &str = env!("CARGO_BIN_EXE_app");
 
 /// Exit code, stdout, stderr.
 type Ended = (Option<i32>, String, String);
@@ -25,83 +25,6 @@ fn ended(output: &Output) -> Ended {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let code = output.status.code();
     (code, text(&output.stdout), text(&output.stderr))
-}
-
-/// A started server, killed when a test fails before it has stopped.
-struct Program {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-    address: SocketAddr,
-}
-
-impl Program {
-    fn start(command: &mut Command) -> io::Result<Self> {
-        let mut child = command
-            .env("PORT", "0")
-            // As long as every kernel allows: nothing is to be said about it.
-            .env("TARE_BACKLOG", "128")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut program =
-            Self { child, stderr: BufReader::new(stderr), address: (Ipv4Addr::LOCALHOST, 0).into() };
-        let mut line = String::new();
-        program.stderr.read_line(&mut line)?;
-        let port = line
-            .strip_prefix("listening on 0.0.0.0:")
-            .and_then(|port| port.trim_end().parse().ok())
-            .ok_or_else(|| io::Error::other(format!("it said {line:?}")))?;
-        program.address.set_port(port);
-        Ok(program)
-    }
-
-    fn client(&self) -> io::Result<Client> {
-        Client::connect(self.address)
-    }
-
-    fn port(&self) -> String {
-        self.address.port().to_string()
-    }
-
-    fn signal(&self, name: &str) -> io::Result<()> {
-        let kill = format!("kill -{name} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status()?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(kill)) }
-    }
-
-    /// The exit code, and what it said after it had started.
-    fn wait(mut self) -> io::Result<(Option<i32>, String)> {
-        let code = self.child.wait()?.code();
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said)?;
-        Ok((code, said))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A file that goes with the test.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str, text: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("app-{}-{name}", std::process::id()));
-        std::fs::write(&path, text)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 #[test]
@@ -327,4 +250,83 @@ fn server_out_of_file_descriptors_serves_again_when_it_has_some() -> io::Result<
         assert_eq!(client.answer(true)?, Answer::text("200 OK", "ok\n"));
     }
     Ok(())
+}
+
+#[test]
+fn hundred_thousand_connections_that_open_and_drop_leave_nothing_behind() -> io::Result<()> {
+    let program = Program::start(Command::new(APP).args(["--workers", "1", "--backlog", "1024"]))?;
+    let mut witness = program.client()?;
+    witness.ask("GET", "/health")?;
+    let (files, mut memory) = (program.open_files()?, 0);
+    for number in 0..100_000 {
+        let stream = TcpStream::connect(program.address)?;
+        match number % 4 {
+            // Half a request.
+            0 => (&stream).write_all(b"GET / HTTP/1.1\r\nHost")?,
+            // A whole one, the answer to which nobody waits for.
+            1 => (&stream).write_all(b"GET /bytes/100000 HTTP/1.1\r\nHost: a\r\n\r\n")?,
+            _ => {}
+        }
+        // All but some with a reset rather than an end, so that the ports are free again at once.
+        if number % 100 > 0 {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
+        drop(stream);
+        // The first thousands show what it needs; it is to need no more after all of them.
+        if number == 10_000 {
+            all_but_one_ended(&mut witness)?;
+            memory = program.resident()?;
+        }
+    }
+    all_but_one_ended(&mut witness)?;
+    assert!(witness.metric("app_connections_accepted_total")? > 50_000);
+    // Some may have waited to be accepted until now. It is tried so often that it is an answer.
+    let found = (0..10_000).map(|_| {
+        thread::sleep(Duration::from_millis(1));
+        program.open_files()
+    });
+    assert!(
+        found.map_while(Result::ok).any(|found| found == files),
+        "{} and not {files}",
+        program.open_files()?
+    );
+    let grown = program.resident()?.saturating_sub(memory);
+    // Eleven bytes for each of the ninety thousand would be as much.
+    assert!(grown < 1 << 20, "{grown} bytes more than {memory}");
+    program.is_well()
+}
+
+fn all_but_one_ended(witness: &mut Client) -> io::Result<()> {
+    while witness.metric("app_connections")? > 1 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+#[test]
+fn server_that_cannot_accept_waits_instead_of_trying_all_the_time() -> io::Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 24; exec \"$0\" --workers 1 --max-connections 1000", APP]);
+    let program = Program::start(&mut command)?;
+    let mut witness = program.client()?;
+    witness.ask("GET", "/health")?;
+    let clients = (0..48).map(|_| program.client()).collect::<io::Result<Vec<_>>>()?;
+    let mut errors = |at_least: u64| -> io::Result<u64> {
+        loop {
+            let found = witness.metric("app_accept_errors_total")?;
+            if found >= at_least {
+                return Ok(found);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let first = errors(3)?;
+    let (burnt, start) = (program.cpu_time()?, Instant::now());
+    let pauses = errors(first + 20)? - first;
+    let (burnt, passed) = (program.cpu_time()? - burnt, start.elapsed());
+    // Trying all the time takes all of the CPU that there is.
+    assert!(burnt < passed / 10, "{burnt:?} of CPU in {passed:?}, in {pauses} pauses");
+    // When there are descriptors again, who waited is served.
+    drop(clients);
+    program.is_well()
 }

@@ -2,6 +2,9 @@
 
 #![expect(dead_code, reason = "each test program uses some of it")]
 
+#[cfg(unix)]
+pub(crate) mod program;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -68,6 +71,13 @@ impl Client {
             self.stream.by_ref().take(length).read_to_string(&mut body)?;
         }
         Ok(Answer { status, fields, body })
+    }
+
+    /// A figure of `/metrics`.
+    pub(crate) fn metric(&mut self, name: &str) -> io::Result<u64> {
+        let page = self.ask("GET", "/metrics")?.body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.ok_or_else(|| io::Error::other(format!("no {name} in\n{page}")))
     }
 
     /// Sends each piece as it is written.
