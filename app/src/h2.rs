@@ -1,8 +1,9 @@
 //! HTTP/2 without TLS on the port of HTTP/1.1, for clients that know beforehand (RFC 9113, 3.3).
 //!
 //! hyper and h2 do the protocol. What a client may make the server do is bounded here: streams, fields,
-//! windows, resets of streams that nobody has looked at yet (CVE-2023-44487), and fields that are spread over
-//! CONTINUATION frames, which count against the size of the head.
+//! windows, resets of streams that nobody has looked at yet (CVE-2023-44487), fields that are spread over
+//! CONTINUATION frames, which count against the size of the head, what open streams hold in memory, and how
+//! long an answer may go without being read.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
@@ -14,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, IF_NONE_MATCH};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, IF_NONE_MATCH};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
@@ -25,10 +26,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cache::Accepts;
-use crate::http1::BLOCK;
+use crate::http1::{BLOCK, Pace};
 use crate::server::Phase;
 use crate::service::{self, Allocation, OCTETS, Plan, Response, Which};
-use crate::worker::{Seat, Worker};
+use crate::worker::{BUFFER, Pulse, Seat, Worker};
 
 /// What a client begins with (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,41 +49,123 @@ pub(crate) fn is_wrong_preface(start: &[u8]) -> bool {
     !version.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
 }
 
-/// Streams at a time. More wait at the client.
-const STREAMS: u32 = 128;
+/// Streams at a time, more wait at the client: "no smaller than 100" is recommended (RFC 9113, 6.5.2).
+const STREAMS: u32 = 100;
 /// Streams that a client may reset before anybody has looked at them, until the connection ends.
 const UNSEEN_RESETS: usize = 20;
 /// Streams that are reset for the client's errors, until the connection ends.
 const ERROR_RESETS: usize = 256;
 /// Bytes that a client may send ahead, for each stream and for all.
 const WINDOW: u32 = 64 << 10;
+/// Bytes of an answer that are ready to be sent, for each stream.
+const AHEAD: usize = BUFFER;
+/// What a stream holds at most that has a body or an answer of its own: its head, and as much of the answer.
+const STREAM_HOLDS: usize = 2 * BUFFER;
+/// What a connection holds beside its streams: the bytes that were sent ahead.
+const CONNECTION_HOLDS: usize = WINDOW as usize;
 /// A ping after a minute without frames, and ten seconds for the answer, as with keep-alive of the socket.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
+/// What the streams of a connection share.
+struct Shared {
+    worker: Arc<Worker>,
+    pulse: Arc<Pulse>,
+    /// Requests that are not answered yet, or not to their end.
+    streams: AtomicUsize,
+    /// Those of which the answer has not begun.
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    /// Something has happened: the next has to within the time.
+    fn moved(&self) {
+        let live = &self.worker.server.live;
+        let time = if self.waiting.load(Ordering::Relaxed) > 0 {
+            // How long an answer may take to begin is bounded by what it is.
+            u64::MAX
+        } else if self.streams.load(Ordering::Relaxed) > 0 {
+            live.write_timeout()
+        } else {
+            live.idle_timeout()
+        };
+        self.pulse.set_deadline(self.worker.now().saturating_add(time));
+    }
+}
+
+/// A request until its answer has been sent.
+struct Stream {
+    shared: Arc<Shared>,
+    /// Bytes that are counted for it.
+    held: usize,
+    waits: bool,
+    pace: Pace,
+}
+
+impl Stream {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.streams.fetch_add(1, Ordering::Relaxed);
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.moved();
+        let worker = &shared.worker;
+        let pace = Pace { start: worker.now(), grace: worker.server.live.write_timeout(), bytes: 0 };
+        Self { shared: Arc::clone(shared), held: 0, waits: true, pace }
+    }
+
+    /// Counts what it holds; false when that is more than there is.
+    fn hold(&mut self) -> bool {
+        self.held = STREAM_HOLDS;
+        self.shared.worker.stash(self.held)
+    }
+
+    /// Its answer begins.
+    fn answers(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.pace.start = self.shared.worker.now();
+            self.shared.moved();
+        }
+    }
+
+    /// The client has taken what was sent before, and takes so many bytes more; false when it is too slow.
+    fn sends(&mut self, bytes: usize) -> bool {
+        self.shared.moved();
+        let in_time = self.shared.worker.now() <= self.pace.deadline();
+        self.pace.bytes += bytes as u64;
+        in_time
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.answers();
+        self.shared.worker.unstash(self.held);
+        self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+        self.shared.moved();
+    }
+}
+
 /// Serves a connection that has begun with the preface, of which `read` has been read.
 pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
-    let worker = &seat.worker;
+    if seat.worker.stash(CONNECTION_HOLDS) {
+        connection(stream, &seat, read).await;
+    }
+    seat.worker.unstash(CONNECTION_HOLDS);
+}
+
+async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {
+    let (worker, pulse) = (&seat.worker, &seat.pulse);
     let server = &worker.server;
-    let busy = Arc::new(AtomicUsize::new(0));
-    let (pulse, idle) = (&seat.pulse, server.live.idle_timeout());
-    pulse.set_deadline(worker.now().saturating_add(idle));
-    let answer = {
-        let (worker, busy, pulse) = (Arc::clone(worker), Arc::clone(&busy), Arc::clone(pulse));
-        service_fn(move |request| {
-            let (worker, busy, pulse) = (Arc::clone(&worker), Arc::clone(&busy), Arc::clone(&pulse));
-            async move {
-                busy.fetch_add(1, Ordering::Relaxed);
-                // While anything is answered the connection is not idle.
-                pulse.set_deadline(u64::MAX);
-                let response = answer(request, &worker).await;
-                if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    let idle = worker.server.live.idle_timeout();
-                    pulse.set_deadline(worker.now().saturating_add(idle));
-                }
-                Ok::<_, Infallible>(response)
-            }
-        })
-    };
+    let shared = Arc::new(Shared {
+        worker: Arc::clone(worker),
+        pulse: Arc::clone(pulse),
+        streams: AtomicUsize::new(0),
+        waiting: AtomicUsize::new(0),
+    });
+    shared.moved();
+    let answer = service_fn(|request| {
+        let stream = Stream::new(&shared);
+        async move { Ok::<_, Infallible>(answer(request, stream).await) }
+    });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -91,39 +174,57 @@ pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
         .max_header_list_size(u32::try_from(server.live.head_limit()).unwrap_or(u32::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .max_send_buf_size(WINDOW as usize)
+        .max_send_buf_size(AHEAD)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .serve_connection(TokioIo::new(Rewound { read, at: 0, stream }), answer);
+        .serve_connection(TokioIo::new(Rewound { read, at: 0, stream, worker: Arc::clone(worker) }), answer);
     let mut connection = pin!(connection);
-    let mut told = false;
-    // An error is the client's: it went away, or broke the protocol and has been told by hyper.
-    let _ = poll_fn(|context| {
+    let (mut told, mut expired) = (false, false);
+    poll_fn(|context| {
         pulse.know(context.waker());
-        if !told && (pulse.is_expired() || server.phase() >= Phase::Draining) {
+        if pulse.is_expired() {
+            if expired {
+                // It has had its time to end well.
+                return Poll::Ready(());
+            }
+            expired = true;
+            pulse.set_deadline(worker.now().saturating_add(server.live.write_timeout()));
+        }
+        if !told && (expired || server.phase() >= Phase::Draining) {
             // It sends GOAWAY, and ends with the last stream.
             connection.as_mut().graceful_shutdown();
             told = true;
         }
-        connection.as_mut().poll(context)
+        // An error is the client's: it went away, or broke the protocol and has been told by hyper.
+        connection.as_mut().poll(context).map(|_| ())
     })
     .await;
 }
 
-async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<Sent> {
+async fn answer(request: Request<Incoming>, mut stream: Stream) -> http::Response<Sent> {
+    let worker = Arc::clone(&stream.shared.worker);
     let server = &worker.server;
     let (request, mut body) = request.into_parts();
     let plan = service::plan(request.method.as_str(), request.uri.path(), server);
     let with_body = request.method != http::Method::HEAD;
-    let respond = |response: Response| {
-        worker.counters.answered(response.status);
-        let body = response.body.bytes();
-        let length = body.len() as u64;
-        let body =
-            if with_body && response.status != 304 { Bytes::copy_from_slice(body) } else { Bytes::new() };
-        head(worker, response, Some(length), Sent::Whole(Some(body).filter(|body| !body.is_empty())))
+    let respond = |response: Response, stream: Stream| {
+        let length = response.body.bytes().len() as u64;
+        let empty = !with_body || response.status == 304 || length == 0;
+        let body = match &response.body {
+            _ if empty => Bytes::new(),
+            service::Body::Static(bytes) => Bytes::from_static(bytes),
+            service::Body::Owned(bytes) => Bytes::copy_from_slice(bytes),
+            service::Body::Shared(bytes) => Bytes::from_owner(Arc::clone(bytes)),
+        };
+        head(response, Some(length), Content::Whole(Some(body).filter(|body| !body.is_empty())), stream)
     };
-    if !matches!(plan, Plan::Echo) && !body.is_end_stream() {
+    // Who waits to be told to send a body that nobody wants is answered instead (RFC 9110, 10.1.1).
+    let comes = !body.is_end_stream() && !request.headers.contains_key(EXPECT);
+    let holds = comes || matches!(plan, Plan::Echo | Plan::Respond(_));
+    if holds && !stream.hold() {
+        return respond(Response::text(503, "overloaded\n").with("Retry-After", "1"), stream);
+    }
+    if !matches!(plan, Plan::Echo) && comes {
         let time = Duration::from_millis(server.live.body_timeout());
         let status = match timeout(time, discard(&mut body, server.live.body_limit())).await {
             Ok(Ok(())) => None,
@@ -131,16 +232,15 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
             Err(_) => Some(408),
         };
         if let Some(status) = status {
-            return respond(Response::text(status, ""));
+            return respond(Response::text(status, ""), stream);
         }
     }
     match plan {
-        Plan::Prepared(which) => respond(which.response()),
-        Plan::Respond(response) => respond(*response),
+        Plan::Prepared(which) => respond(which.response(), stream),
+        Plan::Respond(response) => respond(*response, stream),
         Plan::Bytes(count) => {
-            worker.counters.answered(200);
             let left = if with_body { count } else { 0 };
-            head(worker, octets(), Some(count), Sent::Dots(left))
+            head(octets(), Some(count), Content::Dots(left), stream)
         }
         Plan::Spin(time) => {
             let mut left = time;
@@ -148,17 +248,17 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
                 left = service::spin(left);
                 tokio::task::yield_now().await;
             }
-            respond(Response::text(200, "spun\n"))
+            respond(Response::text(200, "spun\n"), stream)
         }
         Plan::Alloc(bytes) => {
             let Some(mut allocation) = Allocation::reserve(server, bytes) else {
-                return respond(Which::OverBudget.response());
+                return respond(Which::OverBudget.response(), stream);
             };
             while allocation.grow() {
                 tokio::task::yield_now().await;
             }
             let body = service::Body::Owned(format!("{} bytes touched\n", allocation.bytes()).into_bytes());
-            respond(Response { body, ..Response::text(200, "") })
+            respond(Response { body, ..Response::text(200, "") }, stream)
         }
         Plan::File(name) => {
             let field = |name: HeaderName| {
@@ -167,18 +267,17 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> http::Response<S
             };
             let accepts = Accepts::new(field(ACCEPT_ENCODING), field(IF_NONE_MATCH));
             match &server.cache {
-                Some(cache) => respond(cache.get(&name, &accepts).await),
-                None => respond(Which::NotFound.response()),
+                Some(cache) => respond(cache.get(&name, &accepts).await, stream),
+                None => respond(Which::NotFound.response(), stream),
             }
         }
         Plan::Echo => {
             let limit = server.live.body_limit();
             let length = body.size_hint().exact();
             if length.is_some_and(|length| length > limit) {
-                return respond(Response::text(413, ""));
+                return respond(Response::text(413, ""), stream);
             }
-            worker.counters.answered(200);
-            head(worker, octets(), length, Sent::Echo(body, limit))
+            head(octets(), length, Content::Echo(body, limit), stream)
         }
     }
 }
@@ -201,8 +300,10 @@ fn octets() -> Response {
     Response { content_type: OCTETS, ..Response::text(200, "") }
 }
 
-fn head(worker: &Worker, response: Response, length: Option<u64>, body: Sent) -> http::Response<Sent> {
-    let mut answer = http::Response::new(body);
+fn head(response: Response, length: Option<u64>, content: Content, stream: Stream) -> http::Response<Sent> {
+    let worker = Arc::clone(&stream.shared.worker);
+    worker.counters.answered(response.status);
+    let mut answer = http::Response::new(Sent::new(content, stream));
     *answer.status_mut() = StatusCode::from_u16(response.status).unwrap_or_default();
     let fields = answer.headers_mut();
     if !response.content_type.is_empty() {
@@ -224,7 +325,12 @@ fn head(worker: &Worker, response: Response, length: Option<u64>, body: Sent) ->
 }
 
 /// The body of an answer.
-enum Sent {
+struct Sent {
+    content: Content,
+    stream: Stream,
+}
+
+enum Content {
     Whole(Option<Bytes>),
     /// So many bytes.
     Dots(u64),
@@ -232,19 +338,23 @@ enum Sent {
     Echo(Incoming, u64),
 }
 
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = io::Error;
+impl Sent {
+    fn new(content: Content, mut stream: Stream) -> Self {
+        stream.answers();
+        Self { content, stream }
+    }
+}
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+impl Content {
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Self::Dots(0) => Poll::Ready(None),
             Self::Dots(left) => {
                 // It fits: it is no longer than the block.
                 let length = (*left).min(BLOCK.len() as u64) as usize;
                 *left -= length as u64;
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..length])))))
+                Poll::Ready(Some(Ok(Bytes::from_static(&BLOCK[..length]))))
             }
             Self::Echo(body, left) => loop {
                 let frame = match Pin::new(&mut *body).poll_frame(context) {
@@ -262,24 +372,43 @@ impl Body for Sent {
                     return Poll::Ready(Some(Err(error)));
                 };
                 *left = rest;
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+                return Poll::Ready(Some(Ok(data)));
             },
         }
     }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { content, stream } = self.get_mut();
+        content.next(context).map(|next| {
+            next.map(|data| {
+                let data = data?;
+                if stream.sends(data.len()) {
+                    Ok(Frame::data(data))
+                } else {
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+            })
+        })
+    }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Dots(left) => *left == 0,
-            Self::Echo(body, _) => body.is_end_stream(),
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Dots(left) => *left == 0,
+            Content::Echo(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |it| it.len() as u64)),
-            Self::Dots(left) => SizeHint::with_exact(*left),
-            Self::Echo(body, _) => body.size_hint(),
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |it| it.len() as u64)),
+            Content::Dots(left) => SizeHint::with_exact(*left),
+            Content::Echo(body, _) => body.size_hint(),
         }
     }
 }
@@ -289,6 +418,16 @@ struct Rewound {
     read: Vec<u8>,
     at: usize,
     stream: TcpStream,
+    /// Which counts the bytes.
+    worker: Arc<Worker>,
+}
+
+impl Rewound {
+    fn count(&self, sent: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = sent {
+            self.worker.counters.sent.add(*count as u64);
+        }
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -307,7 +446,10 @@ impl AsyncRead for Rewound {
             }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(context, target)
+        let before = target.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, target);
+        self.worker.counters.received.add((target.filled().len() - before) as u64);
+        read
     }
 }
 
@@ -317,7 +459,9 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count(&sent);
+        sent
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -333,7 +477,9 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.count(&sent);
+        sent
     }
 
     fn is_write_vectored(&self) -> bool {

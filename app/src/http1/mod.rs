@@ -21,7 +21,8 @@ pub(crate) use answer::Prepared;
 use answer::{AFTER_HEAD, Persistence, write_head};
 use chunked::{Chunked, Piece};
 use head::{Framing, Head, Refusal};
-use transport::{Filled, Pace};
+use transport::Filled;
+pub(crate) use transport::Pace;
 
 use crate::cache::Accepts;
 use crate::server::Phase;

@@ -16,14 +16,14 @@ use crate::worker::{BUFFER, Buffers};
 const BYTES_PER_SECOND: u64 = 1 << 10;
 
 /// A client that is slower than this is cut off: so much time, and a second for each KiB.
-pub(super) struct Pace {
-    pub(super) start: u64,
-    pub(super) grace: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Pace {
+    pub(crate) start: u64,
+    pub(crate) grace: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Pace {
-    pub(super) fn deadline(&self) -> u64 {
+    pub(crate) fn deadline(&self) -> u64 {
         self.start.saturating_add(self.grace).saturating_add(self.bytes * 1000 / BYTES_PER_SECOND)
     }
 }
