@@ -37,11 +37,18 @@ pub(crate) fn run(
 }
 
 fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
+    // Without the peers: hundreds of crates and no tests. clippy compiles them, and an outside check runs some.
+    let all = ["--workspace", "--exclude", "peer-*", "--features", "xtask-tare/dev"];
+    // The sample server has tests for what it can beside, too.
+    let sample = ["--package", "app", "--all-features"];
+    Ok(cargo_test_of(&all, workspace, env, ui)? & cargo_test_of(&sample, workspace, env, ui)?)
+}
+
+fn cargo_test_of(which: &[&str], workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
     let started = Instant::now();
     let command = Cmd::new(env.cargo())
-        .args(["test", "--workspace", "--locked", "--profile", "xtask", "--features", "xtask-tare/dev"])
-        // Hundreds of crates and no tests: clippy compiles them, and an outside check runs some.
-        .args(["--exclude", "peer-*"])
+        .args(["test", "--locked", "--profile", "xtask"])
+        .args(which)
         // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
         .arg("--target-dir")
         .arg(workspace.target_dir.join("tests"))
@@ -51,7 +58,8 @@ fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Resul
     // Its output is not our result.
     match command.run_with_input(|_| Ok(())) {
         Ok(()) => {
-            ui.status("Passed", &format!("cargo test ({:.1} s)", started.elapsed().as_secs_f64()));
+            let what = which.join(" ");
+            ui.status("Passed", &format!("cargo test {what} ({:.1} s)", started.elapsed().as_secs_f64()));
             Ok(true)
         }
         // cargo has said which; what others say about the images is worth knowing nevertheless.
