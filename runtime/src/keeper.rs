@@ -16,7 +16,7 @@ use tare_runtime::{Command, Create, Event, cgroup, line};
 
 use crate::command_line::{self, Created};
 use crate::embedded::{self, REACHED};
-use crate::namespaces;
+use crate::network;
 
 /// No command is longer.
 const COMMAND_LIMIT: usize = 1 << 20;
@@ -94,7 +94,9 @@ impl Keeper {
     }
 
     fn make(request: &Create, output: &OwnedFd) -> Result<(Made, i32, Option<PipeReader>), String> {
-        namespaces::enter(request.new_user, request.new_network)?;
+        if request.new_network {
+            network::new_network()?;
+        }
         if let Some(program) = &request.program {
             let created = command_line::create(request, program, output)?;
             let pid = created.pid;

@@ -46,8 +46,6 @@ pub struct Create {
     /// Whether to enter a new network namespace first and set loopback up. Runtimes with a command line do
     /// so by themselves when the bundle asks for it.
     pub new_network: bool,
-    /// Whether to enter a new user namespace first, in which this user is root.
-    pub new_user: bool,
 }
 
 /// What happened.
@@ -114,7 +112,6 @@ mod tests {
             cgroup: "/tare/a".into(),
             program: None,
             new_network: true,
-            new_user: false,
         });
         for command in [create, Command::Start, Command::Signal { number: 15 }, Command::Remove] {
             let line = line(&command).unwrap();

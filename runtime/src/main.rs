@@ -11,7 +11,7 @@ mod embedded;
 #[cfg(target_os = "linux")]
 mod keeper;
 #[cfg(target_os = "linux")]
-mod namespaces;
+mod network;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,8 @@ use xtask_tare::workspace::Workspace;
 
 use crate::container::choice::{self, Choice, Facts};
 use crate::container::leftovers::{self, Cleanup};
+#[cfg(target_os = "linux")]
+use crate::container::rights;
 use crate::container::runtime::{Options, Runtime, RuntimeKind, is_root};
 
 use super::xtask::Xtask;
@@ -40,6 +42,10 @@ pub(super) fn open(
     ui: Ui,
 ) -> anyhow::Result<Runtime> {
     let runtime_dir = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
+    #[cfg(unix)]
+    let user = rustix::process::geteuid().as_raw();
+    #[cfg(not(unix))]
+    let user = 0;
     let facts = Facts::gather(env.get("PATH"), runtime_dir.as_deref());
     let kind = match choice::decide(kind, &facts) {
         Choice::Use(kind) => kind,
@@ -64,6 +70,12 @@ pub(super) fn open(
         (false, Some(path)) => Some(PathBuf::from(path)),
         (false, None) => Some(xtask.runtime()?),
     };
+    #[cfg(target_os = "linux")]
+    if !kind.is_daemon() {
+        // Before any thread is started; after what was built for us and fetched from others' stores, which
+        // know us by another user.
+        rights::enter_namespace()?;
+    }
     let cleanup = Cleanup::default();
     let at_signal = cleanup.clone();
     ctrlc::set_handler(move || {
@@ -72,10 +84,6 @@ pub(super) fn open(
         std::process::exit(INTERRUPTED);
     })
     .context("cannot handle signals")?;
-    #[cfg(unix)]
-    let user = rustix::process::geteuid().as_raw();
-    #[cfg(not(unix))]
-    let user = 0;
     let options = Options {
         cache: cache(workspace).join("roots"),
         state: leftovers::state_folder(is_root(), runtime_dir.as_deref(), &std::env::temp_dir(), user),

@@ -55,7 +55,7 @@ pub(crate) fn create(
     let group = read_inside(&rootfs, "etc/group");
     let mut user = user::resolve(&target.config.config.user, &passwd, &group)?;
     if !runtime.root {
-        // The only user that exists in a namespace made without the right to map others.
+        // The only user that exists in the namespace, which was made without the right to map others.
         (user.uid, user.gid) = (0, 0);
         user.groups.clear();
     }
@@ -70,8 +70,6 @@ pub(crate) fn create(
         user: &user,
         nofile: nofile.unwrap_or(NOFILE_MOST).min(NOFILE_MOST),
         runtime_makes_network: !embedded && spec.network != Network::Host,
-        runtime_makes_user: !embedded && !runtime.root,
-        host_user: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         single_user: !runtime.root,
     };
     let config = folder.path.join("config.json");
@@ -84,7 +82,6 @@ pub(crate) fn create(
         cgroup: cgroup_path.clone(),
         program: runtime.program.clone(),
         new_network: embedded && spec.network != Network::Host,
-        new_user: embedded && !runtime.root,
     };
     let refused = |reason: String| runtime.refused("create", reason, String::new());
     let keeper = Keeper::create(program, request).map_err(refused)?;

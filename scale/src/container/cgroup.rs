@@ -67,6 +67,13 @@ impl CgroupError {
         match self {
             Self::NotEnforceable { .. } => Some(
                 "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out"
+            Self::NotEnforceable { limit: "CPUs", reason } if reason.contains("this host has only") => {
+                Some("name CPUs that this host has, or leave `cpuset` out of the profile".to_owned())
+            }
+            Self::NotEnforceable { limit: "CPUs", .. } => Some(
+                "run as root, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity"
+                    .to_owned(),
+            ),
                     .to_owned(),
             ),
             Self::NotInForce { .. } => Some("a group further up may be narrower: look at its cgroup files".to_owned()),
@@ -205,6 +212,7 @@ impl Cgroup {
             && let Some(folder) = self.folder("memory")
         {
             // A peak that counts from the creation is larger, and no less true.
+    #[cfg(target_os = "linux")]
             let _ = fs::write(folder.join("memory.max_usage_in_bytes"), "0");
         }
     }

@@ -18,6 +18,8 @@ pub struct Facts {
     pub cgroup: Version,
     /// Whether the group of this process may be divided by it (version 2).
     pub delegated: bool,
+    /// Whether cpuset is among what was delegated.
+    pub cpuset: bool,
     /// Whether an ordinary user may make user namespaces.
     pub user_namespaces: bool,
     /// Whether systemd answers for this user (`systemd-run --user`).
@@ -26,8 +28,6 @@ pub struct Facts {
     pub sudo: bool,
     /// Whether docker answers.
     pub docker: bool,
-    /// Whether podman is there.
-    pub podman: bool,
 }
 
 /// What to do.
@@ -79,16 +79,20 @@ pub fn decide(asked: Option<RuntimeKind>, facts: &Facts) -> Choice {
     }
 }
 
-/// For a runtime that makes namespaces and groups as whoever calls it. With `free` another may be taken.
+/// For a runtime that makes namespaces and groups as whoever calls it. With `free` another may be taken, but
+/// never podman: without a daemon it needs the same rights, and has no limits where it lacks them.
 fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
     if facts.root && facts.cgroup != Version::None {
         return Choice::Use(kind);
     }
     let rootless = facts.cgroup == Version::V2 && facts.user_namespaces;
+    if rootless && facts.delegated && facts.cpuset {
+        return Choice::Use(kind);
+    }
     if rootless && facts.delegated {
         return Choice::UseAndSay(
             kind,
-            "as an ordinary user: CPUs are pinned by affinity, because systemd does not delegate cpuset",
+            "as an ordinary user: CPUs are pinned by affinity, because cpuset is not delegated",
         );
     }
     if rootless && facts.user_systemd {
@@ -106,12 +110,6 @@ fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
             "no rights to make containers here: docker makes them, and its own overhead is in the start-up",
         );
     }
-    if free && facts.podman {
-        return Choice::UseAndSay(
-            RuntimeKind::Podman,
-            "no rights to make containers here: podman makes them, and its own overhead is in the start-up",
-        );
-    }
     let reason = match (facts.cgroup, facts.user_namespaces) {
         (Version::None, _) => "no cgroup file system is mounted",
         (Version::V1 | Version::Hybrid, _) => "only root may set limits with cgroup version 1",
@@ -122,7 +120,7 @@ fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
     };
     let mut ways = vec!["run with sudo"];
     match (facts.cgroup, facts.user_namespaces) {
-        (Version::V2, true) => ways.push("log in with a systemd session (`loginctl enable-linger`, XDG_RUNTIME_DIR set)"),
+        (Version::V2, true) => ways.push("log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set)"),
         (Version::V2, false) => ways.push(
             "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
         ),
@@ -147,7 +145,9 @@ impl Facts {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let cgroup = Version::of(&mounts);
         let ordinary = linux && !root;
-        let delegated = ordinary && cgroup == Version::V2 && is_delegated();
+        let delegated = if ordinary && cgroup == Version::V2 { delegated_controllers() } else { None };
+        let cpuset = delegated.as_deref().is_some_and(|it| it.split_whitespace().any(|it| it == "cpuset"));
+        let delegated = delegated.is_some();
         let user_namespaces = ordinary && may_make_user_namespaces();
         let user_systemd = ordinary
             && has("systemd-run")
@@ -159,28 +159,30 @@ impl Facts {
             root,
             cgroup,
             delegated,
+            cpuset,
             user_namespaces,
             user_systemd,
             sudo: ordinary && needs_others && answers("sudo", &["--non-interactive", "true"]),
             docker: needs_others && answers("docker", &["version"]),
-            podman: needs_others && has("podman"),
         }
     }
 }
 
+/// The controllers of the group that this process may divide; none if it may not.
 #[cfg(target_os = "linux")]
-fn is_delegated() -> bool {
+fn delegated_controllers() -> Option<String> {
     use super::cgroup::Cgroup;
-    let Ok(Cgroup::V2(own)) = Cgroup::of_process(std::process::id().cast_signed()) else { return false };
+    let Ok(Cgroup::V2(own)) = Cgroup::of_process(std::process::id().cast_signed()) else { return None };
     let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
     // A leaf that an earlier step of the same run moved into counts by what is above it.
     let folder = if own.ends_with("tare-tool") { own.parent().unwrap_or(&own) } else { &own };
-    writable(folder) && writable(&folder.join("cgroup.subtree_control"))
+    let may = writable(folder) && writable(&folder.join("cgroup.subtree_control"));
+    std::fs::read_to_string(folder.join("cgroup.controllers")).ok().filter(|_| may)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_delegated() -> bool {
-    false
+fn delegated_controllers() -> Option<String> {
+    None
 }
 
 /// Debian's, Ubuntu's and the kernel's own switches.
@@ -203,11 +205,11 @@ mod tests {
         root: false,
         cgroup: Version::V2,
         delegated: false,
+        cpuset: false,
         user_namespaces: true,
         user_systemd: true,
         sudo: false,
         docker: false,
-        podman: false,
     };
 
     /// What is said in short.
@@ -234,6 +236,12 @@ mod tests {
             ("root, runc", runc, root, "use runc"),
             ("laptop", None, LAPTOP, "restart systemd-run"),
             ("laptop, in the scope", None, Facts { delegated: true, ..LAPTOP }, "use embedded and say"),
+            (
+                "delegated with cpuset",
+                None,
+                Facts { delegated: true, cpuset: true, ..LAPTOP },
+                "use embedded",
+            ),
             ("laptop, runc", runc, LAPTOP, "restart systemd-run"),
             ("laptop, podman asked", podman, LAPTOP, "use podman"),
             (
@@ -250,12 +258,6 @@ mod tests {
             ),
             ("runner", None, runner, "restart sudo"),
             ("runner without sudo", None, Facts { sudo: false, ..runner }, "use docker and say"),
-            (
-                "runner with podman",
-                None,
-                Facts { sudo: false, docker: false, podman: true, ..runner },
-                "use podman and say",
-            ),
             (
                 "runc asked, no rights",
                 runc,
@@ -289,7 +291,7 @@ mod tests {
         let Choice::Stop { hint, .. } = decide(None, &facts) else { panic!("no stop") };
         assert_eq!(
             hint,
-            "run with sudo, log in with a systemd session (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`"
+            "run with sudo, log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`"
         );
     }
 }

@@ -292,6 +292,7 @@ impl Drop for Container {
         self.inner.remove_now();
     }
 }
+    #[cfg(target_os = "linux")]
 
 impl Inner {
     pub(crate) fn refused(&self, operation: &'static str, reason: String) -> RuntimeError {

@@ -19,6 +19,7 @@ pub mod life;
 pub mod limits;
 #[cfg(target_os = "linux")]
 pub mod network;
+pub mod rights;
 pub mod runtime;
 pub mod spec;
 pub mod target;

@@ -16,7 +16,8 @@ use super::life::Container;
 use super::limits::LimitError;
 #[cfg(target_os = "linux")]
 use super::network::NetworkError;
-use super::spec::ContainerSpec;
+use super::rights::Rights;
+use super::spec::{ContainerSpec, Network};
 use super::target::{Target, TargetError};
 #[cfg(target_os = "linux")]
 use super::unpack::{Cache, UnpackError};
@@ -97,6 +98,12 @@ pub enum RuntimeError {
     /// Not on this operating system.
     #[error("the runtime `{0}` runs on Linux alone")]
     NotHere(RuntimeKind),
+    /// An ordinary user who has not entered a user namespace ([`super::rights::enter_namespace`]).
+    #[error("the runtime `{0}` makes containers as root, or in a user namespace")]
+    NoRights(RuntimeKind),
+    /// Interfaces of the host are root's.
+    #[error("only root may put containers on interfaces of this host")]
+    NoInterfaces,
     /// The runtime refused.
     #[error("{runtime} cannot {operation} the container: {reason}")]
     Refused {
@@ -168,6 +175,8 @@ impl RuntimeError {
                 Some(format!("install {kind}, or leave `--runtime` out to use the embedded one"))
             }
             Self::NotHere(_) => Some("choose `--runtime docker`".to_owned()),
+            Self::NoRights(_) => Some("run as root, or choose `--runtime docker`".to_owned()),
+            Self::NoInterfaces => Some("leave `network` out of the profile, or run with sudo".to_owned()),
             Self::NoCommand(_) => Some("say what to run under `args` of the profile".to_owned()),
             Self::Refused { reason, .. } => of_reason(reason),
             Self::Target(error) => error.hint(),
@@ -224,6 +233,7 @@ pub struct Runtime {
     pub(crate) kind: RuntimeKind,
     pub(crate) options: Options,
     /// The program of `runc` and the like.
+    #[cfg(target_os = "linux")]
     pub(crate) program: Option<PathBuf>,
     pub(crate) root: bool,
     /// None where a daemon makes groups.
@@ -259,7 +269,11 @@ impl Runtime {
         if !kind.is_daemon() && options.keeper.is_none() {
             return Err(RuntimeError::NoKeeper(kind));
         }
-        let root = is_root();
+        let rights = Rights::of_this_process();
+        if !kind.is_daemon() && rights == Rights::Ordinary {
+            return Err(RuntimeError::NoRights(kind));
+        }
+        let root = rights == Rights::Root;
         let mut swept = leftovers::sweep(&options.state);
         let (parent, kept) = match kind.is_daemon() {
             true => (None, None),
@@ -278,7 +292,17 @@ impl Runtime {
             }
             _ => None,
         };
-        Ok(Self { kind, options: options.clone(), program, root, parent, kept, daemon, swept })
+        Ok(Self {
+            kind,
+            options: options.clone(),
+            #[cfg(target_os = "linux")]
+            program,
+            root,
+            parent,
+            kept,
+            daemon,
+            swept,
+        })
     }
 
     /// Which it is.
@@ -343,6 +367,9 @@ impl Runtime {
             #[cfg(not(target_os = "linux"))]
             None => return Err(RuntimeError::NotHere(self.kind)),
         };
+        if !self.root && self.daemon.is_none() && !matches!(spec.network, Network::Loopback | Network::Host) {
+            return Err(RuntimeError::NoInterfaces);
+        }
         let inner = Arc::new(inner);
         self.options.cleanup.register(&inner);
         Ok(Container::new(inner))
@@ -353,13 +380,11 @@ impl Runtime {
     }
 }
 
-/// Whether this process is root.
+/// Whether this process is root, and not only in a user namespace of its own.
 #[must_use]
+    #[cfg(target_os = "linux")]
 pub fn is_root() -> bool {
-    #[cfg(unix)]
-    return rustix::process::geteuid().is_root();
-    #[cfg(not(unix))]
-    false
+    Rights::of_this_process() == Rights::Root
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! A container before it is made: what of the image is overridden, and the runtime bundle that both give.
 
 use std::collections::BTreeMap;
+#[cfg(target_os = "linux")]
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
 use serde_json::{Value, json};
 use xtask_tare::oci::spec::Config;
 
 use super::limits::Limits;
+#[cfg(target_os = "linux")]
 use super::user::User;
 
 /// How a container is to be run.
@@ -44,12 +47,14 @@ pub enum Network {
 
 /// What runc's and docker's defaults have in common, and a server may need: to bind ports below 1024, to
 /// kill, to write an audit log (runc spec).
+#[cfg(target_os = "linux")]
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
 /// As docker and podman have it when an image sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What of `/proc` shows or changes the host (docker's and runc's defaults).
+#[cfg(target_os = "linux")]
 const MASKED: [&str; 8] = [
     "/proc/acpi",
     "/proc/asound",
@@ -60,6 +65,7 @@ const MASKED: [&str; 8] = [
     "/proc/timer_list",
     "/sys/firmware",
 ];
+#[cfg(target_os = "linux")]
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 impl ContainerSpec {
@@ -100,6 +106,7 @@ impl ContainerSpec {
     }
 
     /// The bundle's `config.json` (runtime-spec 1.0).
+    #[cfg(target_os = "linux")]
     #[must_use]
     pub(crate) fn bundle(&self, config: &Config, place: &Place<'_>) -> Value {
         let user = place.user;
@@ -112,20 +119,13 @@ impl ContainerSpec {
         if place.runtime_makes_network {
             namespaces.push(json!({"type": "network"}));
         }
-        let mut linux = json!({
+        let linux = json!({
             "cgroupsPath": place.cgroup,
             "namespaces": namespaces,
             "resources": self.resources(),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         });
-        if place.runtime_makes_user {
-            if let Some(namespaces) = linux["namespaces"].as_array_mut() {
-                namespaces.push(json!({"type": "user"}));
-            }
-            linux["uidMappings"] = json!([{"containerID": 0, "hostID": place.host_user.0, "size": 1}]);
-            linux["gidMappings"] = json!([{"containerID": 0, "hostID": place.host_user.1, "size": 1}]);
-        }
         let nofile = json!([{"type": "RLIMIT_NOFILE", "hard": place.nofile, "soft": place.nofile}]);
         json!({
             "ociVersion": "1.0.2",
@@ -150,6 +150,7 @@ impl ContainerSpec {
         })
     }
 
+    #[cfg(target_os = "linux")]
     fn resources(&self) -> Value {
         let mut resources = json!({});
         let limits = &self.limits;
@@ -172,6 +173,7 @@ impl ContainerSpec {
         resources
     }
 
+    #[cfg(target_os = "linux")]
     fn mounts(&self, config: &Config, place: &Place<'_>) -> Vec<Value> {
         let mount = |kind: &str, destination: &str, options: &[&str]| json!({"type": kind, "source": kind, "destination": destination, "options": options});
         let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
@@ -224,6 +226,7 @@ impl ContainerSpec {
 }
 
 /// What a bundle needs to know of the host.
+#[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) id: &'a str,
@@ -236,15 +239,11 @@ pub(crate) struct Place<'a> {
     pub(crate) nofile: u64,
     /// Whether the runtime makes the network namespace; else the container has its parent's.
     pub(crate) runtime_makes_network: bool,
-    /// The same for the user namespace.
-    pub(crate) runtime_makes_user: bool,
-    /// Who that user is outside.
-    pub(crate) host_user: (u32, u32),
     /// Whether only one user exists inside, for want of the right to map more.
     pub(crate) single_user: bool,
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use crate::container::limits::{CpuLimit, CpuSet};
@@ -271,8 +270,6 @@ mod tests {
             user: &user,
             nofile: 1024,
             runtime_makes_network: false,
-            runtime_makes_user: false,
-            host_user: (1000, 1000),
             single_user: false,
         };
         spec.bundle(&config(), &place)

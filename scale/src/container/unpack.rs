@@ -119,7 +119,7 @@ impl Cache {
             let (listed, found) = (diff_ids.len(), blobs.len());
             return Err(UnpackError::Layers { name: target.name.clone(), listed, found });
         }
-        let root = rustix::process::geteuid().is_root();
+        let root = super::runtime::is_root();
         let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
         let place = self.folder.join(Digest::of(key.as_bytes()).hex());
         if place.is_dir() {
@@ -611,7 +611,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         // A pipe that nobody reads yet.
         rustix::fs::mknodat(CWD, to, FileType::Fifo, Mode::from_raw_mode(data.permissions().mode()), 0)?;
     }
-    if rustix::process::geteuid().is_root() {
+    if super::runtime::is_root() {
         use std::os::unix::fs::MetadataExt as _;
         std::os::unix::fs::lchown(to, Some(data.uid()), Some(data.gid()))?;
     }

@@ -1,6 +1,38 @@
 //! Does what its arguments say, one after another: what containers of the tests run.
 
-use std::io::Write;
+use std::io::{Read, Write};
+
+/// Process 1 of a container is not ended by a signal that it has no handler for (pid_namespaces(7)).
+fn end_at_sigterm() {
+    const SIGTERM: i32 = 15;
+    unsafe extern "C" {
+        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+        fn _exit(code: i32) -> !;
+    }
+    extern "C" fn end(_: i32) {
+        // SAFETY: it may be called in handlers of signals (signal-safety(7)).
+        unsafe { _exit(0) }
+    }
+    // SAFETY: the handler does nothing but end the process.
+    unsafe { signal(SIGTERM, end) };
+}
+
+fn serve_http(mut stream: std::net::TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = stream.read(&mut buffer) {
+        request.extend_from_slice(&buffer[..length]);
+        while let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") {
+            request.drain(..end + 4);
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                return;
+            }
+        }
+        if length == 0 {
+            return;
+        }
+    }
+}
 
 fn main() {
     for argument in std::env::args().skip(1) {
@@ -51,6 +83,14 @@ fn main() {
                 let listener = std::net::TcpListener::bind(("0.0.0.0", value.parse().unwrap())).unwrap();
                 for stream in listener.incoming() {
                     let _ = write!(stream.unwrap(), "served by {}", std::process::id());
+                }
+            }
+            // Answers every request of HTTP/1.1 with the same, until SIGTERM ends it.
+            "http" => {
+                end_at_sigterm();
+                let listener = std::net::TcpListener::bind(("0.0.0.0", value.parse().unwrap())).unwrap();
+                for stream in listener.incoming() {
+                    std::thread::spawn(move || serve_http(stream.unwrap()));
                 }
             }
             "sleep" => loop {

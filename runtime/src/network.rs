@@ -1,34 +1,18 @@
-//! Namespaces that the keeper enters before there is a container: network and user.
+//! The network namespace that the keeper enters before there is a container.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
-use nix::unistd::{Gid, Uid};
 
-/// Enters the namespaces; in a new network loopback is up.
+/// Enters a new network namespace, in which loopback is up.
 ///
 /// # Errors
-/// When the kernel refuses; the text says which and how.
-pub(crate) fn enter(new_user: bool, new_network: bool) -> Result<(), String> {
-    if new_user {
-        let (user, group) = (Uid::effective(), Gid::effective());
-        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| format!("no user namespace: {error}"))?;
-        // user_namespaces(7): who may not map other users gives up setgroups first.
-        write("/proc/self/setgroups", "deny")?;
-        write("/proc/self/uid_map", &format!("0 {user} 1"))?;
-        write("/proc/self/gid_map", &format!("0 {group} 1"))?;
-    }
-    if new_network {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
-        loopback_up().map_err(|error| format!("cannot set loopback up: {error}"))?;
-    }
-    Ok(())
-}
-
-fn write(path: &str, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
+/// When the kernel refuses.
+pub(crate) fn new_network() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
+    loopback_up().map_err(|error| format!("cannot set loopback up: {error}"))
 }
 
 /// Sets the flag IFF_UP of the first interface, which in a new network is loopback (rtnetlink(7)).
