@@ -88,6 +88,7 @@ pub(crate) fn create(
     let Some(pid) = keeper.told().pid else { return Err(refused("it has no process".to_owned())) };
     let cgroup = Cgroup::of_process(pid)?;
     check_place(&cgroup, &cgroup_path).map_err(refused)?;
+    cgroup.limit_swap(&spec.limits)?;
     // Whatever the runtime says: what counts is what the kernel has.
     cgroup.verify(&spec.limits)?;
     let pair = match &spec.network {

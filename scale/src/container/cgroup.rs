@@ -217,6 +217,18 @@ impl Cgroup {
         }
     }
 
+    /// Writes the limit for swap (version 2), which libcontainer takes for none where it is 0.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limit_swap(&self, limits: &Limits) -> Result<(), CgroupError> {
+        match (self, limits.swap) {
+            (Self::V2(folder), Some(swap)) => {
+                let file = folder.join("memory.swap.max");
+                fs::write(&file, swap.to_string()).map_err(CgroupError::on("write", &file))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The limits in force, read from the kernel's files.
     #[must_use]
     pub fn limits(&self) -> Limits {

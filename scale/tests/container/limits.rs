@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tare_scale::container::cgroup::{CgroupError, Group};
+use tare_scale::container::cgroup::{Cgroup, CgroupError, Group};
 use tare_scale::container::counters::Counters;
 use tare_scale::container::life::Exit;
 use tare_scale::container::limits::{CpuSet, Limits};
@@ -61,6 +61,36 @@ fn half_a_cpu_is_not_more_and_the_throttling_is_counted() {
     let (user, system) = (after.cpu_user.unwrap(), after.cpu_system.unwrap());
     assert!(user > system && user + system <= after.cpu_usage.unwrap(), "{after:?}");
     assert!(after.involuntary_switches.is_some() && after.rss.unwrap() > 0, "{after:?}");
+}
+
+#[test]
+fn counters_are_the_kernels_own() {
+    if !possible() {
+        return;
+    }
+    let world = World::new();
+    let container = world.run(&world.runtime(), ContainerSpec::default(), &["alloc=8388608", "sleep"]);
+    until("its output", || container.output_tail() == "8\n");
+    let Ok(Cgroup::V2(folder)) = Cgroup::of_process(container.pid().unwrap()) else { return };
+    container.signal(9).unwrap();
+    container.wait(BOUND).unwrap();
+    // Nothing in it runs any more.
+    let cpu = std::fs::read_to_string(folder.join("cpu.stat")).unwrap();
+    let counters = container.counters().unwrap();
+    let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let key = |text: &str, key: &str| {
+        let mut words =
+            text.lines().map(|line| line.split(' ')).filter_map(|mut it| Some((it.next()?, it.next()?)));
+        words.find(|(name, _)| *name == key).and_then(|(_, value)| value.parse::<u64>().ok())
+    };
+    let microseconds = |name: &str| key(&cpu, name).map(|it| it * 1000);
+    assert_eq!(counters.cpu_usage, microseconds("usage_usec"));
+    assert_eq!(counters.cpu_user, microseconds("user_usec"));
+    assert_eq!(counters.cpu_system, microseconds("system_usec"));
+    assert_eq!(counters.memory_peak, file("memory.peak").trim().parse().ok());
+    assert_eq!(counters.oom_kill, key(&file("memory.events"), "oom_kill"));
+    assert_eq!(counters.pids, Some(0));
+    assert!(counters.memory_peak.unwrap() > 8 << 20, "{counters:?}");
 }
 
 #[test]
