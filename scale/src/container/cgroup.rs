@@ -34,8 +34,10 @@ pub enum CgroupError {
         reason: String,
     },
     /// The kernel has something else than what was asked for.
-    #[error("the limit for {limit} is not in force: {wanted} was asked for, and the kernel has {found}")]
+    #[error("the limit for {limit} is not in force: {wanted} was asked for, and {judge} has {found}")]
     NotInForce {
+        /// `the kernel`, or the daemon that was asked in its stead.
+        judge: &'static str,
         /// Which.
         limit: &'static str,
         /// As asked for.
@@ -65,8 +67,6 @@ impl CgroupError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotEnforceable { .. } => Some(
-                "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out"
             Self::NotEnforceable { limit: "CPUs", reason } if reason.contains("this host has only") => {
                 Some("name CPUs that this host has, or leave `cpuset` out of the profile".to_owned())
             }
@@ -74,8 +74,13 @@ impl CgroupError {
                 "run as root, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity"
                     .to_owned(),
             ),
+            Self::NotEnforceable { .. } => Some(
+                "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out"
                     .to_owned(),
             ),
+            Self::NotInForce { judge, .. } if *judge != KERNEL => Some(format!(
+                "what `{judge}` could not set it left out: its warnings are in `{judge} info`; or leave the limit out"
+            )),
             Self::NotInForce { .. } => Some("a group further up may be narrower: look at its cgroup files".to_owned()),
             Self::File { .. } => None,
         }
@@ -207,12 +212,12 @@ impl Cgroup {
     }
 
     /// Asks the kernel to count the peak of memory from now on, where it can (version 1).
+    #[cfg(target_os = "linux")]
     pub(crate) fn reset_peak(&self) {
         if let Self::V1(_) = self
             && let Some(folder) = self.folder("memory")
         {
             // A peak that counts from the creation is larger, and no less true.
-    #[cfg(target_os = "linux")]
             let _ = fs::write(folder.join("memory.max_usage_in_bytes"), "0");
         }
     }
@@ -227,6 +232,15 @@ impl Cgroup {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The topmost group on the way here whose name holds this text (version 2): the one that a daemon made
+    /// for a container, in which some runtimes put its processes into another (crun, `container`).
+    pub(crate) fn named(self, text: &str) -> Self {
+        let Self::V2(folder) = &self else { return self };
+        let named = |folder: &&Path| folder.file_name().is_some_and(|it| it.to_string_lossy().contains(text));
+        let top = folder.ancestors().filter(named).last().map(Path::to_path_buf);
+        top.map_or(self, Self::V2)
     }
 
     /// The limits in force, read from the kernel's files.
@@ -265,19 +279,25 @@ impl Cgroup {
     /// # Errors
     /// With the first that differs.
     pub fn verify(&self, wanted: &Limits) -> Result<(), CgroupError> {
-        let found = self.limits();
-        same("CPU time", wanted.cpu.as_ref(), found.cpu.as_ref(), |cpu| {
-            format!("{}/{} µs", cpu.quota, cpu.period)
-        })?;
-        same("CPUs", wanted.cpuset.as_ref(), found.cpuset.as_ref(), ToString::to_string)?;
-        let bytes = |bytes: &u64| format!("{bytes} bytes");
-        // The kernel counts in pages (mm/page_counter.c).
-        let pages = |bytes: Option<u64>| bytes.map(|bytes| bytes / PAGE * PAGE);
-        same("memory", pages(wanted.memory).as_ref(), pages(found.memory).as_ref(), bytes)?;
-        same("swap", pages(wanted.swap).as_ref(), pages(found.swap).as_ref(), bytes)?;
-        same("processes", wanted.pids.as_ref(), found.pids.as_ref(), ToString::to_string)
+        compare(KERNEL, wanted, &self.limits())
     }
 }
+
+/// Compares the limits that `judge` says are in force with those asked for.
+pub(crate) fn compare(judge: &'static str, wanted: &Limits, found: &Limits) -> Result<(), CgroupError> {
+    let cpu = |cpu: &CpuLimit| format!("{}/{} µs", cpu.quota, cpu.period);
+    same(judge, "CPU time", wanted.cpu.as_ref(), found.cpu.as_ref(), cpu)?;
+    same(judge, "CPUs", wanted.cpuset.as_ref(), found.cpuset.as_ref(), ToString::to_string)?;
+    let bytes = |bytes: &u64| format!("{bytes} bytes");
+    // The kernel counts in pages (mm/page_counter.c).
+    let pages = |bytes: Option<u64>| bytes.map(|bytes| bytes / PAGE * PAGE);
+    same(judge, "memory", pages(wanted.memory).as_ref(), pages(found.memory).as_ref(), bytes)?;
+    same(judge, "swap", pages(wanted.swap).as_ref(), pages(found.swap).as_ref(), bytes)?;
+    same(judge, "processes", wanted.pids.as_ref(), found.pids.as_ref(), ToString::to_string)
+}
+
+/// Who says what is in force, unless a daemon does.
+pub(crate) const KERNEL: &str = "the kernel";
 
 /// The smallest page; larger ones round the same way and are compared after that.
 const PAGE: u64 = 4096;
@@ -287,6 +307,7 @@ const PAGE: u64 = 4096;
 const V1_UNLIMITED: u64 = 1 << 62;
 
 fn same<T: PartialEq>(
+    judge: &'static str,
     limit: &'static str,
     wanted: Option<&T>,
     found: Option<&T>,
@@ -294,6 +315,7 @@ fn same<T: PartialEq>(
 ) -> Result<(), CgroupError> {
     match wanted {
         Some(wanted) if found != Some(wanted) => Err(CgroupError::NotInForce {
+            judge,
             limit,
             wanted: show(wanted),
             found: found.map_or_else(|| "none".to_owned(), show),
@@ -690,6 +712,18 @@ mod tests {
         let folder = "/sys/fs/cgroup/user.slice/user-1000.slice/run-1.scope";
         assert_eq!(Cgroup::parse(scope, UNIFIED), Some(Cgroup::V2(folder.into())));
         assert_eq!(Cgroup::parse(scope, ""), None);
+    }
+
+    #[test]
+    fn the_group_of_a_daemons_container_is_the_topmost_of_its_name() {
+        for (folder, group) in [
+            ("/sys/fs/cgroup/docker/ab12", "/sys/fs/cgroup/docker/ab12"),
+            ("/c/machine.slice/libpod-ab12.scope/container", "/c/machine.slice/libpod-ab12.scope"),
+            ("/c/libpod_parent/libpod-ab12/libpod-ab12-x", "/c/libpod_parent/libpod-ab12"),
+            ("/c/elsewhere", "/c/elsewhere"),
+        ] {
+            assert_eq!(Cgroup::V2(folder.into()).named("ab12"), Cgroup::V2(group.into()));
+        }
     }
 
     #[test]

@@ -4,21 +4,24 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use xtask_tare::process::{Cmd, ProcessError};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
+use super::counters::Counters;
 use super::leftovers::{Folder, Owner, Record};
 use super::life::{Clock, Driver, Exit, Inner};
+use super::limits::{CpuLimit, Limits};
 use super::runtime::{Runtime, RuntimeError, RuntimeKind, is_root};
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
 
-/// Marks our containers; its value is the owner.
+/// Marks our containers; its value is the owner, `@`, and the host that the owner is a process of: others may
+/// use the same daemon.
 const LABEL: &str = "tare.owner";
 /// Lines of output that are asked for.
 const LINES: &str = "200";
@@ -30,6 +33,8 @@ pub(crate) struct Daemon {
     program: PathBuf,
     /// Images that are loaded, by image id.
     loaded: Mutex<Vec<String>>,
+    /// Whether it runs its containers on this very host, so that their processes can be seen.
+    here: bool,
 }
 
 /// A container that a daemon runs.
@@ -38,21 +43,36 @@ pub(crate) struct DaemonContainer {
     kind: RuntimeKind,
     program: PathBuf,
     id: String,
+    here: bool,
     begun: u64,
     created: u64,
     started: OnceLock<u64>,
     exited: OnceLock<u64>,
     /// After its start.
     state: OnceLock<Value>,
+    /// The same.
+    cgroup: OnceLock<Cgroup>,
+    /// Whether the kernel was seen to have killed a process of it for want of memory. Podman does not always
+    /// notice, and the daemon removes the group a moment after the end.
+    oom_killed: AtomicBool,
     /// Whether it has a network of its own with loopback alone.
     pub(crate) has_own_loopback: bool,
 }
 
 impl Daemon {
     pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, RuntimeError> {
-        let daemon = Self { kind, program: program.to_path_buf(), loaded: Mutex::new(Vec::new()) };
+        let mut daemon =
+            Self { kind, program: program.to_path_buf(), loaded: Mutex::new(Vec::new()), here: false };
         daemon.read(&["version"])?;
+        let facts = daemon.read(&["info", "--format", "{{json .}}"])?;
+        let facts: Value = serde_json::from_str(&facts).unwrap_or(Value::Null);
+        daemon.here = is_of_this_host(&facts);
         Ok(daemon)
+    }
+
+    /// Whether its containers' processes, cgroups and networks can be seen from here.
+    pub(crate) fn is_here(&self) -> bool {
+        self.here
     }
 
     fn read(&self, arguments: &[&str]) -> Result<String, RuntimeError> {
@@ -68,8 +88,9 @@ impl Daemon {
         };
         let mut removed = Vec::new();
         for line in list.lines() {
-            let Some((name, owner)) = line.trim().rsplit_once(' ') else { continue };
-            let dead = owner.parse::<Owner>().is_ok_and(|owner| !owner.lives());
+            let Some((name, label)) = line.trim().split_once(' ') else { continue };
+            let Some((owner, host)) = label.split_once('@') else { continue };
+            let dead = host == host_name() && owner.parse::<Owner>().is_ok_and(|owner| !owner.lives());
             if dead && self.read(&["rm", "--force", name]).is_ok() {
                 removed.push(format!("{} container {name}", self.kind));
             }
@@ -100,6 +121,27 @@ impl Daemon {
         loaded.push(name.clone());
         Ok(name)
     }
+}
+
+/// What this host calls itself (uname(2)).
+fn host_name() -> String {
+    #[cfg(unix)]
+    return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    String::new()
+}
+
+/// Whether what a daemon says of its host is true of this one: the same kernel under the same name. A virtual
+/// machine's, a remote one's and one in another container are not.
+fn is_of_this_host(facts: &Value) -> bool {
+    // First as docker has them, then as podman does.
+    let says =
+        |paths: [&str; 2]| paths.iter().find_map(|path| facts.pointer(path)?.as_str()).map(str::to_owned);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let same = |paths, own: &str| says(paths).is_some_and(|said| said == own);
+    cfg!(target_os = "linux")
+        && same(["/KernelVersion", "/host/kernel"], kernel.trim())
+        && same(["/Name", "/host/hostname"], &host_name())
 }
 
 impl Drop for Daemon {
@@ -165,7 +207,7 @@ pub(crate) fn create(
     let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
     let folder = Folder::create(state, &record).map_err(on)?;
     // Who may not enter the namespace reaches the server by a port of the host.
-    let joins = cfg!(target_os = "linux") && is_root();
+    let joins = daemon.here && is_root();
     let arguments = arguments(&folder.id, &image, target, spec, joins);
     let begun = crate::clock::now();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -174,11 +216,14 @@ pub(crate) fn create(
         kind: daemon.kind,
         program: daemon.program.clone(),
         id: folder.id.clone(),
+        here: daemon.here,
         begun,
         created: crate::clock::now(),
         started: OnceLock::new(),
         exited: OnceLock::new(),
         state: OnceLock::new(),
+        cgroup: OnceLock::new(),
+        oom_killed: AtomicBool::new(false),
         has_own_loopback: joins && spec.network == Network::Loopback,
     };
     Ok(Inner {
@@ -199,7 +244,7 @@ pub(crate) fn create(
 fn arguments(id: &str, image: &str, target: &Target, spec: &ContainerSpec, joins: bool) -> Vec<String> {
     let mut arguments: Vec<String> = vec!["create".to_owned(), "--name".to_owned(), id.to_owned()];
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--label", &format!("{LABEL}={}", Owner::this())]);
+    add(&["--label", &format!("{LABEL}={}@{}", Owner::this(), host_name())]);
     add(&["--security-opt", "no-new-privileges", "--cap-drop", "ALL"]);
     add(&["--cap-add", "AUDIT_WRITE", "--cap-add", "KILL", "--cap-add", "NET_BIND_SERVICE"]);
     match &spec.network {
@@ -267,6 +312,12 @@ impl DaemonContainer {
         }
         let _ = self.started.set(at);
         let _ = self.state.set(self.inspect()?);
+        let id = self.state.get().and_then(|state| state.get("Id")?.as_str());
+        if let Some((pid, id)) = self.pid().zip(id)
+            && let Ok(cgroup) = Cgroup::of_process(pid)
+        {
+            let _ = self.cgroup.set(cgroup.named(id));
+        }
         Ok(())
     }
 
@@ -293,14 +344,49 @@ impl DaemonContainer {
     }
 
     pub(crate) fn pid(&self) -> Option<i32> {
-        let pid = self.state.get()?.pointer("/State/Pid")?.as_i64()?;
-        // In a virtual machine's numbering it means nothing here.
-        cfg!(target_os = "linux").then_some(())?;
+        // In another host's numbering it means nothing here.
+        let state = self.state.get().filter(|_| self.here)?;
+        let pid = state.pointer("/State/Pid")?.as_i64()?;
         i32::try_from(pid).ok().filter(|pid| *pid > 0)
     }
 
     pub(crate) fn cgroup(&self) -> Option<Cgroup> {
-        Cgroup::of_process(self.pid()?).ok()
+        self.cgroup.get().cloned()
+    }
+
+    /// What the kernel counted of it.
+    pub(crate) fn counters(&self) -> Option<Counters> {
+        let counters = Counters::read(self.cgroup.get()?).ok()?;
+        if counters.oom_kill.is_some_and(|times| times > 0) {
+            self.oom_killed.store(true, Ordering::Relaxed);
+        }
+        Some(counters)
+    }
+
+    /// Compares the limits in force with those asked for.
+    pub(crate) fn verify(&self, wanted: &Limits) -> Result<(), RuntimeError> {
+        if *wanted == Limits::default() {
+            return Ok(());
+        }
+        let (judge, found) = self.judged_limits()?;
+        Ok(cgroup::compare(judge, wanted, &found)?)
+    }
+
+    /// The limits in force, as the kernel has them or as the daemon says.
+    pub(crate) fn limits(&self) -> Result<Limits, RuntimeError> {
+        self.judged_limits().map(|(_, limits)| limits)
+    }
+
+    /// The same with who says so.
+    fn judged_limits(&self) -> Result<(&'static str, Limits), RuntimeError> {
+        if let Some(cgroup) = self.cgroup() {
+            let limits = cgroup.limits();
+            // When it has ended meanwhile its files are gone, which is not to have no limits.
+            if cgroup.folder("memory").or(cgroup.folder("cpu")).is_some_and(Path::exists) {
+                return Ok((cgroup::KERNEL, limits));
+            }
+        }
+        Ok((self.kind.name(), limits(&self.inspect()?)))
     }
 
     pub(crate) fn address(&self, port: u16) -> Option<SocketAddr> {
@@ -317,13 +403,16 @@ impl DaemonContainer {
     pub(crate) fn wait(&self, deadline: Instant) -> Result<Option<Exit>, RuntimeError> {
         const PAUSE: Duration = Duration::from_millis(5);
         loop {
+            let _ = self.counters();
             // Cheaper than to ask the daemon, where it can be seen.
             let ended = self.pid().is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists());
             if ended {
                 let state = self.inspect()?;
                 if state.pointer("/State/Running").and_then(Value::as_bool) == Some(false) {
                     let _ = self.exited.set(crate::clock::now());
-                    return Ok(Some(exit(&state)));
+                    let exit = exit(&state);
+                    let oom_killed = exit.oom_killed || self.oom_killed.load(Ordering::Relaxed);
+                    return Ok(Some(Exit { oom_killed, ..exit }));
                 }
             }
             if Instant::now() >= deadline {
@@ -345,6 +434,24 @@ impl DaemonContainer {
     }
 }
 
+/// The limits that both show under the names of docker's API (`HostConfig`); what a daemon could not set it
+/// shows as 0 or -1, which is no limit.
+fn limits(state: &Value) -> Limits {
+    let number = |name: &str| {
+        let number = state.pointer("/HostConfig")?.get(name)?.as_i64()?;
+        u64::try_from(number).ok().filter(|number| *number > 0)
+    };
+    let memory = number("Memory");
+    let cpuset = state.pointer("/HostConfig/CpusetCpus").and_then(Value::as_str);
+    Limits {
+        cpu: number("CpuQuota").zip(number("CpuPeriod")).map(|(quota, period)| CpuLimit { quota, period }),
+        cpuset: cpuset.and_then(|cpuset| cpuset.parse().ok()),
+        memory,
+        swap: number("MemorySwap").zip(memory).and_then(|(both, memory)| both.checked_sub(memory)),
+        pids: number("PidsLimit"),
+    }
+}
+
 /// Both report a signal as 128 and its number, as a shell does.
 fn exit(state: &Value) -> Exit {
     let code = state.pointer("/State/ExitCode").and_then(Value::as_i64).and_then(|it| i32::try_from(it).ok());
@@ -358,6 +465,47 @@ fn exit(state: &Value) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::limits::CpuSet;
+
+    /// As docker 20.10 and 29 and podman 4.3 show them.
+    #[test]
+    fn limits_are_read_from_what_a_daemon_shows() {
+        let state = json!({"HostConfig": {"CpuQuota": 50_000, "CpuPeriod": 100_000, "CpusetCpus": "0",
+            "Memory": 67_108_864, "MemorySwap": 67_108_864, "PidsLimit": 64}});
+        let wanted = Limits {
+            cpu: Some(CpuLimit { quota: 50_000, period: 100_000 }),
+            cpuset: CpuSet::new([0]),
+            memory: Some(64 << 20),
+            swap: Some(0),
+            pids: Some(64),
+        };
+        assert_eq!(limits(&state), wanted);
+        // What was not asked for, or could not be done and was left out with a warning.
+        let none = json!({"HostConfig": {"CpuQuota": 0, "CpuPeriod": 0, "CpusetCpus": "",
+            "Memory": 0, "MemorySwap": -1, "PidsLimit": null}});
+        assert_eq!(limits(&none), Limits::default());
+        assert_eq!(limits(&Value::Null), Limits::default());
+        let error = cgroup::compare("docker", &wanted, &limits(&none)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the limit for CPU time is not in force: 50000/100000 µs was asked for, and docker has none"
+        );
+    }
+
+    #[test]
+    fn a_daemon_is_here_if_it_names_this_kernel_and_host() {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let (kernel, name) = (kernel.trim(), host_name());
+        for (facts, here) in [
+            (json!({"KernelVersion": kernel, "Name": name}), true),
+            (json!({"host": {"kernel": kernel, "hostname": name}}), true),
+            (json!({"KernelVersion": "6.10.14-linuxkit", "Name": "docker-desktop"}), false),
+            (json!({"KernelVersion": kernel, "Name": "another"}), false),
+            (Value::Null, false),
+        ] {
+            assert_eq!(is_of_this_host(&facts), here && cfg!(target_os = "linux"), "{facts}");
+        }
+    }
 
     #[test]
     fn an_exit_code_above_128_is_a_signal() {

@@ -34,7 +34,10 @@ impl Owner {
     /// Whether it still runs.
     #[must_use]
     pub fn lives(self) -> bool {
-        started(self.pid) == Some(self.started)
+        match self.started {
+            0 => exists(self.pid),
+            at => started(self.pid) == Some(at),
+        }
     }
 }
 
@@ -50,6 +53,22 @@ impl std::str::FromStr for Owner {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (pid, started) = text.split_once(':').unwrap_or((text, "0"));
         Ok(Self { pid: pid.parse()?, started: started.parse()? })
+    }
+}
+
+/// Where a process's start is not known: whether there is one of that id at all. On Windows nobody asks,
+/// which is taken for life, so that nothing of a living one is removed.
+fn exists(pid: u32) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, test_kill_process};
+        let found = i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process);
+        matches!(found, Some(Ok(()) | Err(rustix::io::Errno::PERM)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = pid;
+        true
     }
 }
 
@@ -260,6 +279,9 @@ mod tests {
         let owner = Owner::this();
         assert!(owner.lives());
         assert!(!Owner { started: owner.started + 1, ..owner }.lives());
+        // As where the start cannot be known.
+        assert!(Owner { started: 0, ..owner }.lives());
+        assert_eq!(Owner { pid: i32::MAX.cast_unsigned(), started: 0 }.lives(), cfg!(not(unix)));
         assert_eq!(owner.to_string().parse(), Ok(owner));
         let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
         assert_eq!(parse_started(stat), Some(987_654));

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cgroup::{Cgroup, Kept};
+#[cfg(target_os = "linux")]
+use super::cgroup::Cgroup;
+use super::cgroup::Kept;
 use super::counters::Counters;
 use super::daemon::DaemonContainer;
 #[cfg(target_os = "linux")]
@@ -132,12 +134,7 @@ impl Container {
             Driver::Daemon(daemon) => {
                 daemon.start()?;
                 // A daemon makes the group at the start; only now can it be looked at.
-                if self.inner.limits != Limits::default()
-                    && let Ok(cgroup) = self.cgroup()
-                {
-                    cgroup.verify(&self.inner.limits)?;
-                }
-                Ok(())
+                daemon.verify(&self.inner.limits)
             }
         }
     }
@@ -172,30 +169,31 @@ impl Container {
         }
     }
 
-    fn cgroup(&self) -> Result<Cgroup, RuntimeError> {
-        match &self.inner.driver {
-            #[cfg(target_os = "linux")]
-            Driver::Keeper { cgroup, .. } => Ok(cgroup.clone()),
-            Driver::Daemon(daemon) => daemon.cgroup().ok_or(RuntimeError::NoCounters(self.inner.runtime)),
-        }
-    }
-
     /// What the kernel counted of it up to now. They can be read after its end too, until it is removed
     /// (with a daemon: until its end).
     ///
     /// # Errors
     /// When there is no cgroup to be seen.
     pub fn counters(&self) -> Result<Counters, RuntimeError> {
-        let cgroup = self.cgroup()?;
-        Counters::read(&cgroup).map_err(|_| RuntimeError::NoCounters(self.inner.runtime))
+        let none = || RuntimeError::NoCounters(self.inner.runtime);
+        match &self.inner.driver {
+            #[cfg(target_os = "linux")]
+            Driver::Keeper { cgroup, .. } => Counters::read(cgroup).map_err(|_| none()),
+            Driver::Daemon(daemon) => daemon.counters().ok_or_else(none),
+        }
     }
 
-    /// The limits in force, as the kernel has them.
+    /// The limits in force, as the kernel has them, or as the daemon says where the kernel's files cannot be
+    /// seen ([`super::Runtime::limits_are_the_daemons_word`]).
     ///
     /// # Errors
-    /// When there is no cgroup to be seen.
+    /// When neither tells.
     pub fn limits_in_force(&self) -> Result<Limits, RuntimeError> {
-        Ok(self.cgroup()?.limits())
+        match &self.inner.driver {
+            #[cfg(target_os = "linux")]
+            Driver::Keeper { cgroup, .. } => Ok(cgroup.limits()),
+            Driver::Daemon(daemon) => daemon.limits(),
+        }
     }
 
     /// Where a port of it is reached: from inside its network namespace if [`Self::netns`] names one to join,
@@ -292,9 +290,9 @@ impl Drop for Container {
         self.inner.remove_now();
     }
 }
-    #[cfg(target_os = "linux")]
 
 impl Inner {
+    #[cfg(target_os = "linux")]
     pub(crate) fn refused(&self, operation: &'static str, reason: String) -> RuntimeError {
         RuntimeError::Refused { runtime: self.runtime, operation, reason, output: self.output() }
     }

@@ -328,6 +328,13 @@ impl Runtime {
         }
     }
 
+    /// Whether the limits in force are not read from the kernel but from a daemon, because it runs its
+    /// containers where the kernel's files cannot be seen: in a virtual machine or on another host.
+    #[must_use]
+    pub fn limits_are_the_daemons_word(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| !daemon.is_here())
+    }
+
     /// Unpacks or loads an image, so that creating containers of it takes no longer the first time. Says where
     /// its root is, if that is a folder of this host.
     ///
@@ -360,6 +367,9 @@ impl Runtime {
         if spec.command(&target.config).is_empty() {
             return Err(RuntimeError::NoCommand(target.name.clone()));
         }
+        if !self.root && self.daemon.is_none() && !matches!(spec.network, Network::Loopback | Network::Host) {
+            return Err(RuntimeError::NoInterfaces);
+        }
         let inner = match &self.daemon {
             Some(daemon) => daemon::create(self, daemon, target, spec)?,
             #[cfg(target_os = "linux")]
@@ -367,14 +377,12 @@ impl Runtime {
             #[cfg(not(target_os = "linux"))]
             None => return Err(RuntimeError::NotHere(self.kind)),
         };
-        if !self.root && self.daemon.is_none() && !matches!(spec.network, Network::Loopback | Network::Host) {
-            return Err(RuntimeError::NoInterfaces);
-        }
         let inner = Arc::new(inner);
         self.options.cleanup.register(&inner);
         Ok(Container::new(inner))
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn refused(&self, operation: &'static str, reason: String, output: String) -> RuntimeError {
         RuntimeError::Refused { runtime: self.kind, operation, reason, output }
     }
@@ -382,7 +390,6 @@ impl Runtime {
 
 /// Whether this process is root, and not only in a user namespace of its own.
 #[must_use]
-    #[cfg(target_os = "linux")]
 pub fn is_root() -> bool {
     Rights::of_this_process() == Rights::Root
 }

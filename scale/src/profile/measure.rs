@@ -192,10 +192,21 @@ fn where_(Placement { server, generator }: &Placement, by_affinity: bool) -> Str
     format!("Server on CPU {} ({how}), generator and prober on CPU {}.", list(server), list(generator))
 }
 
+/// Who says that the limits are in force, where it is not the kernel.
+fn limits_by(subject: &Subject<'_>) -> Option<String> {
+    let kind = subject.runtime.kind();
+    subject.runtime.limits_are_the_daemons_word().then(|| {
+        format!(
+            "The limits are as `{kind} inspect` shows them; the kernel's files cannot be seen from here, so that nobody else has confirmed them."
+        )
+    })
+}
+
 /// How the starts were measured.
 fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
-    let mut notes = vec![
-        where_(&subject.placement, subject.by_affinity),
+    let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
+    notes.extend(limits_by(subject));
+    notes.push(
         format!(
             "{} warm and {} cold starts, each from the begin of create to the first answer {} to GET {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
             starts.warm.len(),
@@ -204,7 +215,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
             subject.ready.path,
             subject.port()
         ),
-    ];
+    );
     if !starts.warm_floor.is_empty() {
         notes.push("The floor is a program that only exits, started in turn on the same path.".to_owned());
     }
@@ -217,6 +228,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
 /// How the loads were measured.
 fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
     let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
+    notes.extend(limits_by(subject));
     if let Some(case) = cases.first() {
         notes.push(format!(
             "{} connections, {} ms of warm-up before {} ms of measurement, windows of {} ms; latency from the planned start, service time from the send.",

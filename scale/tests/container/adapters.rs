@@ -9,7 +9,7 @@ use tare_scale::container::leftovers::Cleanup;
 use tare_scale::container::life::Exit;
 use tare_scale::container::limits::{CpuSet, Limits};
 use tare_scale::container::runtime::{Options, Runtime, RuntimeError, RuntimeKind};
-use tare_scale::container::spec::ContainerSpec;
+use tare_scale::container::spec::{ContainerSpec, Network};
 
 use crate::fixture::{BOUND, World, answer, as_root, inside, possible, until};
 
@@ -120,6 +120,50 @@ fn youki_runs_it_the_same() {
 #[test]
 fn docker_runs_it_the_same() {
     by(RuntimeKind::Docker);
+}
+
+/// Docker's daemon where it is of another host to all appearance.
+#[test]
+#[ignore = "started by the next test, on a host of another name"]
+fn a_daemon_elsewhere() {
+    let world = World::new();
+    let runtime = match open(RuntimeKind::Docker, &world) {
+        Ok(runtime) => runtime,
+        Err(why) => return say(&format!("left out: docker elsewhere: {why}")),
+    };
+    assert!(runtime.limits_are_the_daemons_word());
+    let limits = Limits {
+        cpu: Some("0.5".parse().unwrap()),
+        cpuset: CpuSet::new([0]),
+        memory: Some(64 << 20),
+        swap: None,
+        pids: Some(64),
+    };
+    // The host's own network, because that of the daemon may have no other.
+    let spec = ContainerSpec { limits: limits.clone(), network: Network::Host, ..ContainerSpec::default() };
+    let server = world.run(&runtime, spec, &["serve=18080"]);
+    assert_eq!((server.pid(), server.netns()), (None, None));
+    assert_eq!(Limits { swap: None, ..server.limits_in_force().unwrap() }, limits);
+    assert!(matches!(server.counters(), Err(RuntimeError::NoCounters(_))));
+    assert_eq!(answer(server.address(18080)), "served by 1");
+    server.signal(9).unwrap();
+    let killed = Exit { code: None, signal: Some(9), oom_killed: false };
+    assert_eq!(server.wait(BOUND).unwrap(), Some(killed));
+}
+
+#[test]
+fn limits_of_a_daemon_elsewhere_are_its_own_word() {
+    if !as_root() {
+        return;
+    }
+    let name = "echo elsewhere > /proc/sys/kernel/hostname && exec \"$0\" \"$@\"";
+    let child = std::process::Command::new("unshare")
+        .args(["--uts", "sh", "-c", name])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "adapters::a_daemon_elsewhere"])
+        .status()
+        .unwrap();
+    assert!(child.success());
 }
 
 #[test]
