@@ -18,6 +18,7 @@ use crate::clock;
 use crate::container::Container;
 use crate::container::cgroup::Group;
 use crate::container::host::HostLoad;
+#[cfg(target_os = "linux")]
 use crate::container::limits::CpuSet;
 use crate::generator::{ChildError, Generator, Place};
 use crate::load::{self, Outcome, host};
