@@ -243,7 +243,8 @@ pub(crate) struct Place<'a> {
     pub(crate) single_user: bool,
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::container::limits::{CpuLimit, CpuSet};
