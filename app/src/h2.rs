@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, IF_NONE_MATCH};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, IF_NONE_MATCH};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
@@ -218,8 +218,9 @@ async fn answer(request: Request<Incoming>, mut stream: Stream) -> http::Respons
         };
         head(response, Some(length), Content::Whole(Some(body).filter(|body| !body.is_empty())), stream)
     };
-    // Who waits to be told to send a body that nobody wants is answered instead (RFC 9110, 10.1.1).
-    let comes = !body.is_end_stream() && !request.headers.contains_key(EXPECT);
+    // Who waits to be told to send it sends it after a while (RFC 9110, 10.1.1), and some who are answered
+    // before they have sent all of it take the end of the stream for that of the answer.
+    let comes = !body.is_end_stream();
     let holds = comes || matches!(plan, Plan::Echo | Plan::Respond(_));
     if holds && !stream.hold() {
         return respond(Response::text(503, "overloaded\n").with("Retry-After", "1"), stream);

@@ -404,6 +404,31 @@ fn streams_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<
 }
 
 #[test]
+fn refusal_comes_before_the_end_of_the_stream_whose_body_is_too_long() -> io::Result<()> {
+    let program = start(&["--body-limit", "1KiB"])?;
+    // `content-length` of the static table.
+    let long = b"\x0f\x0d\x042000";
+    for (path, fields, body) in [
+        ("/echo", &long[..], 0),
+        // In the middle of a body that nobody wants.
+        ("/", b"", 1500),
+    ] {
+        let mut peer = Peer::connect(&program, &[])?;
+        let mut block = request("POST", path);
+        block.extend(fields);
+        peer.send(&frame(HEADERS, END_HEADERS, 1, &block))?;
+        if body > 0 {
+            peer.send(&frame(DATA, 0, 1, &vec![b'a'; body]))?;
+        }
+        let first = peer.until(|frame| frame.stream == 1 && frame.kind != WINDOW_UPDATE)?;
+        assert_eq!((first.kind, first.payload.first()), (HEADERS, Some(&0x48)), "{path}");
+        let last = peer.until(|frame| frame.kind == RST_STREAM)?;
+        assert_eq!((last.stream, last.error()), (1, Some(0)), "{path}");
+    }
+    Ok(())
+}
+
+#[test]
 fn bytes_of_both_directions_are_counted() -> io::Result<()> {
     let program = start(&[])?;
     let mut peer = Peer::connect(&program, &[])?;
