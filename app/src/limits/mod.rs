@@ -7,6 +7,7 @@
 pub mod groups;
 pub mod values;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -115,8 +116,10 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, path: &Path) -> Option<String> {
-        match fs::read_to_string(self.path(path)) {
-            Ok(text) => Some(text),
+        // The kernel writes such a file anew for every read, so one is to be enough.
+        let mut text = String::with_capacity(8 << 10);
+        match fs::File::open(self.path(path)).and_then(|mut file| file.read_to_string(&mut text)) {
+            Ok(_) => Some(text),
             // No such controller, kernel or system.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {

@@ -76,15 +76,16 @@ impl Subject {
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let second = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
         let command = command.env("PORT", address.port().to_string()).without_env(["RUST_LOG"]);
-        let started = Instant::now();
-        Ok(Self { running: command.start_beside(file, second)?, started, address, log })
+        let running = command.start_beside(file, second)?;
+        // The kernel lets us go on when the program has been executed (vfork(2)).
+        Ok(Self { running, started: Instant::now(), address, log })
     }
 
     pub(in crate::dev::bench) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Since it was started.
+    /// Since its program was executed.
     pub(in crate::dev::bench) fn age(&self) -> Duration {
         self.started.elapsed()
     }
