@@ -28,6 +28,8 @@ pub struct HostLoad {
     pub steal: u64,
     /// Of it what nobody used.
     pub idle: u64,
+    /// Of it what programs and the kernel in their name used; not what interrupts did.
+    pub work: u64,
     /// Mean number of runnable tasks in the last minute.
     pub load: Option<f64>,
 }
@@ -64,8 +66,14 @@ impl HostLoad {
         let fields = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let fields: Vec<u64> = fields.split_whitespace().map_while(|field| field.parse().ok()).collect();
         // user nice system idle iowait irq softirq steal; guest times are in user already.
-        let [_, _, _, idle, iowait, _, _, steal, ..] = fields.as_slice() else { return None };
-        Some(Self { total: fields[..8].iter().sum(), steal: *steal, idle: idle + iowait, load: None })
+        let [user, nice, system, idle, iowait, _, _, steal, ..] = fields.as_slice() else { return None };
+        Some(Self {
+            total: fields[..8].iter().sum(),
+            steal: *steal,
+            idle: idle + iowait,
+            work: user + nice + system,
+            load: None,
+        })
     }
 
     /// The part of the CPU time since an earlier look that the hypervisor gave to others, 0 to 1.
@@ -75,6 +83,21 @@ impl HostLoad {
         let total = self.total.saturating_sub(earlier.total);
         let steal = self.steal.saturating_sub(earlier.steal);
         if total == 0 { 0.0 } else { steal as f64 / total as f64 }
+    }
+}
+
+/// Nanoseconds of a tick (`USER_HZ` is 100 on every architecture that images are built for, proc_stat(5)).
+const TICK: f64 = 1e7;
+
+impl HostLoad {
+    /// The part of the CPU time since an earlier look that others used, where we ourselves used so many
+    /// nanoseconds, 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "ticks are far below where floats lose whole numbers")]
+    pub fn others_since(&self, earlier: &Self, ours: f64) -> f64 {
+        let total = self.total.saturating_sub(earlier.total) as f64 * TICK;
+        let work = self.work.saturating_sub(earlier.work) as f64 * TICK;
+        if total == 0.0 { 0.0 } else { ((work - ours) / total).max(0.0) }
     }
 }
 
@@ -95,10 +118,13 @@ mod tests {
     #[test]
     fn steal_is_a_part_of_all_cpu_time() {
         let before = HostLoad::parse("cpu  100 0 50 800 10 0 0 40 7 0\ncpu0 1 2 3\n").unwrap();
-        assert_eq!(before, HostLoad { total: 1000, steal: 40, idle: 810, load: None });
+        assert_eq!(before, HostLoad { total: 1000, steal: 40, idle: 810, work: 150, load: None });
         let after = HostLoad::parse("cpu  150 0 50 820 10 0 0 70 7 0\n").unwrap();
         assert!((after.steal_since(&before) - 0.3).abs() < 1e-9);
         assert!(before.steal_since(&before).abs() < 1e-9);
+        // 50 of 100 ticks were work, and 30 of those ours.
+        assert!((after.others_since(&before, 0.3e9) - 0.2).abs() < 1e-9);
+        assert!(after.others_since(&before, 9e9).abs() < 1e-9);
         for text in ["", "cpu  1 2 3\n", "intr 1 2 3 4 5 6 7 8\n"] {
             assert_eq!(HostLoad::parse(text), None, "{text}");
         }

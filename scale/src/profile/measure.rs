@@ -107,8 +107,9 @@ pub fn run(
     let shared = placement.shared();
     let subject = Subject::new(stage.runtime, setting.target, profile, limits, placement)?;
     let mut run = Run { limits: Some(limits.clone()), ..Run::default() };
-    let machine = |steal: Option<f64>| MachineFacts {
+    let machine = |steal: Option<f64>, others: Option<f64>| MachineFacts {
         steal: steal.unwrap_or(0.0),
+        others: others.unwrap_or(0.0),
         shared_cpus: shared.clone(),
         emulated: None,
     };
@@ -129,7 +130,7 @@ pub fn run(
                     let steal =
                         HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
                     let mut rows = starts.measurements();
-                    startup::doubts::add(&mut rows, &machine(steal));
+                    startup::doubts::add(&mut rows, &machine(steal, None));
                     run.measurements.extend(rows);
                     run.sections.push(about_starts(&subject, &starts));
                     run.events.extend(stuck(&starts));
@@ -141,7 +142,12 @@ pub fn run(
                 });
                 cases.map(|cases| {
                     for case in &cases {
-                        run.measurements.extend(figures(case, &subject, limits, machine(case.steal)));
+                        run.measurements.extend(figures(
+                            case,
+                            &subject,
+                            limits,
+                            machine(case.steal, case.others),
+                        ));
                     }
                     run.sections.push(about_loads(&subject, &cases));
                 })

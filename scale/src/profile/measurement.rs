@@ -160,6 +160,13 @@ pub enum Doubt {
         /// The share above which this doubt is raised.
         limit: f64,
     },
+    /// Others than server and generator used the CPUs of this host.
+    BusyHost {
+        /// Share of all CPU time.
+        share: f64,
+        /// The share above which this doubt is raised.
+        limit: f64,
+    },
     /// Server and generator ran on the same CPUs.
     SharedCpus {
         /// The CPUs, as a cpuset writes them.
@@ -236,6 +243,7 @@ impl Doubt {
             Self::FewerConnections { .. } => "fewer-connections",
             Self::ThrottledOutsideLimit { .. } => "throttled-outside-limit",
             Self::Steal { .. } => "steal",
+            Self::BusyHost { .. } => "busy-host",
             Self::SharedCpus { .. } => "shared-cpus",
             Self::TooFewSamples { .. } => "too-few-samples",
             Self::Scattered { .. } => "scattered",
@@ -265,6 +273,7 @@ impl Doubt {
                 "an outer cgroup has a CPU quota: raise it, or ask for less CPU than it leaves"
             }
             Self::Steal { .. } => "run it on a quieter or dedicated machine",
+            Self::BusyHost { .. } => "stop what else runs on this machine",
             Self::SharedCpus { .. } => "use a machine with a second CPU, or set `cpuset` in the profile",
             Self::TooFewSamples { .. } => "raise `runs` or `duration`",
             Self::Scattered { .. } => "stop what else runs on this machine, or raise `runs`",
@@ -307,6 +316,12 @@ impl fmt::Display for Doubt {
             Self::Steal { share, limit } => write!(
                 f,
                 "the hypervisor took {} of the CPU time (over {})",
+                percent(*share),
+                percent(*limit)
+            ),
+            Self::BusyHost { share, limit } => write!(
+                f,
+                "others on this host used {} of its CPU time (over {})",
                 percent(*share),
                 percent(*limit)
             ),
@@ -354,6 +369,7 @@ mod tests {
             Doubt::FewerConnections { asked: 1000, open: 100 },
             Doubt::ThrottledOutsideLimit { throttled: 3, periods: 10, used_of_limit: 0.5 },
             Doubt::Steal { share: 0.031, limit: 0.02 },
+            Doubt::BusyHost { share: 0.25, limit: 0.1 },
             Doubt::SharedCpus { cpus: "0".into() },
             Doubt::TooFewSamples { samples: 1, needed: 10 },
             Doubt::Scattered { variation: 0.25, limit: 0.1 },
@@ -380,6 +396,7 @@ mod tests {
                 "100 of 1000 connections were open",
                 "throttled in 3 of 10 periods though only 50.0 % of the CPU asked for was used",
                 "the hypervisor took 3.1 % of the CPU time (over 2.0 %)",
+                "others on this host used 25.0 % of its CPU time (over 10.0 %)",
                 "server and generator shared CPU 0",
                 "1 sample, where 10 are needed",
                 "samples vary by 25.0 % of their mean (over 10.0 %)",

@@ -13,6 +13,9 @@ pub const GENERATOR_CPU: f64 = 0.85;
 pub const LITTLES_LAW: f64 = 0.1;
 /// Share of CPU time the hypervisor may take: above it a comparison of 5 % is mostly one of neighbours.
 pub const STEAL: f64 = 0.02;
+/// Share of CPU time that others than server and generator may use. What the kernel counts in ticks is not
+/// nearer than some hundredths in a short run; a tenth is a neighbour.
+pub const OTHERS: f64 = 0.1;
 /// Use of its CPU limit below which a server should not be throttled …
 pub const THROTTLED_BELOW: f64 = 0.5;
 /// … in more than this share of periods.
@@ -123,6 +126,8 @@ pub fn throttling(facts: &CpuFacts) -> Option<Doubt> {
 pub struct MachineFacts {
     /// Share of all CPU time that the hypervisor took (`steal` of /proc/stat).
     pub steal: f64,
+    /// Share of all CPU time that others on this host used.
+    pub others: f64,
     /// The CPUs that server and generator shared.
     pub shared_cpus: Vec<usize>,
     /// The image's platform, if it ran under an emulator.
@@ -135,6 +140,9 @@ pub fn machine(facts: &MachineFacts) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     if facts.steal > STEAL {
         doubts.push(Doubt::Steal { share: facts.steal, limit: STEAL });
+    }
+    if facts.others > OTHERS {
+        doubts.push(Doubt::BusyHost { share: facts.others, limit: OTHERS });
     }
     if !facts.shared_cpus.is_empty() {
         let cpus: Vec<String> = facts.shared_cpus.iter().map(ToString::to_string).collect();
@@ -279,9 +287,14 @@ mod tests {
     #[test]
     fn the_machine_is_doubted_for_steal_shared_cpus_and_emulation() {
         assert_eq!(machine(&MachineFacts { steal: 0.02, ..MachineFacts::default() }), []);
-        let facts =
-            MachineFacts { steal: 0.03, shared_cpus: vec![0, 1], emulated: Some("linux/arm64".into()) };
-        assert_eq!(kinds(&machine(&facts)), ["steal", "shared-cpus", "emulated"]);
+        let facts = MachineFacts {
+            steal: 0.03,
+            others: 0.11,
+            shared_cpus: vec![0, 1],
+            emulated: Some("linux/arm64".into()),
+        };
+        assert_eq!(kinds(&machine(&facts)), ["steal", "busy-host", "shared-cpus", "emulated"]);
+        assert_eq!(machine(&MachineFacts { others: OTHERS, ..MachineFacts::default() }), []);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::container::host::HostLoad;
 #[cfg(target_os = "linux")]
 use crate::container::limits::CpuSet;
 use crate::generator::{ChildError, Generator, Place};
-use crate::load::{self, Outcome, host};
+use crate::load::{self, Outcome, Phase, host};
 
 use super::definition::ThroughputOptions;
 use super::definition::values::Load;
@@ -45,6 +45,8 @@ pub struct Case {
     pub memory_peak: Option<u64>,
     /// Share of all CPU time that the hypervisor took meanwhile, where the host tells.
     pub steal: Option<f64>,
+    /// The same that neither the server nor the generator used, in the measured span.
+    pub others: Option<f64>,
 }
 
 /// Starts the server, and runs every load case of the options. `program` is this one, which is the generator
@@ -117,7 +119,13 @@ fn case(
     series: &Mutex<Series>,
 ) -> Result<Case, PassError> {
     let before = HostLoad::read();
-    let outcome = child.run(plan, |_| {}).map_err(|source| of_load(container, source))?;
+    let (mut begun, mut ended) = (None, None);
+    let mut look = |phase| match phase {
+        Phase::Measuring { .. } => begun = HostLoad::read(),
+        Phase::Measured { .. } => ended = HostLoad::read(),
+        Phase::Connected { .. } | Phase::Progress { .. } => {}
+    };
+    let outcome = child.run(plan, &mut look).map_err(|source| of_load(container, source))?;
     let steal = HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
     // The sample after the measured span, without which its end would have to be guessed.
     let deadline = clock::now() + 10 * u64::try_from(SAMPLE_PAUSE.as_nanos()).unwrap_or(0);
@@ -130,7 +138,13 @@ fn case(
         std::thread::sleep(SAMPLE_PAUSE / 10);
     };
     let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
-    Ok(Case { load, outcome, series, memory_peak, steal })
+    let others = begun.zip(ended).and_then(|(begun, ended)| {
+        let server = series.between(outcome.measured.from, outcome.measured.to)?.cpu;
+        let generator = outcome.cpu?;
+        // Microseconds.
+        Some(ended.others_since(&begun, server + (generator.user + generator.system) as f64 * 1e3))
+    });
+    Ok(Case { load, outcome, series, memory_peak, steal, others })
 }
 
 /// Reads the counters until told to stop, or until there is nothing to be read.
