@@ -18,7 +18,7 @@ fuzz_target!(|texts: (&str, &str)| {
     }
     if let Ok(Some(quota)) = values::cpu_max(first) {
         assert!(quota.period > 0);
-        quota.millis();
+        let _ = quota.millis();
     }
     if let Ok(cpus) = values::cpu_list(first) {
         assert!(cpus.windows(2).all(|pair| pair[0] < pair[1]));

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tare_scale::load::response::{Answer, Malformed, Parser};
+use tare_load::response::{Answer, Malformed, Parser};
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, bytes)) = input.split_first() else { return };
