@@ -23,6 +23,8 @@ use super::target::Target;
 /// Marks our containers; its value is the owner, `@`, and the host that the owner is a process of: others may
 /// use the same daemon.
 const LABEL: &str = "tare.owner";
+/// signal(7)
+const SIGKILL: i32 = 9;
 /// Lines of output that are asked for.
 const LINES: &str = "200";
 
@@ -52,9 +54,11 @@ pub(crate) struct DaemonContainer {
     state: OnceLock<Value>,
     /// The same.
     cgroup: OnceLock<Cgroup>,
-    /// Whether the kernel was seen to have killed a process of it for want of memory. Podman does not always
-    /// notice, and the daemon removes the group a moment after the end.
-    oom_killed: AtomicBool,
+    /// Whether we sent it SIGKILL.
+    killed: AtomicBool,
+    /// [`host_oom_kills`] before its start. Podman does not notice when that is its container's, and removes
+    /// the group, which would tell, a moment after the end.
+    oom_kills: u64,
     /// Whether it has a network of its own with loopback alone.
     pub(crate) has_own_loopback: bool,
 }
@@ -121,6 +125,13 @@ impl Daemon {
         loaded.push(name.clone());
         Ok(name)
     }
+}
+
+/// How many processes of this host the kernel has killed for want of memory, by a limit or in all
+/// (`oom_kill` of /proc/vmstat, since Linux 4.13); 0 where that cannot be seen.
+fn host_oom_kills() -> u64 {
+    let vmstat = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    vmstat.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
 }
 
 /// What this host calls itself (uname(2)).
@@ -223,7 +234,8 @@ pub(crate) fn create(
         exited: OnceLock::new(),
         state: OnceLock::new(),
         cgroup: OnceLock::new(),
-        oom_killed: AtomicBool::new(false),
+        killed: AtomicBool::new(false),
+        oom_kills: host_oom_kills(),
         has_own_loopback: joins && spec.network == Network::Loopback,
     };
     Ok(Inner {
@@ -356,11 +368,14 @@ impl DaemonContainer {
 
     /// What the kernel counted of it.
     pub(crate) fn counters(&self) -> Option<Counters> {
-        let counters = Counters::read(self.cgroup.get()?).ok()?;
-        if counters.oom_kill.is_some_and(|times| times > 0) {
-            self.oom_killed.store(true, Ordering::Relaxed);
-        }
-        Some(counters)
+        Counters::read(self.cgroup.get()?).ok()
+    }
+
+    /// Whether it was killed for want of memory, when nobody says so: by SIGKILL, not by us, while the kernel
+    /// did that to a process of this host.
+    fn ran_out_of_memory(&self, signal: Option<i32>) -> bool {
+        let by_others = signal == Some(SIGKILL) && !self.killed.load(Ordering::Relaxed);
+        by_others && self.here && host_oom_kills() > self.oom_kills
     }
 
     /// Compares the limits in force with those asked for.
@@ -397,13 +412,15 @@ impl DaemonContainer {
     }
 
     pub(crate) fn signal(&self, number: i32) -> Result<(), RuntimeError> {
+        if number == SIGKILL {
+            self.killed.store(true, Ordering::Relaxed);
+        }
         self.read(&["kill", "--signal", &number.to_string(), &self.id]).map(drop)
     }
 
     pub(crate) fn wait(&self, deadline: Instant) -> Result<Option<Exit>, RuntimeError> {
         const PAUSE: Duration = Duration::from_millis(5);
         loop {
-            let _ = self.counters();
             // Cheaper than to ask the daemon, where it can be seen.
             let ended = self.pid().is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists());
             if ended {
@@ -411,7 +428,7 @@ impl DaemonContainer {
                 if state.pointer("/State/Running").and_then(Value::as_bool) == Some(false) {
                     let _ = self.exited.set(crate::clock::now());
                     let exit = exit(&state);
-                    let oom_killed = exit.oom_killed || self.oom_killed.load(Ordering::Relaxed);
+                    let oom_killed = exit.oom_killed || self.ran_out_of_memory(exit.signal);
                     return Ok(Some(Exit { oom_killed, ..exit }));
                 }
             }

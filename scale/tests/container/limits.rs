@@ -46,18 +46,20 @@ fn half_a_cpu_is_not_more_and_the_throttling_is_counted() {
     let container = world.run(&world.runtime(), limited(limits), &["spin=2", "sleep"]);
     let before = container.counters().unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    // On a busy host it takes its time to get as much as it may.
+    // On a busy host it takes its time to get as much as it may, and what it gets beyond that, because the
+    // kernel noticed late, is taken from the periods that follow.
     let mut after = container.counters().unwrap();
-    until("throttling", || {
+    until("throttling to half a CPU", || {
         after = container.counters().unwrap();
-        after.throttled_periods > before.throttled_periods && after.throttled > before.throttled
+        let used = after.cpu_usage.unwrap() - before.cpu_usage.unwrap();
+        let elapsed = after.read.1 - before.read.0;
+        // The quota of a period may be used at its end and that of the next at its beginning, on each CPU a
+        // slice of 5 ms more (sched_cfs_bandwidth_slice_us).
+        let most = elapsed / 2 + 50_000_000 + 10_000_000;
+        let throttled =
+            after.throttled_periods > before.throttled_periods && after.throttled > before.throttled;
+        throttled && used <= most
     });
-    let used = after.cpu_usage.unwrap() - before.cpu_usage.unwrap();
-    let elapsed = after.read.1 - before.read.0;
-    // The quota of a period may be used at its end and that of the next at its beginning, on each CPU a
-    // slice of 5 ms more (sched_cfs_bandwidth_slice_us).
-    let most = elapsed / 2 + 50_000_000 + 10_000_000;
-    assert!(used <= most, "{used} of {elapsed} ns");
     let (user, system) = (after.cpu_user.unwrap(), after.cpu_system.unwrap());
     assert!(user > system && user + system <= after.cpu_usage.unwrap(), "{after:?}");
     assert!(after.involuntary_switches.is_some() && after.rss.unwrap() > 0, "{after:?}");
