@@ -9,6 +9,10 @@ use crate::clock;
 
 /// Between two attempts. Each costs the prober's core some 20 µs, and how late a point may be noted.
 const PAUSE: Duration = Duration::from_micros(50);
+/// Attempts come from these ports in turn: outside of those that the kernel hands out (32768 to 60999, ip(7),
+/// `ip_local_port_range`). One of those could be the very port that is asked: a connection with itself, which
+/// looks like a listener and keeps the server from its port.
+const SOURCES: std::ops::RangeInclusive<u16> = 61_000..=65_535;
 /// A response with a longer head or body is no answer to a readiness check.
 const RESPONSE_LIMIT: usize = 1 << 20;
 /// How many header fields of it are understood.
@@ -114,12 +118,51 @@ pub fn probe(readiness: &Readiness, ended: impl Fn() -> bool) -> Result<Observed
 struct Points {
     listening: Option<u64>,
     first_byte: Option<u64>,
+    /// How many connections were tried.
+    attempts: u32,
+}
+
+/// Where an attempt comes from.
+fn source(attempt: u32, target: u16) -> u16 {
+    let (first, last) = (*SOURCES.start(), *SOURCES.end());
+    let skips = SOURCES.contains(&target);
+    let count = u32::from(last - first) + u32::from(!skips);
+    let port = first + u16::try_from(attempt % count).unwrap_or(0);
+    if skips && port >= target { port + 1 } else { port }
+}
+
+/// A connection from a port of our own choice.
+#[cfg(target_os = "linux")]
+fn connect(address: &SocketAddr, source: u16, timeout: Duration) -> io::Result<TcpStream> {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+    let (family, any): (_, IpAddr) = match address {
+        SocketAddr::V4(_) => (AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()),
+        SocketAddr::V6(_) => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // A port whose last connection the kernel still remembers.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // It holds for connecting too (socket(7)).
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
+    rustix::net::bind(&socket, &SocketAddr::new(any, source))?;
+    rustix::net::connect(&socket, address)?;
+    Ok(TcpStream::from(socket))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect(address: &SocketAddr, _source: u16, timeout: Duration) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(address, timeout)
 }
 
 /// One connection, one request: the status of the whole response.
 fn attempt(readiness: &Readiness, deadline: u64, points: &mut Points) -> io::Result<u16> {
     let left = || Duration::from_nanos(deadline.saturating_sub(clock::now()).max(1_000_000));
-    let mut stream = TcpStream::connect_timeout(&readiness.address, left())?;
+    let source = source(points.attempts, readiness.address.port());
+    points.attempts = points.attempts.wrapping_add(1);
+    let mut stream = connect(&readiness.address, source, left())?;
     points.listening.get_or_insert_with(clock::now);
     stream.set_nodelay(true)?;
     let request = format!(
@@ -218,6 +261,24 @@ mod tests {
         assert!(
             requests.iter().all(|request| request.starts_with("GET /ready HTTP/1.1\r\nHost: 127.0.0.1:"))
         );
+    }
+
+    #[test]
+    fn no_attempt_comes_from_the_port_that_is_asked() {
+        let sources: std::collections::BTreeSet<u16> = (0..10_000).map(|it| source(it, 61_000)).collect();
+        assert_eq!((sources.first(), sources.last(), sources.len()), (Some(&61_001), Some(&65_535), 4_535));
+        let sources: std::collections::BTreeSet<u16> = (0..10_000).map(|it| source(it, 80)).collect();
+        assert_eq!((sources.first(), sources.last(), sources.len()), (Some(&61_000), Some(&65_535), 4_536));
+        // The kernel hands out even ports to connections, and came upon this one after some thousands.
+        let free = (59_000..60_000).rev().step_by(2).map(|port| port & !1);
+        let free = free.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let address = free.into_iter().find(|address| TcpListener::bind(address).is_ok()).unwrap();
+        let mut points = Points::default();
+        for _ in 0..40_000 {
+            let error = attempt(&readiness(address), u64::MAX, &mut points).unwrap_err();
+            assert_ne!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        }
+        assert_eq!(points.listening, None);
     }
 
     #[test]
