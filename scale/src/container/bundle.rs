@@ -12,10 +12,11 @@ use super::keeper::Keeper;
 use super::leftovers::{Folder, Owner, RUNTIME_STATE, Record};
 use super::life::{Driver, Inner};
 use super::network::Pair;
+use super::roots::{Cache, Keep};
 use super::runtime::{Runtime, RuntimeError, RuntimeKind};
 use super::spec::{ContainerSpec, Network, Place};
 use super::target::Target;
-use super::unpack::{Cache, copy_tree, read_inside};
+use super::unpack::{copy_tree, read_inside};
 use super::user;
 
 /// No container gets more open files than this, whatever the host allows: it is docker's number.
@@ -34,7 +35,8 @@ pub(crate) fn create(
         return Err(RuntimeError::NoKeeper(runtime.kind));
     };
     cgroup::check_enforceable(&parent.existing, &spec.limits)?;
-    let cached = Cache::new(&runtime.options.cache).rootfs(target, &spec.mount_points(&target.config))?;
+    let cache = Cache::new(&runtime.options.cache, Keep::default());
+    let cached = cache.rootfs(target, &spec.mount_points(&target.config))?;
     let state = &runtime.options.state;
     let record = Record {
         owner: Owner::this(),
@@ -44,10 +46,10 @@ pub(crate) fn create(
     };
     let folder = Folder::create(state, &record).map_err(on("create", state))?;
     let rootfs = match spec.writable {
-        false => cached,
+        false => cached.path().to_path_buf(),
         true => {
             let copy = folder.path.join("rootfs");
-            copy_tree(&cached, &copy).map_err(on("copy", &cached))?;
+            copy_tree(cached.path(), &copy).map_err(on("copy", cached.path()))?;
             copy
         }
     };
@@ -98,7 +100,7 @@ pub(crate) fn create(
     };
     Ok(Inner {
         runtime: runtime.kind,
-        driver: Driver::Keeper { keeper, cgroup },
+        driver: Driver::Keeper { keeper, cgroup, _root: cached },
         limits: spec.limits.clone(),
         host_network: spec.network == Network::Host,
         pair: Mutex::new(pair),

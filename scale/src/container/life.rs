@@ -82,6 +82,8 @@ pub(crate) enum Driver {
     Keeper {
         keeper: Keeper,
         cgroup: Cgroup,
+        /// The unpacked image, which is kept as long as this lives.
+        _root: super::roots::Root,
     },
     Daemon(DaemonContainer),
 }
@@ -126,7 +128,7 @@ impl Container {
     pub fn release(&self) -> Result<(), RuntimeError> {
         match &self.inner.driver {
             #[cfg(target_os = "linux")]
-            Driver::Keeper { keeper, cgroup } => {
+            Driver::Keeper { keeper, cgroup, .. } => {
                 cgroup.reset_peak();
                 let sent = keeper.send(&tare_runtime::Command::Start);
                 sent.map_err(|reason| self.inner.refused("start", reason))
@@ -252,7 +254,7 @@ impl Container {
     pub fn wait(&self, timeout: Duration) -> Result<Option<Exit>, RuntimeError> {
         match &self.inner.driver {
             #[cfg(target_os = "linux")]
-            Driver::Keeper { keeper, cgroup } => {
+            Driver::Keeper { keeper, cgroup, .. } => {
                 let told = keeper.wait(timeout, |told| told.exited.is_some());
                 match told.exited {
                     Some((_, code, signal)) => {

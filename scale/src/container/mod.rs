@@ -1,7 +1,7 @@
 //! Runs any OCI image under limits, and reads what the kernel counted of it.
 //!
-//! [`target`] finds the image that a user names, [`unpack`] makes a root of its layers, [`spec`] and
-//! [`limits`] say how it is to be run, [`runtime`] makes a [`Container`] of all that, [`cgroup`] makes sure
+//! [`target`] finds the image that a user names, [`unpack`] makes a root of its layers, [`roots`] keeps it,
+//! [`spec`] and [`limits`] say how it is to be run, [`runtime`] makes a [`Container`] of all that, [`cgroup`] makes sure
 //! that the limits are in force, and [`counters`] reads what it used. [`leftovers`] makes sure that nothing
 //! stays, however it ends. Nothing here knows how an image was built or what is measured.
 
@@ -20,6 +20,8 @@ pub mod limits;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod rights;
+#[cfg(target_os = "linux")]
+pub mod roots;
 pub mod runtime;
 pub mod spec;
 pub mod target;

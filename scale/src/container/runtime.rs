@@ -17,10 +17,12 @@ use super::limits::LimitError;
 #[cfg(target_os = "linux")]
 use super::network::NetworkError;
 use super::rights::Rights;
+#[cfg(target_os = "linux")]
+use super::roots::{Cache, Keep};
 use super::spec::{ContainerSpec, Network};
 use super::target::{Target, TargetError};
 #[cfg(target_os = "linux")]
-use super::unpack::{Cache, UnpackError};
+use super::unpack::UnpackError;
 use super::user::UserError;
 
 /// What makes and runs containers.
@@ -347,8 +349,9 @@ impl Runtime {
         }
         #[cfg(target_os = "linux")]
         {
-            let cache = Cache::new(&self.options.cache);
-            Ok(Some(cache.rootfs(target, &spec.mount_points(&target.config))?))
+            let cache = Cache::new(&self.options.cache, Keep::default());
+            let root = cache.rootfs(target, &spec.mount_points(&target.config))?;
+            Ok(Some(root.path().to_path_buf()))
         }
         // Elsewhere no such runtime was opened.
         #[cfg(not(target_os = "linux"))]

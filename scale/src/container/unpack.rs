@@ -1,9 +1,7 @@
-//! Unpacks an image's layers into a cache, trusting nothing in them.
+//! Unpacks an image's layers, trusting nothing in them. Where roots are kept is the cache's ([`super::roots`]).
 //!
 //! Every path is resolved by the kernel inside the new root (`openat2` with RESOLVE_IN_ROOT), so neither
-//! `..` nor links lead out of it. Sizes and numbers are bounded, digests are checked, and a root becomes
-//! visible only once it is whole. The cache's folder is for its owner alone: what is set-user-id in an image
-//! is of no use to anybody else on the host.
+//! `..` nor links lead out of it. Sizes and numbers are bounded, and digests are checked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -86,68 +84,6 @@ impl Bounds {
     pub fn for_compressed(bytes: u64) -> Self {
         let bytes = bytes.saturating_mul(100).clamp(2 << 30, 64 << 30);
         Self { bytes, entries: 500_000 }
-    }
-}
-
-/// Unpacked roots by what they hold.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    folder: PathBuf,
-}
-
-/// Changes when the same layers give another root.
-const FORMAT: &str = "1";
-
-impl Cache {
-    /// A cache in a folder, which is made when first used.
-    #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
-    }
-
-    /// The root of an image, unpacked if it is not there yet, with folders where something will be mounted.
-    ///
-    /// # Errors
-    /// When a layer is damaged, hostile or too large, or the cache cannot be written.
-    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<PathBuf, UnpackError> {
-        let on = |operation, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| UnpackError::File { operation, path, source }
-        };
-        let (diff_ids, blobs) = (&target.config.rootfs.diff_ids, &target.image.layers);
-        if diff_ids.len() != blobs.len() {
-            let (listed, found) = (diff_ids.len(), blobs.len());
-            return Err(UnpackError::Layers { name: target.name.clone(), listed, found });
-        }
-        let root = super::runtime::is_root();
-        let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
-        let place = self.folder.join(Digest::of(key.as_bytes()).hex());
-        if place.is_dir() {
-            return Ok(place);
-        }
-        fs::create_dir_all(&self.folder).map_err(on("create", &self.folder))?;
-        let private = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(&self.folder, private).map_err(on("protect", &self.folder))?;
-        let lock = self.folder.join("lock");
-        let file = File::create(&lock).map_err(on("create", &lock))?;
-        file.lock().map_err(on("lock", &lock))?;
-        // Another run may have been quicker.
-        if place.is_dir() {
-            return Ok(place);
-        }
-        // Under the lock whatever is there was left by a killed run.
-        let staging = self.folder.join("staging");
-        remove_all(&staging).map_err(on("remove", &staging))?;
-        fs::create_dir(&staging).map_err(on("create", &staging))?;
-        let bounds = Bounds::for_compressed(target.stored_bytes());
-        let result = unpack(target, &staging, bounds, mount_points, root);
-        if let Err(error) = result {
-            // The next run tries again.
-            let _ = remove_all(&staging);
-            return Err(error);
-        }
-        fs::rename(&staging, &place).map_err(on("create", &place))?;
-        Ok(place)
     }
 }
 

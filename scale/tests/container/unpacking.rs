@@ -1,13 +1,16 @@
 //! Layers that mean no good, and honest ones that are hard to get right.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
+use tare_scale::container::roots::{Cache, Keep, Root};
 use tare_scale::container::target::{Target, TargetError};
-use tare_scale::container::unpack::{Bounds, Cache, UnpackError, unpack};
+use tare_scale::container::unpack::{Bounds, UnpackError, unpack};
 use tempfile::TempDir;
 
 use crate::fixture::{as_root, possible, write_layout};
@@ -70,8 +73,8 @@ impl Unpacked {
         let layout = folder.path().join("layout");
         write_layout(&layout, layers, &json!({}));
         let target = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap();
-        let result = Cache::new(folder.path().join("cache")).rootfs(&target, &[]);
-        let result = result.map_err(|error| {
+        let result = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target, &[]);
+        let result = result.map(|root| root.path().to_path_buf()).map_err(|error| {
             let source = std::error::Error::source(&error).and_then(std::error::Error::source);
             source.map_or_else(|| error.to_string(), ToString::to_string)
         });
@@ -210,14 +213,14 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     let mut changed = honest.clone();
     changed[512] ^= 1;
     fs::write(&blob, &changed).unwrap();
-    let error = Cache::new(&cache).rootfs(&target, &[]).unwrap_err().to_string();
+    let error = Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err().to_string();
     assert!(
         error.contains(&format!("not {digest}")) && error.contains("it was damaged or changed"),
         "{error}"
     );
     // Cut off.
     fs::write(&blob, &honest[..700]).unwrap();
-    assert!(Cache::new(&cache).rootfs(&target, &[]).is_err());
+    assert!(Cache::new(&cache, Keep::default()).rootfs(&target, &[]).is_err());
     let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);
     // The config.
@@ -229,11 +232,8 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     assert!(matches!(error, TargetError::Tampered { .. }), "{error}");
 }
 
-#[test]
-fn layers_lie_over_each_other_as_the_specification_says() {
-    if !possible() {
-        return;
-    }
+/// A lower layer, and an upper one that changes it in every way that there is.
+fn difficult() -> [Vec<u8>; 2] {
     let lower = layer(&[
         folder("keep"),
         file("keep/old", "old"),
@@ -274,7 +274,15 @@ fn layers_lie_over_each_other_as_the_specification_says() {
         file("both", "stays"),
         file(".wh.both", ""),
     ]);
-    let unpacked = Unpacked::of(&[lower, upper]);
+    [lower, upper]
+}
+
+#[test]
+fn layers_lie_over_each_other_as_the_specification_says() {
+    if !possible() {
+        return;
+    }
+    let unpacked = Unpacked::of(&difficult());
     let expected = [
         ("keep/old", Some("old")),
         ("keep/new", Some("new")),
@@ -313,7 +321,8 @@ fn runs_at_the_same_time_share_one_root() {
             let (layout, cache, temporary) = (layout.clone(), cache.clone(), folder.path().to_path_buf());
             std::thread::spawn(move || {
                 let target = Target::resolve(&layout, None, &temporary).unwrap();
-                Cache::new(cache).rootfs(&target, &["/proc".to_owned()]).unwrap()
+                let cache = Cache::new(cache, Keep::default());
+                cache.rootfs(&target, &["/proc".to_owned()]).unwrap().path().to_path_buf()
             })
         })
         .collect();
@@ -323,4 +332,127 @@ fn runs_at_the_same_time_share_one_root() {
     let mut text = String::new();
     fs::File::open(roots[0].join("a")).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "1");
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_and_what_is_in_use_stays() {
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = |name: &str| {
+        let layout = folder.path().join(name);
+        write_layout(&layout, &[layer(&[file("name", name)])], &json!({}));
+        Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap()
+    };
+    let cache = folder.path().join("cache");
+    let a_day = Duration::from_secs(24 * 60 * 60);
+    let use_ = |name: &str, keep| Cache::new(&cache, keep).rootfs(&image(name), &[]).unwrap();
+    let everything = Keep { bytes: u64::MAX, age: 100 * a_day };
+    let unused_for = |root: &Root, days: u32| {
+        let record = fs::File::options().append(true).open(root.path().with_extension("used")).unwrap();
+        record.set_modified(record.metadata().unwrap().modified().unwrap() - days * a_day).unwrap();
+    };
+    let left = || {
+        let names = fs::read_dir(&cache).unwrap().map(|it| it.unwrap().path());
+        let mut names: Vec<String> =
+            names.filter_map(|it| fs::read_to_string(it.join("name")).ok()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    // Made in the order of their names, and used last in another.
+    let [a, b, c] = ["a", "b", "c"].map(|name| use_(name, everything));
+    unused_for(&a, 3);
+    unused_for(&b, 2);
+    unused_for(&c, 9);
+    let of_one: u64 = fs::read_to_string(a.path().with_extension("used")).unwrap().parse().unwrap();
+    // By size: two may stay. The oldest, `c`, is in use.
+    drop((a, b));
+    let d = use_("d", Keep { bytes: 2 * of_one, ..everything });
+    assert_eq!(left(), "c d");
+    // By age: a use makes it young.
+    unused_for(&d, 8);
+    drop((c, d));
+    drop(use_("d", everything));
+    let e = use_("e", Keep { age: 5 * a_day, ..everything });
+    assert_eq!(left(), "d e");
+    // However little is kept, what was asked for is there.
+    drop(e);
+    let f = use_("f", Keep { bytes: 0, age: Duration::ZERO });
+    assert_eq!(left(), "f");
+    // Nothing is left of the others.
+    let mut names: Vec<_> = fs::read_dir(&cache).unwrap().map(|it| it.unwrap().path()).collect();
+    names.sort();
+    let mut expected = vec![cache.join("lock"), f.path().to_path_buf(), f.path().with_extension("used")];
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+/// What two unpackers must agree about, by path: everything but what only one of them claims.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    // The first name of every file that has several.
+    let mut first: BTreeMap<u64, PathBuf> = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let mut paths: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            let data = fs::symlink_metadata(&path).unwrap();
+            let name = path.strip_prefix(root).unwrap().to_path_buf();
+            let content = if data.is_file() {
+                let same = first.entry(data.ino()).or_insert_with(|| name.clone());
+                format!("{:?} {:?}", same, fs::read(&path).unwrap())
+            } else if data.is_symlink() {
+                format!("-> {:?}", fs::read_link(&path).unwrap())
+            } else {
+                folders.push(path.clone());
+                String::new()
+            };
+            let facts = (data.mode(), data.uid(), data.gid(), data.mtime());
+            found.insert(name, format!("{facts:?} {content}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn umoci_unpacks_the_same() {
+    if !as_root() || std::process::Command::new("umoci").arg("--version").output().is_err() {
+        eprintln!("left out: umoci is not installed, or this is not root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    let [lower, upper] = difficult();
+    let directory = tar::EntryType::Directory;
+    let modes = layer(&[
+        Entry(directory, "tmp", "", 0o1777),
+        Entry(directory, "closed", "", 0o500),
+        Entry(tar::EntryType::Regular, "closed/program", "#!", 0o6755),
+        hard_link("closed/again", "closed/program"),
+        Entry(directory, "opaque", "", 0o700),
+        file("opaque/third", "third"),
+    ]);
+    write_layout(&layout, &[lower, upper, modes], &json!({}));
+    // umoci names images.
+    let index = layout.join("index.json");
+    let mut named: serde_json::Value = serde_json::from_str(&fs::read_to_string(&index).unwrap()).unwrap();
+    named["manifests"][0]["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
+    fs::write(&index, named.to_string()).unwrap();
+    let bundle = folder.path().join("bundle");
+    let umoci = std::process::Command::new("umoci")
+        .args(["unpack", "--image", &format!("{}:latest", layout.display())])
+        .arg(&bundle)
+        .output()
+        .unwrap();
+    assert!(umoci.status.success(), "{}", String::from_utf8_lossy(&umoci.stderr));
+    let target = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap();
+    let root = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target, &[]).unwrap();
+    let (ours, mut theirs) = (tree(root.path()), tree(&bundle.join("rootfs")));
+    // It empties this folder after it has set its time, and does not set it again.
+    let emptied = Path::new("opaque/deep");
+    assert!(theirs[emptied].starts_with("(16877, 0, 0, "), "{}", theirs[emptied]);
+    theirs.insert(emptied.to_path_buf(), ours[emptied].clone());
+    assert_eq!(ours, theirs);
 }

@@ -1,0 +1,218 @@
+//! The cache of unpacked roots.
+//!
+//! A root becomes visible only once it is whole, and goes when others were used later and there are too many.
+//! The cache's folder is for its owner alone: what is set-user-id in an image is of no use to anybody else on
+//! the host.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+use xtask_tare::oci::digest::Digest;
+
+use super::target::Target;
+use super::unpack::{Bounds, UnpackError, chain_id, remove_all, unpack};
+
+/// How much a cache keeps of what is not in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes on disk of all roots together; those used longest ago go first.
+    pub bytes: u64,
+    /// Since the last use.
+    pub age: Duration,
+}
+
+impl Default for Keep {
+    /// Some dozen images with a distribution in them, or thousands without; a month.
+    fn default() -> Self {
+        Self { bytes: 4 << 30, age: Duration::from_secs(30 * 24 * 60 * 60) }
+    }
+}
+
+/// Unpacked roots by what they hold.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+    keep: Keep,
+}
+
+/// An unpacked root. As long as this lives it stays in the cache.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    /// The root's folder under a shared lock; none where its owner may not open it.
+    _lock: Option<File>,
+}
+
+impl Root {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Changes when the same layers give another root.
+const FORMAT: &str = "1";
+/// Beside a root's folder: its bytes as text, with the time of its last use as the file's.
+const RECORD: &str = "used";
+
+impl Cache {
+    /// A cache in a folder, which is made when first used.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, keep: Keep) -> Self {
+        Self { folder: folder.into(), keep }
+    }
+
+    /// The root of an image, unpacked if it is not there yet, with folders where something will be mounted.
+    ///
+    /// # Errors
+    /// When a layer is damaged, hostile or too large, or the cache cannot be written.
+    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<Root, UnpackError> {
+        let (diff_ids, blobs) = (&target.config.rootfs.diff_ids, &target.image.layers);
+        if diff_ids.len() != blobs.len() {
+            let (listed, found) = (diff_ids.len(), blobs.len());
+            return Err(UnpackError::Layers { name: target.name.clone(), listed, found });
+        }
+        let root = super::runtime::is_root();
+        let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
+        let place = self.folder.join(Digest::of(key.as_bytes()).hex());
+        if let Some(found) = hold(&place) {
+            return Ok(found);
+        }
+        fs::create_dir_all(&self.folder).map_err(on("create", &self.folder))?;
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&self.folder, private).map_err(on("protect", &self.folder))?;
+        let lock = self.folder.join("lock");
+        let file = File::create(&lock).map_err(on("create", &lock))?;
+        file.lock().map_err(on("lock", &lock))?;
+        // Another run may have been quicker.
+        if let Some(found) = hold(&place) {
+            return Ok(found);
+        }
+        // Under the lock whatever is there was left by a killed run.
+        let staging = self.folder.join("staging");
+        remove_all(&staging).map_err(on("remove", &staging))?;
+        fs::create_dir(&staging).map_err(on("create", &staging))?;
+        let bounds = Bounds::for_compressed(target.stored_bytes());
+        let result = unpack(target, &staging, bounds, mount_points, root);
+        if let Err(error) = result {
+            // The next run tries again.
+            let _ = remove_all(&staging);
+            return Err(error);
+        }
+        let record = place.with_extension(RECORD);
+        let bytes = bytes_on_disk(&staging, &mut HashSet::new()).map_err(on("read", &staging))?;
+        fs::write(&record, bytes.to_string()).map_err(on("write", &record))?;
+        fs::rename(&staging, &place).map_err(on("create", &place))?;
+        let made = hold(&place).unwrap_or_else(|| Root { path: place.clone(), _lock: None });
+        self.evict(&place).map_err(on("clear", &self.folder))?;
+        Ok(made)
+    }
+
+    /// Removes what was used too long ago, and of the rest what was used longest ago until it is little enough;
+    /// never what is in use, and never the root that was just made, by whose record the time is told.
+    fn evict(&self, made: &Path) -> io::Result<()> {
+        let now = fs::metadata(made.with_extension(RECORD))?.modified()?;
+        let mut total = 0;
+        let mut others: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            // Not a root's digest.
+            if path.file_name().is_none_or(|name| name.len() != 64) {
+                continue;
+            }
+            let record = path.with_extension(RECORD);
+            // Without a record it is the first to go.
+            let bytes = fs::read_to_string(&record).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+            let used = fs::metadata(&record).and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            total += bytes;
+            if path != made {
+                others.push((used, bytes, path));
+            }
+        }
+        others.sort();
+        for (used, bytes, path) in others {
+            let old = now.duration_since(used).is_ok_and(|unused| unused > self.keep.age);
+            if !old && total <= self.keep.bytes {
+                continue;
+            }
+            let in_use = File::open(&path).is_ok_and(|folder| match folder.try_lock() {
+                // Under the lock it is moved out of everybody's sight.
+                Ok(()) => fs::rename(&path, self.folder.join("staging")).is_err(),
+                Err(_) => true,
+            });
+            if in_use {
+                continue;
+            }
+            remove_all(&self.folder.join("staging"))?;
+            // Nobody misses it: it belongs to no root any more.
+            let _ = fs::remove_file(path.with_extension(RECORD));
+            total -= bytes;
+        }
+        Ok(())
+    }
+}
+
+fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
+    let path = path.to_path_buf();
+    move |source| UnpackError::File { operation, path, source }
+}
+
+/// A root that is there, kept from now on, and its use noted.
+fn hold(place: &Path) -> Option<Root> {
+    loop {
+        if !place.is_dir() {
+            return None;
+        }
+        let lock = match File::open(place) {
+            Ok(folder) => {
+                folder.lock_shared().ok()?;
+                // It may have gone, or been made anew, before it was locked.
+                let same = fs::metadata(place).ok().zip(folder.metadata().ok());
+                if same.is_none_or(|(now, locked)| now.ino() != locked.ino()) {
+                    continue;
+                }
+                Some(folder)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // A root that forbids its owner to read it.
+            Err(_) => None,
+        };
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let now = Timestamps { last_access: now, last_modification: now };
+        // That it is used is worth no failure.
+        let _ = rustix::fs::utimensat(CWD, place.with_extension(RECORD), &now, AtFlags::empty());
+        return Some(Root { path: place.to_path_buf(), _lock: lock });
+    }
+}
+
+/// Bytes of all blocks of a tree; what several names share counts once.
+fn bytes_on_disk(path: &Path, counted: &mut HashSet<u64>) -> io::Result<u64> {
+    let data = fs::symlink_metadata(path)?;
+    if data.nlink() > 1 && !data.is_dir() && !counted.insert(data.ino()) {
+        return Ok(0);
+    }
+    // st_blocks counts in these, whatever the file system's blocks are (stat(3type)).
+    let mut bytes = data.blocks() * 512;
+    if data.is_dir() {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // A folder that forbids its owner to look into it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(bytes),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            bytes += match bytes_on_disk(&entry.path(), counted) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => 0,
+                result => result?,
+            };
+        }
+    }
+    Ok(bytes)
+}
