@@ -80,6 +80,7 @@ pub(super) fn open(
     let at_signal = cleanup.clone();
     ctrlc::set_handler(move || {
         at_signal.run();
+        leftovers::leave();
         #[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
         std::process::exit(INTERRUPTED);
     })

@@ -100,7 +100,7 @@ pub(crate) fn create(
     };
     Ok(Inner {
         runtime: runtime.kind,
-        driver: Driver::Keeper { keeper, cgroup, _root: cached },
+        driver: Driver::Keeper { keeper, cgroup, group: cgroup_path, _root: cached },
         limits: spec.limits.clone(),
         host_network: spec.network == Network::Host,
         pair: Mutex::new(pair),

@@ -404,7 +404,7 @@ impl Parent {
     pub fn find(root: bool) -> Result<Self, CgroupError> {
         let own = Cgroup::of_process(std::process::id().cast_signed())?;
         if root {
-            let path = PathBuf::from(format!("{ROOT_PREFIX}{}", std::process::id()));
+            let path = super::leftovers::group_of(std::process::id());
             return Ok(Self { path, existing: Self::roots()? });
         }
         let Cgroup::V2(folder) = &own else {
@@ -492,9 +492,6 @@ impl Parent {
         Ok(())
     }
 }
-
-/// Root's groups, followed by the id of the process that made them.
-pub(crate) const ROOT_PREFIX: &str = "/tare-";
 
 /// The group of this process, removed with the last of its users.
 #[derive(Debug)]

@@ -186,19 +186,58 @@ fn remove_left(id: &str, path: &Path, record: &Record) -> io::Result<()> {
     fs::remove_dir_all(path)
 }
 
+/// Root's groups, followed by who made them.
+#[cfg(target_os = "linux")]
+const GROUP_PREFIX: &str = "tare-";
+
+/// The group that a process of root makes its own in. An id means something only among those that number
+/// processes alike: others may see the same groups, and must not take them for a dead process's.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn group_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/{GROUP_PREFIX}{}-{pid}", numbering()))
+}
+
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn group_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/tare-{pid}"))
+}
+
+/// Removes the group of this process with whatever is in it: the last thing that a process does.
+pub fn leave() {
+    #[cfg(target_os = "linux")]
+    if super::runtime::is_root() {
+        // What stays the next run removes.
+        let _ = tare_runtime::cgroup::remove(&group_of(std::process::id()));
+    }
+}
+
+/// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
+#[cfg(target_os = "linux")]
+fn numbering() -> u64 {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
+    number.unwrap_or(0)
+}
+
+/// The process that made a group, if it is numbered as here.
+#[cfg(target_os = "linux")]
+fn group_owner(name: &str, numbering: u64) -> Option<u32> {
+    let (theirs, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
+    (theirs.parse() == Ok(numbering)).then(|| pid.parse().ok())?
+}
+
 /// Removes the groups of dead processes, with whatever is in them.
 #[cfg(target_os = "linux")]
 fn sweep_groups() -> Vec<String> {
-    let prefix = super::cgroup::ROOT_PREFIX.trim_start_matches('/');
+    let numbering = numbering();
     let mut names = std::collections::BTreeSet::new();
     for folder in tare_runtime::cgroup::folders(Path::new("/")) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     }
-    let dead = |name: &String| {
-        let pid = name.strip_prefix(prefix).and_then(|pid| pid.parse::<u32>().ok());
-        pid.is_some_and(|pid| started(pid).is_none())
-    };
+    let dead = |name: &String| group_owner(name, numbering).is_some_and(|pid| started(pid).is_none());
     let mut removed = Vec::new();
     for name in names.iter().filter(|name| dead(name)) {
         if tare_runtime::cgroup::remove(&Path::new("/").join(name)).is_ok() {
@@ -309,6 +348,21 @@ mod tests {
         ] {
             assert_eq!(link_owner(name), pid, "{name}");
         }
+    }
+
+    #[test]
+    fn groups_tell_their_owner_where_processes_are_numbered_alike() {
+        for (name, numbering, pid) in [
+            ("tare-4026531836-17", 4_026_531_836, Some(17)),
+            ("tare-4026531836-17", 4_026_532_999, None),
+            ("tare-17", 4_026_531_836, None),
+            ("tare-outside-17-x", 4_026_531_836, None),
+            ("docker", 4_026_531_836, None),
+        ] {
+            assert_eq!(group_owner(name, numbering), pid, "{name}");
+        }
+        let own = group_of(17).to_string_lossy().trim_start_matches('/').to_owned();
+        assert_eq!(group_owner(&own, numbering()), Some(17));
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub(crate) enum Driver {
     Keeper {
         keeper: Keeper,
         cgroup: Cgroup,
+        /// The same from the root of every hierarchy.
+        group: PathBuf,
         /// The unpacked image, which is kept as long as this lives.
         _root: super::roots::Root,
     },
@@ -313,7 +315,11 @@ impl Inner {
         }
         let result = match &self.driver {
             #[cfg(target_os = "linux")]
-            Driver::Keeper { keeper, .. } => keeper.remove().map_err(|reason| self.refused("remove", reason)),
+            Driver::Keeper { keeper, group, .. } => keeper.remove().or_else(|reason| {
+                // Nobody else does it where the keeper was killed.
+                tare_runtime::cgroup::remove(group)
+                    .map_err(|error| self.refused("remove", format!("{reason}; {error}")))
+            }),
             Driver::Daemon(daemon) => daemon.remove(),
         };
         #[cfg(target_os = "linux")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tare_scale::container::cgroup::Parent;
-use tare_scale::container::leftovers::sweep;
-use tare_scale::container::life::Exit;
+use tare_scale::container::leftovers::{group_of, sweep};
+use tare_scale::container::life::{Container, Exit};
 use tare_scale::container::runtime::{Runtime, RuntimeError, RuntimeKind};
 use tare_scale::container::spec::{ContainerSpec, Network};
 
@@ -17,12 +17,16 @@ fn exit(code: i32) -> Exit {
     Exit { code: Some(code), signal: None, oom_killed: false }
 }
 
+/// The process that made a container, by its id.
+fn maker(id: &str) -> u32 {
+    id.split('-').nth(1).unwrap().parse().unwrap()
+}
+
 /// Everything that could be left of a container.
 fn traces(id: &str, state: &Path) -> Vec<String> {
     // Of root each process has a group, and an id of a container begins with that process's.
-    let process = id.rsplit_once('-').unwrap().0;
     let parent = match as_root() {
-        true => Path::new("/").join(process),
+        true => group_of(maker(id)),
         false => Parent::find(false).unwrap().path,
     };
     let mut traces: Vec<String> = tare_runtime::cgroup::folders(&parent.join(id))
@@ -207,6 +211,28 @@ fn what_is_dropped_or_cleaned_up_leaves_nothing() {
     assert_eq!(traces(&id, &world.options.state), Vec::<String>::new());
 }
 
+/// Kills the process that looks after a container, and waits until that is known.
+fn kill_keeper(container: &Container) {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", container.pid().unwrap())).unwrap();
+    let keeper: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
+    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    until("its end", || container.wait(Duration::ZERO).is_err());
+}
+
+#[test]
+fn whoever_holds_the_container_of_a_killed_keeper_removes_it() {
+    if !possible() {
+        return;
+    }
+    let world = World::new();
+    let container = world.run(&world.runtime(), ContainerSpec::default(), &["sleep"]);
+    let id = container.id().to_owned();
+    kill_keeper(&container);
+    container.remove().unwrap();
+    assert_eq!(traces(&id, &world.options.state), Vec::<String>::new());
+}
+
 #[test]
 fn a_killed_keeper_takes_the_container_along_and_the_next_run_removes_the_rest() {
     if !possible() {
@@ -216,11 +242,7 @@ fn a_killed_keeper_takes_the_container_along_and_the_next_run_removes_the_rest()
     let runtime = world.runtime();
     let container = world.run(&runtime, ContainerSpec::default(), &["sleep"]);
     let (id, pid) = (container.id().to_owned(), container.pid().unwrap());
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let keeper: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
-    let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
-    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
-    until("its end", || container.wait(Duration::ZERO).is_err());
+    kill_keeper(&container);
     // Nobody is left to remove the cgroup: what it looks like when everything was killed.
     until("the end of its process", || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -274,7 +296,6 @@ fn a_killed_tool_leaves_no_container_behind() {
     until("the end of the container", || traces(id, Path::new(state)) == ["its folder"]);
     let swept = sweep(Path::new(state));
     assert!(swept.contains(&record), "{swept:?}");
-    let process = Path::new("/").join(id.rsplit_once('-').unwrap().0);
-    assert_eq!(tare_runtime::cgroup::folders(&process), Vec::<std::path::PathBuf>::new());
+    assert_eq!(tare_runtime::cgroup::folders(&group_of(maker(id))), Vec::<std::path::PathBuf>::new());
     assert_eq!(traces(id, Path::new(state)), Vec::<String>::new());
 }
