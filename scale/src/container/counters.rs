@@ -17,8 +17,8 @@ pub struct Counters {
     pub read: (u64, u64),
     /// CPU time, ns.
     pub cpu_usage: Option<u64>,
-    /// Of it in user mode, ns. Version 1 counts by ticks, which may add up to more than the usage; they are
-    /// scaled to it, as the kernel does for version 2 (kernel/sched/cputime.c, `cputime_adjust`).
+    /// Of it in user mode, ns. Version 1 counts by ticks, which may add up to more or less than the usage: only
+    /// how it is divided over a span can be told from them.
     pub cpu_user: Option<u64>,
     /// Of it in the kernel, ns.
     pub cpu_system: Option<u64>,
@@ -104,13 +104,10 @@ impl Counters {
         };
         let ticks = text("cpuacct", "cpuacct.stat").unwrap_or_default();
         let of_ticks = |name: &str| value(&ticks, name).and_then(|ticks| ticks.checked_mul(TICK));
-        let user = count("cpuacct", "cpuacct.usage_user").or_else(|| of_ticks("user"));
-        let system = count("cpuacct", "cpuacct.usage_sys").or_else(|| of_ticks("system"));
-        let parts = user.zip(system).map(|(user, system)| scaled(cpu_usage, user, system));
         Ok(Self {
             cpu_usage: Some(cpu_usage),
-            cpu_user: parts.map(|(user, _)| user),
-            cpu_system: parts.map(|(_, system)| system),
+            cpu_user: count("cpuacct", "cpuacct.usage_user").or_else(|| of_ticks("user")),
+            cpu_system: count("cpuacct", "cpuacct.usage_sys").or_else(|| of_ticks("system")),
             memory: count("memory", "memory.usage_in_bytes"),
             memory_peak: count("memory", "memory.max_usage_in_bytes"),
             memory_anon: text("memory", "memory.stat").and_then(|text| value(&text, "rss")),
@@ -155,16 +152,6 @@ impl Counters {
             self.rss = Some(found.rss);
         }
     }
-}
-
-/// Divides the usage, which is exact, as the ticks fell. Before the first tick all is the kernel's: that is
-/// where a program begins.
-fn scaled(usage: u64, user: u64, system: u64) -> (u64, u64) {
-    let ticks = u128::from(user) + u128::from(system);
-    let user = (u128::from(usage) * u128::from(user)).checked_div(ticks).unwrap_or(0);
-    // A part of the usage, which fits.
-    let user = u64::try_from(user).unwrap_or(usage);
-    (user, usage - user)
 }
 
 /// USER_HZ is 100 on every architecture that images are built for (include/asm-generic/param.h).
@@ -243,19 +230,6 @@ mod tests {
             ..Counters::default()
         };
         assert_eq!(Counters::parse_v1_throttling(text), expected);
-    }
-
-    #[test]
-    fn user_and_system_time_add_up_to_the_usage() {
-        for (usage, user, system, expected) in [
-            (1_000, 30, 10, (750, 250)),
-            // Ticks that hit more often than the time there was.
-            (4_663_406_694, 5_129_052_827, 20_000_000, (4_645_293_045, 18_113_649)),
-            (7, 0, 0, (0, 7)),
-            (u64::MAX, u64::MAX, 0, (u64::MAX, 0)),
-        ] {
-            assert_eq!(scaled(usage, user, system), expected);
-        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ pub struct Sample {
     pub at: u64,
     /// CPU time in nanoseconds, of the whole cgroup.
     pub cpu: u64,
-    /// The part in user mode.
+    /// In user mode, by ticks; more or less than its part of `cpu`.
     pub user: u64,
-    /// The part in the kernel.
+    /// In the kernel, by ticks.
     pub system: u64,
     /// Enforcement periods in which it ran (`nr_periods`).
     pub periods: u64,
@@ -31,9 +31,9 @@ pub struct Span {
     pub nanoseconds: f64,
     /// As in [`Sample`].
     pub cpu: f64,
-    /// As in [`Sample`].
+    /// The part of `cpu` in user mode. The kernel tells how many ticks fell there, and only the sum exactly.
     pub user: f64,
-    /// As in [`Sample`].
+    /// The part of `cpu` in the kernel.
     pub system: f64,
     /// As in [`Sample`].
     pub periods: f64,
@@ -72,14 +72,16 @@ impl Series {
             return None;
         }
         let grown = |of: fn(&Sample) -> u64| self.value_at(to, of) - self.value_at(from, of);
+        let cpu = grown(|it| it.cpu);
+        let (user, system) = divided(cpu, grown(|it| it.user), grown(|it| it.system));
         let inside = self.0.iter().filter(|sample| (from..=to).contains(&sample.at));
         // What was in use when the span began.
         let before = self.0.iter().rfind(|sample| sample.at <= from);
         Some(Span {
             nanoseconds: difference(to, from),
-            cpu: grown(|it| it.cpu),
-            user: grown(|it| it.user),
-            system: grown(|it| it.system),
+            cpu,
+            user,
+            system,
             periods: grown(|it| it.periods),
             throttled_periods: grown(|it| it.throttled_periods),
             throttled: grown(|it| it.throttled),
@@ -101,6 +103,15 @@ impl Series {
         let part = difference(at, before.at) / difference(after.at, before.at);
         start + part.clamp(0.0, 1.0) * difference(of(after), of(before))
     }
+}
+
+/// Divides CPU time as the ticks fell, in user mode and in the kernel, as the kernel does for version 2
+/// (kernel/sched/cputime.c, `cputime_adjust`). Without a tick all is the kernel's: that is where a program
+/// begins.
+fn divided(cpu: f64, user: f64, system: f64) -> (f64, f64) {
+    let ticks = user + system;
+    let user = if ticks > 0.0 { cpu * user / ticks } else { 0.0 };
+    (user, cpu - user)
 }
 
 /// `a - b`; a counter that goes backwards, as when a process has ended, has not grown.
@@ -130,6 +141,22 @@ mod tests {
         assert_eq!(cpu(2_500, 3_000), Some((500.0, 9)));
         assert_eq!(cpu(1_500, 2_250), Some((350.0, 9)));
         assert_eq!(cpu(1_100, 1_200), Some((20.0, 7)));
+    }
+
+    #[test]
+    fn user_and_kernel_time_add_up_to_the_span_and_neither_is_negative() {
+        let sample = |at, cpu, user, system| Sample { at, cpu, user, system, ..Sample::default() };
+        let mut series = Series::default();
+        // In the second span no tick fell in user mode: its part of all ticks becomes less.
+        series.push(sample(0, 1_000, 30, 10));
+        series.push(sample(10, 1_400, 60, 20));
+        series.push(sample(20, 2_000, 60, 40));
+        series.push(sample(30, 2_500, 60, 40));
+        let parts = |from, to| series.between(from, to).map(|span| (span.cpu, span.user, span.system));
+        assert_eq!(parts(0, 10), Some((400.0, 300.0, 100.0)));
+        assert_eq!(parts(10, 20), Some((600.0, 0.0, 600.0)));
+        assert_eq!(parts(0, 20), Some((1_000.0, 500.0, 500.0)));
+        assert_eq!(parts(20, 30), Some((500.0, 0.0, 500.0)));
     }
 
     #[test]
