@@ -428,7 +428,12 @@ fn fault(error: &h2::Error) -> Fault {
         None if error.is_reset() && error.is_remote() => ErrorKind::Reset,
         None => ErrorKind::Malformed,
     };
-    Fault { kind, why: error.to_string() }
+    // Of the very first frame it says no more than that its size is wrong.
+    let why = match kind {
+        ErrorKind::Malformed => format!("the answer is not HTTP/2 ({error})"),
+        _ => error.to_string(),
+    };
+    Fault { kind, why }
 }
 
 /// Asks once, on a connection of its own, and keeps the body.

@@ -58,7 +58,7 @@ pub(super) struct LoadArguments {
     path: Vec<Weighted>,
     /// A connection for every request
     #[arg(long, conflicts_with = "h2")]
-    no_keepalive: bool,
+    no_keep_alive: bool,
     /// HTTP/2 with prior knowledge
     #[arg(long)]
     h2: bool,
@@ -166,7 +166,7 @@ fn plan(arguments: &LoadArguments) -> anyhow::Result<Plan> {
         connections: arguments.connections,
         threads: arguments.threads,
         depth: arguments.pipeline,
-        keep_alive: !arguments.no_keepalive,
+        keep_alive: !arguments.no_keep_alive,
         warm_up: arguments.warm_up.0,
         duration: arguments.duration.0,
         timeout: arguments.timeout.0,

@@ -74,7 +74,7 @@ fn the_command_prints_figures_or_says_what_is_wrong() {
         ),
         (vec!["https://localhost/".to_owned()], "https is not spoken".to_owned()),
         (
-            vec![url, "--pipeline".to_owned(), "2".to_owned(), "--no-keepalive".to_owned()],
+            vec![url, "--pipeline".to_owned(), "2".to_owned(), "--no-keep-alive".to_owned()],
             "error: the load cannot be run: 2 requests at a time on a connection that is closed after one"
                 .to_owned(),
         ),

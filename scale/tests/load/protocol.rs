@@ -191,6 +191,7 @@ fn a_server_without_http2_is_told_so() {
     let mut plan = plan(always(HELLO));
     plan.protocol = Protocol::Http2;
     plan.timeout = 1_000_000_000;
-    let tare_scale::load::LoadError::Answer { kind, .. } = verify(&plan).unwrap_err() else { panic!() };
+    let tare_scale::load::LoadError::Answer { kind, why, .. } = verify(&plan).unwrap_err() else { panic!() };
     assert!([ErrorKind::Malformed, ErrorKind::ClosedEarly, ErrorKind::Timeout].contains(&kind), "{kind:?}");
+    assert!(kind != ErrorKind::Malformed || why.starts_with("the answer is not HTTP/2 ("), "{why}");
 }
