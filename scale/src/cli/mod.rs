@@ -18,6 +18,7 @@ use xtask_tare::environment::Environment;
 use xtask_tare::ui::Ui;
 
 use self::xtask::Xtask;
+use crate::profile::render::terminal::WIDEST;
 
 /// Could not be done.
 const FAILED: u8 = 2;
@@ -74,12 +75,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes in one line; a cause that the error already says is not said again.
+/// How wide the terminal on stdout is, if it is one.
+fn columns() -> usize {
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdout()) {
+        // A terminal that does not know says 0 (ioctl_tty(2)).
+        return if size.ws_col == 0 { WIDEST } else { size.ws_col.into() };
+    }
+    WIDEST
+}
+
+/// An error with its causes in one line; what was already said is not said again.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
-        if text.is_empty() {
+        // All that was said yet is a name, and the cause begins with it.
+        let says_more = cause.strip_prefix(&text).is_some_and(|rest| rest.starts_with([' ', ':']));
+        if text.is_empty() || says_more {
             text = cause;
         } else if !text.contains(&cause) {
             text.push_str(": ");
@@ -92,6 +105,23 @@ fn chain(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let chained = |causes: &[&'static str]| {
+            let (first, rest) = causes.split_first().unwrap();
+            chain(&rest.iter().fold(anyhow::anyhow!(*first), |error, cause| error.context(*cause)))
+        };
+        // From the innermost.
+        for (causes, expected) in [
+            (&["no such file", "cannot read x"][..], "cannot read x: no such file"),
+            (&["/a is no image", "/a"], "/a is no image"),
+            (&["/abc is no image", "/a"], "/a: /abc is no image"),
+            (&["b", "a: b", "c"], "c: a: b"),
+        ] {
+            assert_eq!(chained(causes), expected);
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

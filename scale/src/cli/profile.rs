@@ -275,7 +275,7 @@ impl Call<'_> {
             staging.write(&folder.join("junit.xml"), render::junit::render(report).as_bytes())
         };
         write()?;
-        let text = render::terminal::render(report);
+        let text = render::terminal::render(report, super::columns());
         self.ui.result(if self.arguments.json { json.trim_end() } else { text.trim_end() })?;
         self.ui.status("Reported", &format!("in {}", self.workspace.show(&folder)));
         // As GitHub's runners ask for it; its absence there must not fail a measurement.

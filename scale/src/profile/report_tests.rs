@@ -200,7 +200,7 @@ fn a_report_is_the_same_after_json() {
 
 #[test]
 fn the_terminal_has_everything_without_colour_in_110_columns() {
-    let text = terminal::render(&judged());
+    let text = terminal::render(&judged(), terminal::WIDEST);
     for part in [
         "app, app:0.1.0 sha256:1111",
         "profile ci, runtime embedded 0.1.0",
@@ -266,4 +266,30 @@ fn junit_has_a_case_for_every_verdict_and_event() {
     assert!(text.contains("<failure type=\"unreliable\" message=\"28,000 req/s is not under the minimum of 20,000 req/s, but"), "{text}");
     // XML cannot hold an escape character, and what a server prints is not XML.
     assert!(text.contains("panicked at &lt;src&gt;&#10;| &amp; `so` on\u{fffd}[0m</error>"), "{text}");
+}
+
+/// `TARE_REPORT=target/profiles/app/default/report.json cargo test --profile scale -p tare-scale --lib
+/// how_long_a_report_takes -- --ignored --nocapture`
+#[test]
+#[ignore = "measures, and judges nothing: TARE_REPORT names a report.json"]
+fn how_long_a_report_takes() {
+    let text = std::fs::read_to_string(std::env::var("TARE_REPORT").unwrap()).unwrap();
+    let report: Report = serde_json::from_str(&text).unwrap();
+    let mut times: Vec<u128> = (0..21)
+        .map(|_| {
+            let begun = std::time::Instant::now();
+            let mut judged = report.clone();
+            judged.judge(&profile("\"throughput.errors\" = { max = 0 }"), None);
+            let written = [
+                judged.to_json().unwrap(),
+                markdown::render(&judged),
+                junit::render(&judged),
+                terminal::render(&judged, terminal::WIDEST),
+            ];
+            assert!(written.iter().all(|text| !text.is_empty()));
+            begun.elapsed().as_micros()
+        })
+        .collect();
+    times.sort_unstable();
+    println!("{} µs ({} to {})", times[10], times[0], times[20]);
 }

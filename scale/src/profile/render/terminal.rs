@@ -1,4 +1,4 @@
-//! The report in a terminal: plain text of at most 110 columns, which says the same without colour.
+//! The report in a terminal: plain text, which says the same without colour.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,15 @@ use crate::profile::measurement::Measurement;
 use crate::profile::metric::Pass;
 use crate::profile::report::{Report, Run};
 
-/// The widest line.
-const WIDTH: usize = 110;
+/// The widest line where nobody says how wide the terminal is, and of a wider one.
+pub const WIDEST: usize = 110;
+/// Below this there is nothing left to wrap.
+const NARROWEST: usize = 60;
 
-/// The whole report.
+/// The whole report, for a terminal of so many columns.
 #[must_use]
-pub fn render(report: &Report) -> String {
+pub fn render(report: &Report, columns: usize) -> String {
+    let width = columns.clamp(NARROWEST, WIDEST);
     let mut text = String::new();
     let names = plain(&report.target.names.join(", "));
     let _ = writeln!(text, "{names} {}", report.target.digest);
@@ -28,7 +31,7 @@ pub fn render(report: &Report) -> String {
     let runtime = report.runtime.as_ref().map(|runtime| format!(", runtime {runtime}"));
     let _ = writeln!(text, "  profile {}{}", report.profile.name, runtime.unwrap_or_default());
     for run in &report.runs {
-        render_run(&mut text, run);
+        render_run(&mut text, run, width);
     }
     if !report.verdicts.is_empty() {
         text.push_str("\nGates\n");
@@ -40,7 +43,7 @@ pub fn render(report: &Report) -> String {
         // Reasons are sentences: they go on the line only as far as it reaches.
         let lines = table(&["", ""], &rows, &[]);
         for (line, verdict) in lines.lines().skip_while(|line| line.trim().is_empty()).zip(&report.verdicts) {
-            push_wrapped(&mut text, &format!("{line}  "), &verdict.reason);
+            push_wrapped(&mut text, width, &format!("{line}  "), &verdict.reason);
         }
     }
     let _ = writeln!(text, "\n{}", conclusion(report));
@@ -79,7 +82,7 @@ pub fn conclusion(report: &Report) -> String {
     format!("{word}{gates}{events}")
 }
 
-fn render_run(text: &mut String, run: &Run) {
+fn render_run(text: &mut String, run: &Run, width: usize) {
     for pass in Pass::ALL {
         let of_pass: Vec<&Measurement> =
             run.measurements.iter().filter(|it| it.definition().pass == pass).collect();
@@ -90,13 +93,13 @@ fn render_run(text: &mut String, run: &Run) {
         let under = run.limits.as_ref().map(|limits| format!(" under {limits}")).unwrap_or_default();
         let _ = writeln!(text, "\n{}{under}", title(pass));
         if pass == Pass::Throughput {
-            text.push_str(&by_case(&of_pass));
+            text.push_str(&by_case(&of_pass, width));
         } else {
             text.push_str(&one_by_one(&of_pass));
         }
         for section in sections {
             for note in &section.notes {
-                push_wrapped(text, "  ", &plain(note));
+                push_wrapped(text, width, "  ", &plain(note));
             }
             for list in &section.tables {
                 let columns: Vec<&str> = list.columns.iter().map(String::as_str).collect();
@@ -117,7 +120,7 @@ fn render_run(text: &mut String, run: &Run) {
             }
             told.push((case, doubt.kind()));
             let case = case.map(|case| format!("{case}: ")).unwrap_or_default();
-            push_wrapped(text, "  doubt: ", &format!("{case}{doubt}; {}", doubt.advice()));
+            push_wrapped(text, width, "  doubt: ", &format!("{case}{doubt}; {}", doubt.advice()));
         }
     }
     for event in &run.events {
@@ -145,14 +148,37 @@ fn one_by_one(measurements: &[&Measurement]) -> String {
     table(&["metric", "value", "95 % of medians, or doubts"], &rows, &[1]) + "\n"
 }
 
-/// A line for each metric and a column for each load case, in the order in which they were run.
-fn by_case(measurements: &[&Measurement]) -> String {
+/// A line for each metric and a column for each load case, in the order in which they were run: in as few
+/// tables as fit the width.
+fn by_case(measurements: &[&Measurement], width: usize) -> String {
     let mut cases: Vec<Option<&str>> = Vec::new();
-    let mut metrics: Vec<&str> = Vec::new();
     for it in measurements {
         if !cases.contains(&it.case.as_deref()) {
             cases.push(it.case.as_deref());
         }
+    }
+    let mut text = String::new();
+    for at_once in (1..=cases.len()).rev() {
+        let tables: Vec<String> = cases
+            .chunks(at_once)
+            .map(|cases| columns(measurements, cases))
+            .filter(|it| !it.is_empty())
+            .collect();
+        text = tables.join("\n");
+        if text.lines().all(|line| line.trim_end().chars().count() <= width) {
+            break;
+        }
+    }
+    if measurements.iter().any(|it| it.is_doubtful()) {
+        text.push_str("  ? something speaks against this figure, see below\n");
+    }
+    text
+}
+
+/// The table of some load cases.
+fn columns(measurements: &[&Measurement], cases: &[Option<&str>]) -> String {
+    let mut metrics: Vec<&str> = Vec::new();
+    for it in measurements {
         if !metrics.contains(&it.metric) {
             metrics.push(it.metric);
         }
@@ -163,7 +189,6 @@ fn by_case(measurements: &[&Measurement]) -> String {
         let detail = metric.starts_with("throughput.errors.") || metric.starts_with("throughput.throttled-");
         detail && of(metric).iter().all(|it| it.value == 0.0)
     };
-    let mut doubtful = false;
     let mut rows = Vec::new();
     for metric in metrics.into_iter().filter(|metric| !silent(metric)) {
         let figures = of(metric);
@@ -172,7 +197,6 @@ fn by_case(measurements: &[&Measurement]) -> String {
             let Some(it) = figures.iter().find(|it| it.case.as_deref() == *case) else {
                 return String::new();
             };
-            doubtful |= it.is_doubtful();
             format!("{}{}", shown(it.value, it.definition().unit), if it.is_doubtful() { " ?" } else { "  " })
         }));
         rows.push(row);
@@ -183,15 +207,11 @@ fn by_case(measurements: &[&Measurement]) -> String {
     let header: Vec<String> = cases.iter().map(|case| format!("{}  ", case.unwrap_or("all"))).collect();
     let header: Vec<&str> = std::iter::once("metric").chain(header.iter().map(String::as_str)).collect();
     let right: Vec<usize> = (1..header.len()).collect();
-    let mut text = table(&header, &rows, &right) + "\n";
-    if doubtful {
-        text.push_str("  ? something speaks against this figure, see below\n");
-    }
-    text
+    table(&header, &rows, &right) + "\n"
 }
 
 /// Others' words in one line: names in an image and what a server prints may move the cursor or end in colour.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     plain.trim_end().to_owned()
 }
@@ -205,14 +225,14 @@ fn title(pass: Pass) -> &'static str {
 }
 
 /// A text behind `head`, broken at spaces; further lines stand below its beginning.
-fn push_wrapped(text: &mut String, head: &str, rest: &str) {
-    let indent = head.chars().count().min(WIDTH / 2);
+fn push_wrapped(text: &mut String, width: usize, head: &str, rest: &str) {
+    let indent = head.chars().count().min(width / 2);
     let mut line = head.to_owned();
     let mut column = head.chars().count();
     let mut first = true;
     for word in rest.split(' ') {
         let length = word.chars().count();
-        if !first && column + 1 + length > WIDTH {
+        if !first && column + 1 + length > width {
             let _ = writeln!(text, "{}", line.trim_end());
             line = format!("{}{word}", " ".repeat(indent));
             column = indent + length;
@@ -236,12 +256,36 @@ mod tests {
 
     #[test]
     fn load_cases_are_columns_and_doubtful_figures_are_marked() {
-        let text = render(&report::sample());
+        let text = render(&report::sample(), WIDEST);
         let line = |begin: &str| text.lines().find(|line| line.trim_start().starts_with(begin)).unwrap();
         let header = text.lines().find(|line| line.contains("closed")).unwrap();
         assert_eq!(header.split_whitespace().collect::<Vec<_>>(), ["metric", "closed", "open-90"]);
         let rate = line("rate ");
         assert!(rate.contains("31,234 req/s") && rate.trim_end().ends_with("28,000 req/s ?"), "{rate}");
         assert!(text.contains("? something speaks against this figure"), "{text}");
+    }
+
+    #[test]
+    fn cases_that_do_not_fit_beside_the_others_stand_below_them() {
+        let sample = report::sample();
+        let mut run = sample.runs[1].clone();
+        for case in ["open-50", "open-70", "open-80"] {
+            let more = run.measurements.iter().filter(|it| it.case.as_deref() == Some("open-90"));
+            let more: Vec<Measurement> =
+                more.map(|it| Measurement { case: Some(case.to_owned()), ..it.clone() }).collect();
+            run.measurements.extend(more);
+        }
+        let report = Report { runs: vec![run], ..sample };
+        let headers = |columns| {
+            let text = render(&report, columns);
+            let headers = text.lines().filter(|line| line.trim_start().starts_with("metric  "));
+            let names = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+            headers.map(names).filter(|line| line.contains("-") || line == "closed").collect::<Vec<_>>()
+        };
+        assert_eq!(headers(200), ["closed open-90 open-50 open-70 open-80"]);
+        assert_eq!(headers(80), ["closed open-90 open-50 open-70", "open-80"]);
+        let narrow = render(&report, 80);
+        let wide: Vec<&str> = narrow.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.iter().all(|line| line.contains("sha256:")), "{wide:?}");
     }
 }
