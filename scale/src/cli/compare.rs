@@ -16,6 +16,7 @@ use crate::profile::definition::Profile;
 use crate::profile::definition::values::Load;
 use crate::profile::measure::{self, Setting, Stage};
 use crate::profile::metric::{self, Pass};
+use crate::profile::render::terminal::plain;
 use crate::profile::report::Run;
 
 use super::Outcome;
@@ -189,7 +190,8 @@ impl Call<'_> {
         let limits = profile.limits.first().cloned().unwrap_or_default();
         let run = measure::run(&self.setting(subject, &profile), &stage, &limits, |_| {})?;
         if let Some(event) = run.events.first() {
-            bail!("{}: {}: {}", subject.name, event.kind.name(), event.message);
+            let output: String = event.output.iter().map(|line| format!("\n  | {}", plain(line))).collect();
+            bail!("{}: {}: {}{output}", subject.name, event.kind.name(), event.message);
         }
         let mut samples = Samples::new();
         for measurement in run.measurements {

@@ -9,6 +9,7 @@ use crate::container::target::TargetError;
 use crate::load::LoadError;
 use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
+use crate::profile::size::SizeError;
 use crate::profile::subject::PassError;
 
 use super::load;
@@ -36,8 +37,17 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Stopped>() {
         return Some(error.hint.clone());
     }
-    if let Some(PassError::Cpus { has, .. }) = cause.downcast_ref::<PassError>() {
-        return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
+    match cause.downcast_ref::<PassError>() {
+        Some(PassError::Cpus { has, .. }) => {
+            return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
+        }
+        // It speaks with the words of another, which is then not among the causes.
+        Some(PassError::Runtime(error)) => return error.hint(),
+        Some(PassError::Place(error)) => return load::hint(error),
+        _ => {}
+    }
+    if let Some(SizeError::Read(_)) = cause.downcast_ref::<SizeError>() {
+        return Some("the image is damaged or not whole: fetch or build it again".to_owned());
     }
     if let Some(error) = cause.downcast_ref::<XtaskError>() {
         return error.hint();
@@ -62,4 +72,21 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some(format!("install {program}, or leave out what needs it"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::container::runtime::{RuntimeError, RuntimeKind};
+
+    use super::*;
+
+    #[test]
+    fn the_hint_of_an_error_is_found_through_those_that_pass_it_on() {
+        let error = || RuntimeError::NotInstalled(RuntimeKind::Runc);
+        let expected = Some("install runc, or leave `--runtime` out to use the embedded one".to_owned());
+        assert_eq!(hint(&error().into()), expected);
+        assert_eq!(hint(&PassError::from(error()).into()), expected);
+        assert_eq!(hint(&anyhow::Error::from(PassError::from(error())).context("app")), expected);
+        assert_eq!(hint(&anyhow::anyhow!("something else")), None);
+    }
 }

@@ -166,6 +166,12 @@ pub(super) fn run(
     let call = Call { arguments, env, workspace, xtask, ui };
     let profile = arguments.common.profile(&call.workspace)?;
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
+    if baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
+        call.ui.warning(&format!(
+            "profile {} has no gate with `max-regression`: nothing is compared with the baseline",
+            profile.name
+        ));
+    }
     let subjects = subjects(&arguments.images, &call.workspace, &call.xtask)?;
     let runtime = if profile.passes.iter().any(|pass| *pass != Pass::Size) {
         Some(stage::open(arguments.common.runtime, env, &call.workspace, &call.xtask, ui)?)
