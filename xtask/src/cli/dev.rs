@@ -26,9 +26,10 @@ pub(super) struct TestArguments {
     /// Run the outside checks alone, and of these only those whose names contain this
     #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
     outside: Option<String>,
-    /// Run the tests of containers alone, in a virtual machine with cgroup v2, as root and as an ordinary user
-    #[arg(long, conflicts_with_all = ["require_outside", "outside"])]
-    vm: bool,
+    /// Run the tests of containers alone, in virtual machines with cgroup v2, as root and as an ordinary user:
+    /// `bare` without systemd, `systemd` with it [default: both]
+    #[arg(long, value_name = "PART", num_args = 0..=1, conflicts_with_all = ["require_outside", "outside"])]
+    vm: Option<Option<dev::test::Machine>>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,8 +14,49 @@ pub(crate) struct Options {
     pub(crate) require_outside: bool,
     /// Only the outside checks whose names contain this.
     pub(crate) outside_only: Option<String>,
-    /// Only the tests of containers, in a virtual machine.
-    pub(crate) vm: bool,
+    /// Only the tests of containers, in this virtual machine or in all.
+    pub(crate) vm: Option<Option<Machine>>,
+}
+
+/// A virtual machine in which containers are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Machine {
+    /// Without systemd.
+    Bare,
+    /// With systemd as process 1.
+    Systemd,
+}
+
+/// Not a machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("choose from bare, systemd")]
+pub(crate) struct MachineError;
+
+impl Machine {
+    /// All of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) const ALL: [Self; 2] = [Self::Bare, Self::Systemd];
+
+    /// Its name on the command line.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
+impl std::str::FromStr for Machine {
+    type Err = MachineError;
+
+    fn from_str(text: &str) -> Result<Self, MachineError> {
+        match text {
+            "bare" => Ok(Self::Bare),
+            "systemd" => Ok(Self::Systemd),
+            _ => Err(MachineError),
+        }
+    }
 }
 
 /// Runs the tests; false if one failed.
@@ -25,8 +66,8 @@ pub(crate) fn run(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<bool> {
-    if options.vm {
-        return run_vm(workspace, env, ui);
+    if let Some(machine) = options.vm {
+        return run_vm(machine, workspace, env, ui);
     }
     let mut passed = true;
     if options.outside_only.is_none() {
@@ -78,7 +119,12 @@ use super::vm::run as run_vm;
 
 /// Its root is this host's, which must be Linux.
 #[cfg(not(target_os = "linux"))]
-fn run_vm(_workspace: &Workspace, _env: &Environment, _ui: Ui) -> anyhow::Result<bool> {
+fn run_vm(
+    _machine: Option<Machine>,
+    _workspace: &Workspace,
+    _env: &Environment,
+    _ui: Ui,
+) -> anyhow::Result<bool> {
     anyhow::bail!("the virtual machine runs this host's programs, which must be Linux's")
 }
 

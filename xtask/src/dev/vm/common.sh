@@ -1,0 +1,54 @@
+# What both parts of the virtual machine begin with. The names in capitals come from the host.
+. /tare-vm/names
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RUST_BACKTRACE=0 NO_COLOR=1
+
+# The ordinary user may not see the folders that they lie in on the host.
+mkdir /tare-vm/bin
+cp "$TESTS" /tare-vm/bin/tests
+cp "$RUNTIME" /tare-vm/bin/tare-runtime
+cp "$SCALE" /tare-vm/bin/tare-scale
+cp "$PROGRAM" /tare-vm/bin/program
+chmod -R a+rX /tare-vm
+export TARE_RUNTIME=/tare-vm/bin/tare-runtime TARE_TEST_PROGRAM=/tare-vm/bin/program
+
+# verdict NAME: of the command before it.
+verdict() {
+  if [ $? = 0 ]; then echo "tare-vm: $1 passed"; else echo "tare-vm: $1 failed"; fi
+}
+
+# is EXPECTED FOUND
+is() {
+  [ "$1" = "$2" ] || { printf 'expected: %s\nfound:    %s\n' "$1" "$2"; return 1; }
+}
+
+# A workspace of USER's with an image of the tests' program and a profile that is over soon.
+workspace() {
+  mkdir -p /tare-vm/work/profiles
+  printf '[workspace]\n' >/tare-vm/work/Cargo.toml
+  cat >/tare-vm/work/profiles/vm.toml <<PROFILE
+[limits]
+cpus = 0.5
+memory = "64MiB"
+pids = 64
+[ready]
+timeout = "60s"
+[startup]
+runs = 2
+cold-runs = 1
+[throughput]
+loads = ["closed"]
+connections = 2
+duration = "1s"
+[gates]
+"throughput.errors" = { max = 0 }
+PROFILE
+  TARE_TEST_IMAGE=/tare-vm/work/image /tare-vm/bin/tests --quiet --ignored --exact fixture::an_image_for_others >/dev/null
+  chown -R "$1" /tare-vm/work
+  cd /tare-vm/work
+}
+
+# Whatever of containers lives outside of memory.
+leftovers() {
+  find /sys/fs/cgroup /run/tare /run/user /tmp -name 'tare-*' -not -name tare-tool 2>/dev/null
+  ps -e -o comm= | grep -E '^(tare-|program)'
+}
