@@ -112,7 +112,7 @@ pub(crate) fn build(
         // The user's flags are for their programs.
         .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
         .current_dir(root);
-    // Where cargo has nothing to do it says nothing.
+    // Where cargo has nothing to do it says nothing; what has changed since is told of by the first part of it.
     let built = target.join("scale").join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
     let command = if built.is_file() {
         command.arg("--quiet")
@@ -122,12 +122,18 @@ pub(crate) fn build(
     };
     let display = command.display();
     let mut executable = None;
+    let mut said = !built.is_file();
     let succeeded = command.for_each_line(|line| {
-        if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line)
-            && artifact.target.name == package
-            && let Some(path) = artifact.executable
-        {
-            executable = Some(path.into_std_path_buf());
+        if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
+            if !artifact.fresh && !said {
+                said = true;
+                ui.status("Building", &format!("{package} anew, {}", part.purpose()));
+            }
+            if artifact.target.name == package
+                && let Some(path) = artifact.executable
+            {
+                executable = Some(path.into_std_path_buf());
+            }
         }
     })?;
     match executable {

@@ -18,7 +18,7 @@ use crate::process::{Cmd, ProcessError};
 
 /// How a daemon keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
+pub(super) enum Store {
     /// Its own, by image id. Before version 23 it knew no zstd, before 25 no start interval.
     Classic,
     /// containerd's, by the digest of manifest or index.
@@ -26,8 +26,8 @@ enum Store {
 }
 
 /// A daemon. Dropped, it is ended with its containers.
-struct Docker {
-    daemon: Isolated,
+pub(super) struct Docker {
+    pub(super) daemon: Isolated,
     store: Store,
     host: String,
     config: PathBuf,
@@ -35,13 +35,13 @@ struct Docker {
 }
 
 impl Docker {
-    fn start(context: &Context<'_>, store: Store) -> anyhow::Result<Self> {
+    pub(super) fn start(context: &Context<'_>, store: Store) -> anyhow::Result<Self> {
         let (tool, name) = match store {
             Store::Classic => (Tool::Docker20, "docker-20"),
             Store::Containerd => (Tool::Docker29, "docker-29"),
         };
         let dockerd = context.found.path(tool);
-        let folder = context.new_folder(name)?;
+        let folder = context.unused_folder(name)?;
         let path = |name: &str| folder.join(name).display().to_string();
         let cgroup = Cgroup::new(context.unique());
         let (socket, data, exec, pid) = (path("socket"), path("data"), path("exec"), path("pid"));
@@ -82,7 +82,7 @@ impl Docker {
     }
 
     /// A program that calls the client.
-    fn client(&self, command: Cmd) -> Cmd {
+    pub(super) fn client(&self, command: Cmd) -> Cmd {
         command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.config).without_env([
             "DOCKER_CONTEXT",
             "DOCKER_TLS_VERIFY",
@@ -95,7 +95,7 @@ impl Docker {
         Ok(String::from_utf8_lossy(&self.command(arguments).read()?).trim().to_owned())
     }
 
-    fn load(&self, archive: &Path) -> anyhow::Result<String> {
+    pub(super) fn load(&self, archive: &Path) -> anyhow::Result<String> {
         self.read(&["load", "--quiet", "--input", &archive.display().to_string()])
     }
 

@@ -17,6 +17,7 @@ mod namespace;
 mod peers;
 mod podman;
 mod rootfs;
+mod runtimes;
 mod skopeo;
 mod tarballs;
 mod tools;
@@ -76,6 +77,16 @@ const CHECKS: &[Check] = &[
         "docker-29",
         &[Tool::Namespaces, Tool::Docker29, Tool::Program("docker"), Tool::Program("python3")],
         docker::containerd,
+    ),
+    check(
+        "runtimes",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
+        runtimes::agree,
+    ),
+    check(
+        "targets",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("podman")],
+        runtimes::targets,
     ),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),

@@ -17,14 +17,14 @@ use crate::process::Cmd;
 const STORAGE: &str = "storage.conf";
 
 /// podman with a store of its own. It writes below `/run` whatever it is told, so that is its own too.
-struct Podman {
+pub(super) struct Podman {
     program: PathBuf,
     folder: PathBuf,
 }
 
 impl Podman {
-    fn new(context: &Context<'_>) -> anyhow::Result<Self> {
-        let folder = context.new_folder("podman")?;
+    pub(super) fn new(context: &Context<'_>) -> anyhow::Result<Self> {
+        let folder = context.unused_folder("podman")?;
         let program = context.found.path(Tool::Program("podman"));
         // Files as they are unpacked, on any file system, and nothing stays mounted.
         let path = |name: &str| folder.join(name).display().to_string();
@@ -39,7 +39,7 @@ impl Podman {
     }
 
     /// A program that calls it.
-    fn client(&self, program: &Path) -> Cmd {
+    pub(super) fn client(&self, program: &Path) -> Cmd {
         in_namespaces(program).env("CONTAINERS_STORAGE_CONF", self.folder.join(STORAGE)).without_env([
             "CONTAINER_HOST",
             "CONTAINERS_CONF",
@@ -54,7 +54,7 @@ impl Podman {
             .env("HOME", &self.folder)
     }
 
-    fn load(&self, archive: &Path) -> anyhow::Result<String> {
+    pub(super) fn load(&self, archive: &Path) -> anyhow::Result<String> {
         let archive = archive.display().to_string();
         let output = self.command(&["load", "--quiet", "--input", &archive]).read()?;
         Ok(String::from_utf8_lossy(&output).trim().to_owned())
