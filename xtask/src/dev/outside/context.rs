@@ -153,8 +153,9 @@ impl<'a> Context<'a> {
     /// A new folder in it, called so or, where another check has that already, with a number.
     pub(super) fn unused_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let is_free = |name: &String| !self.folder.path().join(name).exists();
-        let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
-        self.new_folder(&names.filter(is_free).next().unwrap_or_default())
+        let mut names =
+            std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+        self.new_folder(&names.find(is_free).unwrap_or_default())
     }
 
     /// The program that runs now.
