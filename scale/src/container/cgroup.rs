@@ -130,6 +130,7 @@ impl std::fmt::Display for Version {
 
 /// The folders that a group has or will have with version 1, each with the controller that it is of: those that
 /// a program reads its limits from. None with version 2.
+#[cfg(target_os = "linux")]
 pub(crate) fn folders_of_version_1(group: &Path) -> Result<Vec<(String, PathBuf)>, CgroupError> {
     let path = Path::new("/proc/self/mounts");
     let mounts = fs::read_to_string(path).map_err(CgroupError::on("read", path))?;

@@ -198,6 +198,7 @@ pub fn group_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/{GROUP_PREFIX}{}-{pid}", numbering()))
 }
 
+/// Elsewhere there are no groups.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn group_of(pid: u32) -> PathBuf {
