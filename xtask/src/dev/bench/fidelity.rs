@@ -68,7 +68,7 @@ impl<'a> Fidelity<'a> {
     /// The program whose work is known, compiled for containers.
     fn program(&self) -> anyhow::Result<PathBuf> {
         let source = self.contest.scratch.path().join("program.rs");
-        super::fixture::write(&source, include_bytes!("fidelity/program.rs"))?;
+        super::fixture::write(&source, include_bytes!("../../../programs/steps.rs"))?;
         let program = self.contest.scratch.path().join("program");
         Cmd::new("rustc")
             .args(["--edition", "2024", "-O", "-C", "linker=rust-lld", "--target", TARGET, "-o"])
