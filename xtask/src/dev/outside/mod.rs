@@ -17,9 +17,9 @@ mod namespace;
 mod peers;
 mod podman;
 mod rootfs;
-mod runtimes;
 mod skopeo;
 mod tarballs;
+mod targets;
 mod tools;
 mod umoci;
 
@@ -79,14 +79,9 @@ const CHECKS: &[Check] = &[
         docker::containerd,
     ),
     check(
-        "runtimes",
-        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
-        runtimes::agree,
-    ),
-    check(
         "targets",
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("podman")],
-        runtimes::targets,
+        targets::targets,
     ),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
