@@ -2,7 +2,7 @@
 //! take some milliseconds, in which layers can be packed.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 
 use crate::process::{Cmd, ProcessError};
@@ -26,67 +26,61 @@ type Answer = Result<String, ProcessError>;
 /// The questions to git, of which those that nobody waits for are still open.
 #[derive(Debug)]
 pub struct Git {
-    /// The commit and its time; none where there is no checkout.
-    commit: Option<Answer>,
-    open: Mutex<Option<Open>>,
-    facts: OnceLock<GitFacts>,
-}
-
-#[derive(Debug)]
-struct Open {
-    status: JoinHandle<Answer>,
-    remote: JoinHandle<Answer>,
+    time: Option<Epoch>,
+    facts: LazyLock<GitFacts, Box<dyn FnOnce() -> GitFacts + Send>>,
 }
 
 impl Git {
     /// Asks git about the checkout that a folder lies in, and waits for the commit alone.
     #[must_use]
     pub fn ask(dir: &Path) -> Self {
-        let (commit, open) = if dir.ancestors().any(|ancestor| ancestor.join(".git").exists()) {
-            let ask = |arguments: &'static [&str]| {
-                let command = Cmd::new("git").arg("-C").arg(dir).arg("--no-optional-locks").args(arguments);
-                let command = command.env("LC_ALL", "C");
-                move || command.read().map(|output| String::from_utf8_lossy(&output).trim().to_owned())
-            };
-            let commit = std::thread::spawn(ask(&["log", "-1", "--no-show-signature", "--format=%H %ct"]));
-            let status = std::thread::spawn(ask(&["status", "--porcelain", "--untracked-files=no"]));
-            let remote = std::thread::spawn(ask(&["config", "--get", "remote.origin.url"]));
-            (Some(joined(commit)), Some(Open { status, remote }))
-        } else {
-            (None, None)
+        if !dir.ancestors().any(|ancestor| ancestor.join(".git").exists()) {
+            return Self { time: None, facts: LazyLock::new(Box::new(GitFacts::default)) };
+        }
+        let ask = |arguments: &'static [&str]| {
+            let command = Cmd::new("git").arg("-C").arg(dir).arg("--no-optional-locks").args(arguments);
+            let command = command.env("LC_ALL", "C");
+            std::thread::spawn(move || {
+                command.read().map(|output| String::from_utf8_lossy(&output).trim().to_owned())
+            })
         };
-        Self { commit, open: Mutex::new(open), facts: OnceLock::new() }
+        let commit = ask(&["log", "-1", "--no-show-signature", "--format=%H %ct"]);
+        let status = ask(&["status", "--porcelain", "--untracked-files=no"]);
+        let remote = ask(&["config", "--get", "remote.origin.url"]);
+        let commit = joined(commit);
+        let time = commit.as_ref().ok().and_then(|commit| commit.split_once(' ')?.1.parse().ok());
+        let facts = move || GitFacts::of(commit, joined(status), joined(remote));
+        Self { time, facts: LazyLock::new(Box::new(facts)) }
     }
 
     /// The commit's time.
     #[must_use]
     pub fn time(&self) -> Option<Epoch> {
-        self.commit.as_ref()?.as_ref().ok()?.split_once(' ')?.1.parse().ok()
+        self.time
     }
 
     /// Everything; waits for what is still open.
     pub fn facts(&self) -> &GitFacts {
-        self.facts.get_or_init(|| {
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let (Some(commit), Some(open)) = (&self.commit, open) else { return GitFacts::default() };
-            let status = joined(open.status);
-            let remote = joined(open.remote).ok();
-            let mut facts =
-                GitFacts { remote: remote.as_deref().and_then(public_url), ..GitFacts::default() };
-            match (commit, status) {
-                (Ok(commit), Ok(status)) => {
-                    let revision = commit.split_once(' ').map_or(commit.as_str(), |(revision, _)| revision);
-                    let dirty = if status.is_empty() { "" } else { "-dirty" };
-                    facts.revision = Some(format!("{revision}{dirty}"));
-                    facts.time = self.time();
-                }
-                // A repository that was just made has no revision, and that is no problem.
-                (Err(error), Ok(_)) if error.to_string().contains("does not have any commits yet") => {}
-                (Err(error), _) => facts.problem = Some(error.to_string()),
-                (_, Err(error)) => facts.problem = Some(error.to_string()),
+        &self.facts
+    }
+}
+
+impl GitFacts {
+    /// From what git answers: the commit and its time, what is changed, and the remote.
+    fn of(commit: Answer, status: Answer, remote: Answer) -> Self {
+        let mut facts = Self { remote: remote.ok().as_deref().and_then(public_url), ..Self::default() };
+        match (commit, status) {
+            (Ok(commit), Ok(status)) => {
+                let (revision, time) = commit.split_once(' ').unwrap_or((&commit, ""));
+                let dirty = if status.is_empty() { "" } else { "-dirty" };
+                facts.revision = Some(format!("{revision}{dirty}"));
+                facts.time = time.parse().ok();
             }
-            facts
-        })
+            // A repository that was just made has no revision, and that is no problem.
+            (Err(error), Ok(_)) if error.to_string().contains("does not have any commits yet") => {}
+            (Err(error), _) | (_, Err(error)) => facts.problem = Some(error.to_string()),
+        }
+        facts
     }
 }
 

@@ -131,13 +131,12 @@ impl Workspace {
         }
     }
 
-    /// The workspace as it was when it was last remembered, with what `cargo metadata` printed then, if no
+    /// This located workspace as it was when it was last remembered, with what `cargo metadata` printed then, if no
     /// Cargo.toml has changed since. That says little of what cargo finds by itself (members by pattern,
     /// `src/bin`), so cargo has to be asked nevertheless; but meanwhile one can begin.
     #[must_use]
-    pub fn recall(env: &Environment) -> Option<(Self, Vec<u8>)> {
-        let path = Self::locate(env).ok()?.memory();
-        let remembered: Remembered = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    pub fn recall(&self) -> Option<(Self, Vec<u8>)> {
+        let remembered: Remembered = serde_json::from_slice(&std::fs::read(self.memory()).ok()?).ok()?;
         let printed = remembered.metadata.into_bytes();
         let workspace = Self::of_metadata(&printed).ok()?;
         (workspace.manifests() == remembered.manifests).then_some((workspace, printed))
@@ -360,20 +359,21 @@ mod tests {
         }
         variables.insert("CARGO_MANIFEST_DIR".into(), root.join("a").into());
         let env = Environment { variables, current_dir: root.clone(), parallelism: 1 };
-        assert!(Workspace::recall(&env).is_none());
+        let recall = || Workspace::locate(&env).unwrap().recall();
+        assert!(recall().is_none());
         let printed = Workspace::metadata(&env).unwrap();
         Workspace::of_metadata(&printed).unwrap().remember(&printed);
-        let (workspace, recalled) = Workspace::recall(&env).unwrap();
+        let (workspace, recalled) = recall().unwrap();
         assert_eq!(recalled, printed);
         assert_eq!(workspace.package("a").unwrap().targets.len(), 1);
         let left: Vec<_> = std::fs::read_dir(root.join("target/images/.cache")).unwrap().collect();
         assert_eq!(left.len(), 1);
 
         std::fs::write(root.join("a/Cargo.toml"), format!("{manifest}version = \"0.2.0\"\n")).unwrap();
-        assert!(Workspace::recall(&env).is_none());
+        assert!(recall().is_none());
         std::fs::write(root.join("a/Cargo.toml"), manifest).unwrap();
-        assert!(Workspace::recall(&env).is_some());
+        assert!(recall().is_some());
         std::fs::write(root.join("target/images/.cache/metadata"), "{").unwrap();
-        assert!(Workspace::recall(&env).is_none());
+        assert!(recall().is_none());
     }
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask image`
 
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -136,28 +136,28 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
     std::thread::scope(|scope| {
         let git = scope.spawn(|| Git::ask(&env.start_dir()));
         let git = || git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        if let Some((workspace, definitions)) = find_without_cargo(env, &arguments.names) {
-            return build_all(arguments, env, ui, &git(), (&workspace, &definitions), &|| true);
+        let located = Workspace::locate(env).ok();
+        if let Some(workspace) = &located
+            && let Some(definitions) = definitions_without_cargo(workspace, &arguments.names)
+        {
+            return build_all(arguments, env, ui, &git(), (workspace, &definitions), &|| true);
         }
         let only_builds = !arguments.dry_run && !arguments.verify_reproducible;
-        let Some((workspace, remembered)) = Workspace::recall(env).filter(|_| only_builds) else {
+        let recalled = located.filter(|_| only_builds).and_then(|workspace| workspace.recall());
+        let Some((workspace, remembered)) = recalled else {
             return build_found(arguments, env, ui, &git());
         };
         let Ok(definitions) = definitions(&workspace, &arguments.names) else {
             return build_found(arguments, env, ui, &git());
         };
         // The build begins with what is remembered, while cargo says whether that is still so.
-        let metadata = Mutex::new(Some(scope.spawn(|| Workspace::metadata(env))));
-        let confirmed = OnceLock::new();
-        let confirm = || {
-            *confirmed.get_or_init(|| {
-                let metadata = metadata.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let printed = metadata.and_then(|thread| thread.join().ok()).and_then(Result::ok);
-                printed.is_some_and(|printed| printed == remembered)
-            })
-        };
+        let metadata = scope.spawn(|| Workspace::metadata(env));
+        let confirmed = LazyCell::new(move || {
+            let printed = metadata.join().ok().and_then(Result::ok);
+            printed.is_some_and(|printed| printed == remembered)
+        });
         let git = git();
-        match build_all(arguments, env, ui, &git, (&workspace, &definitions), &confirm) {
+        match build_all(arguments, env, ui, &git, (&workspace, &definitions), &|| *confirmed) {
             Err(error) if error.is::<Outdated>() => build_found(arguments, env, ui, &git),
             result => result,
         }
@@ -215,13 +215,11 @@ fn build_all(
     Ok(outcome)
 }
 
-/// The same for images that cargo does not build, without asking it, which takes longer than to pack a small
-/// program.
-fn find_without_cargo(env: &Environment, names: &[String]) -> Option<(Workspace, Vec<Definition>)> {
-    let located = Workspace::locate(env).ok()?;
-    let definitions = definitions(&located, names).ok()?;
+/// What is to be built, if cargo builds none of it: to ask it takes longer than to pack a small program.
+fn definitions_without_cargo(located: &Workspace, names: &[String]) -> Option<Vec<Definition>> {
+    let definitions = definitions(located, names).ok()?;
     let by_command = |definition: &Definition| matches!(definition.build, Build::Command { .. });
-    definitions.iter().all(by_command).then_some((located, definitions))
+    definitions.iter().all(by_command).then_some(definitions)
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {

@@ -362,8 +362,7 @@ fn thread_gone() -> io::Error {
 
 impl<W: Write> Write for Encoder<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.compression == Compression::None {
-            let Sink::Plain(sink) = &mut self.sink else { return Err(thread_gone()) };
+        if let (Compression::None, Sink::Plain(sink)) = (self.compression, &mut self.sink) {
             return sink.write(buffer);
         }
         if self.block.capacity() == 0 {
