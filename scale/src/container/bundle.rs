@@ -49,7 +49,7 @@ pub(crate) fn create(
         false => cached.path().to_path_buf(),
         true => {
             let copy = folder.path.join("rootfs");
-            copy_tree(cached.path(), &copy).map_err(on("copy", cached.path()))?;
+            copy_tree(cached.path(), &copy, runtime.root).map_err(on("copy", cached.path()))?;
             copy
         }
     };

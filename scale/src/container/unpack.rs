@@ -530,7 +530,7 @@ fn remove_at(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When something cannot be read or written.
-pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path, root: bool) -> io::Result<()> {
     let data = fs::symlink_metadata(from)?;
     let kind = data.file_type();
     if kind.is_symlink() {
@@ -539,7 +539,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir(to)?;
         for entry in fs::read_dir(from)? {
             let name = entry?.file_name();
-            copy_tree(&from.join(&name), &to.join(&name))?;
+            copy_tree(&from.join(&name), &to.join(&name), root)?;
         }
     } else if kind.is_file() {
         fs::copy(from, to)?;
@@ -547,7 +547,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         // A pipe that nobody reads yet.
         rustix::fs::mknodat(CWD, to, FileType::Fifo, Mode::from_raw_mode(data.permissions().mode()), 0)?;
     }
-    if super::runtime::is_root() {
+    if root {
         use std::os::unix::fs::MetadataExt as _;
         std::os::unix::fs::lchown(to, Some(data.uid()), Some(data.gid()))?;
     }
