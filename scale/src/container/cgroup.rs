@@ -22,6 +22,13 @@ pub enum Cgroup {
     V2(PathBuf),
 }
 
+/// For who names CPUs that are not there.
+const NAME_OTHERS: &str = "name CPUs that this host has, or leave `cpuset` out of the profile";
+/// For who may not choose CPUs: systemd delegates the controller to nobody by itself.
+const DELEGATE_CPUSET: &str = "run as root, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity";
+/// For who may not set a limit.
+const DELEGATE: &str = "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";
+
 /// Why a limit is not, or would not be, in force.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -32,6 +39,8 @@ pub enum CgroupError {
         limit: &'static str,
         /// Why.
         reason: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// The kernel has something else than what was asked for.
     #[error("the limit for {limit} is not in force: {wanted} was asked for, and {judge} has {found}")]
@@ -67,21 +76,13 @@ impl CgroupError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotEnforceable { limit: "CPUs", reason } if reason.contains("this host has only") => {
-                Some("name CPUs that this host has, or leave `cpuset` out of the profile".to_owned())
-            }
-            Self::NotEnforceable { limit: "CPUs", .. } => Some(
-                "run as root, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity"
-                    .to_owned(),
-            ),
-            Self::NotEnforceable { .. } => Some(
-                "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out"
-                    .to_owned(),
-            ),
+            Self::NotEnforceable { hint, .. } => Some((*hint).to_owned()),
             Self::NotInForce { judge, .. } if *judge != KERNEL => Some(format!(
                 "what `{judge}` could not set it left out: its warnings are in `{judge} info`; or leave the limit out"
             )),
-            Self::NotInForce { .. } => Some("a group further up may be narrower: look at its cgroup files".to_owned()),
+            Self::NotInForce { .. } => {
+                Some("a group further up may be narrower: look at its cgroup files".to_owned())
+            }
             Self::File { .. } => None,
         }
     }
@@ -366,7 +367,8 @@ pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupE
             }
         };
         if let Some(reason) = reason {
-            return Err(CgroupError::NotEnforceable { limit, reason });
+            let hint = if controller == "cpuset" { DELEGATE_CPUSET } else { DELEGATE };
+            return Err(CgroupError::NotEnforceable { limit, reason, hint });
         }
     }
     if let (Some(cpuset), Some(folder)) = (&limits.cpuset, parent.folder("cpuset")) {
@@ -384,7 +386,7 @@ fn check_cpus_exist(wanted: &CpuSet, folder: &Path) -> Result<(), CgroupError> {
         return Ok(());
     }
     let reason = format!("of the CPUs {wanted} this host has only {have}");
-    Err(CgroupError::NotEnforceable { limit: "CPUs", reason })
+    Err(CgroupError::NotEnforceable { limit: "CPUs", reason, hint: NAME_OTHERS })
 }
 
 /// The group that containers and our own groups are made in.
@@ -412,6 +414,7 @@ impl Parent {
             return Err(CgroupError::NotEnforceable {
                 limit: "anything",
                 reason: "only root may make groups of cgroup version 1".to_owned(),
+                hint: DELEGATE,
             });
         };
         Self::delegated(folder)
@@ -439,6 +442,7 @@ impl Parent {
         let refused = |path: &Path, error: &io::Error| CgroupError::NotEnforceable {
             limit: "anything",
             reason: format!("the group of this process is not delegated to you: {}: {error}", path.display()),
+            hint: DELEGATE,
         };
         if folder == own {
             let leaf = own.join(LEAF);

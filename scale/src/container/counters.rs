@@ -155,7 +155,7 @@ impl Counters {
 }
 
 /// USER_HZ is 100 on every architecture that images are built for (include/asm-generic/param.h).
-const TICK: u64 = 10_000_000;
+pub(crate) const TICK: u64 = 10_000_000;
 
 /// Of `/proc/PID/status`.
 #[derive(Debug, Default, PartialEq, Eq)]

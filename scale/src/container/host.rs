@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::cgroup::Version;
+use super::counters::TICK;
 
 /// Of this host, as far as it can be seen; what cannot is `None`.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,19 +85,14 @@ impl HostLoad {
         let steal = self.steal.saturating_sub(earlier.steal);
         if total == 0 { 0.0 } else { steal as f64 / total as f64 }
     }
-}
 
-/// Nanoseconds of a tick (`USER_HZ` is 100 on every architecture that images are built for, proc_stat(5)).
-const TICK: f64 = 1e7;
-
-impl HostLoad {
     /// The part of the CPU time since an earlier look that others used, where we ourselves used so many
     /// nanoseconds, 0 to 1.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "ticks are far below where floats lose whole numbers")]
     pub fn others_since(&self, earlier: &Self, ours: f64) -> f64 {
-        let total = self.total.saturating_sub(earlier.total) as f64 * TICK;
-        let work = self.work.saturating_sub(earlier.work) as f64 * TICK;
+        let total = (self.total.saturating_sub(earlier.total) * TICK) as f64;
+        let work = (self.work.saturating_sub(earlier.work) * TICK) as f64;
         if total == 0.0 { 0.0 } else { ((work - ours) / total).max(0.0) }
     }
 }

@@ -36,16 +36,21 @@ fn open(kind: RuntimeKind, world: &World) -> Result<Runtime, String> {
     }
 }
 
-/// What an image's run shows under one runtime.
-fn check(runtime: &Runtime, world: &World) {
-    let kind = runtime.kind();
-    let limits = Limits {
+/// One of each, as every runtime can set it.
+fn limits() -> Limits {
+    Limits {
         cpu: Some("0.5".parse().unwrap()),
         cpuset: CpuSet::new([0]),
         memory: Some(64 << 20),
         swap: None,
         pids: Some(64),
-    };
+    }
+}
+
+/// What an image's run shows under one runtime.
+fn check(runtime: &Runtime, world: &World) {
+    let kind = runtime.kind();
+    let limits = limits();
     let spec = ContainerSpec { limits: limits.clone(), ..ContainerSpec::default() };
     let server = world.run(runtime, spec.clone(), &["parallelism", "write=/x", "write=/tmp/x", "serve=8080"]);
     assert_eq!(Limits { swap: None, ..server.limits_in_force().unwrap() }, limits, "{kind}");
@@ -132,13 +137,7 @@ fn a_daemon_elsewhere() {
         Err(why) => return say(&format!("left out: docker elsewhere: {why}")),
     };
     assert!(runtime.limits_are_the_daemons_word());
-    let limits = Limits {
-        cpu: Some("0.5".parse().unwrap()),
-        cpuset: CpuSet::new([0]),
-        memory: Some(64 << 20),
-        swap: None,
-        pids: Some(64),
-    };
+    let limits = limits();
     // The host's own network, because that of the daemon may have no other.
     let spec = ContainerSpec { limits: limits.clone(), network: Network::Host, ..ContainerSpec::default() };
     let server = world.run(&runtime, spec, &["serve=18080"]);
