@@ -9,3 +9,25 @@ mod outside;
 pub(crate) mod test;
 #[cfg(target_os = "linux")]
 mod vm;
+
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use crate::oci::platform::Platform;
+#[cfg(target_os = "linux")]
+use crate::process::{Cmd, ProcessError};
+
+/// What runs here without an emulator.
+#[cfg(target_os = "linux")]
+fn host() -> Platform {
+    if cfg!(target_arch = "aarch64") { Platform::LinuxArm64 } else { Platform::LinuxAmd64 }
+}
+
+/// Compiles a program of one file, which needs nothing but the standard library, for containers.
+#[cfg(target_os = "linux")]
+fn compile(source: &Path, program: &Path, target: &str, dir: &Path) -> Result<(), ProcessError> {
+    let command = Cmd::new("rustc").args(["--edition", "2024", "-O", "-C", "linker=rust-lld"]);
+    // In the workspace's folder it is the workspace's compiler.
+    command.args(["--target", target, "-o"]).arg(program).arg(source).current_dir(dir).read().map(drop)
+}

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::Bench;
+use super::fixture::Fixture;
 use super::server::Contest;
-use super::{Bench, fixture::Fixture};
+use crate::dev;
 use crate::environment::Environment;
 use crate::process::Cmd;
 use crate::ui::Ui;
@@ -67,15 +69,9 @@ impl<'a> Fidelity<'a> {
 
     /// The program whose work is known, compiled for containers.
     fn program(&self) -> anyhow::Result<PathBuf> {
-        let source = self.contest.scratch.path().join("program.rs");
-        super::fixture::write(&source, include_bytes!("../../../programs/steps.rs"))?;
+        let root = &self.bench().workspace.root;
         let program = self.contest.scratch.path().join("program");
-        Cmd::new("rustc")
-            .args(["--edition", "2024", "-O", "-C", "linker=rust-lld", "--target", TARGET, "-o"])
-            .arg(&program)
-            .arg(&source)
-            .current_dir(&self.bench().workspace.root)
-            .read()?;
+        dev::compile(&root.join("xtask/programs/steps.rs"), &program, dev::host().target(), root)?;
         Ok(program)
     }
 
@@ -97,9 +93,3 @@ impl<'a> Fidelity<'a> {
         bench.tare(&bench.workspace.root).arg("profile")
     }
 }
-
-/// What images are built for on this host.
-#[cfg(target_arch = "aarch64")]
-const TARGET: &str = "aarch64-unknown-linux-musl";
-#[cfg(not(target_arch = "aarch64"))]
-const TARGET: &str = "x86_64-unknown-linux-musl";

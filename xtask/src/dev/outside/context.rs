@@ -13,6 +13,7 @@ use super::expect::json;
 use super::fixtures;
 use super::namespace::remove_cgroups;
 use super::tools::Found;
+use crate::dev::host;
 use crate::environment::Environment;
 use crate::oci::digest::{DiffId, Digest};
 use crate::oci::platform::Platform;
@@ -246,9 +247,4 @@ fn sweep() {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-/// What runs here without an emulator.
-pub(super) fn host() -> Platform {
-    if cfg!(target_arch = "aarch64") { Platform::LinuxArm64 } else { Platform::LinuxAmd64 }
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::kernel::Kernel;
+use crate::dev;
 use crate::dev::test::Machine;
 use crate::environment::Environment;
 use crate::process::Cmd;
@@ -56,13 +57,8 @@ impl Tests {
         cargo(&["build", "--locked", "--profile", "scale", "--package", "tare-runtime"]).read()?;
         cargo(&["build", "--locked", "--profile", "scale", "--package", "tare-scale"]).read()?;
         let program = folder.join("program");
-        Cmd::new("rustc")
-            .args(["--edition", "2024", "-O", "-C", "linker=rust-lld"])
-            .args(["--target", "x86_64-unknown-linux-musl", "-o"])
-            .arg(&program)
-            .arg(workspace.root.join("scale/tests/container/program.rs"))
-            .current_dir(&workspace.root)
-            .read()?;
+        let source = workspace.root.join("scale/tests/container/program.rs");
+        dev::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
         let built = |name: &str| target.join("scale").join(name);
         Ok(Self { tests, runtime: built("tare-runtime"), scale: built("tare-scale"), program })
     }

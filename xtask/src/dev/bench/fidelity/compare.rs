@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::Fidelity;
+use crate::dev::bench::fixture;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table};
-use crate::dev::bench::server::generator::Load;
 use crate::dev::bench::server::requests;
 use crate::dev::bench::server::subject::Place;
 use crate::dev::bench::server::{SERVER_CPU, Server, series};
@@ -59,8 +59,7 @@ fn injected(fidelity: &Fidelity<'_>, program: &Path, part: &mut Part) -> anyhow:
         let cost = |steps: u64| {
             let steps = steps.to_string();
             let place = Place { cpus: SERVER_CPU, env: &[("STEPS", &steps)], ..Place::default() };
-            let sample =
-                requests::sample(contest, &mut contest.generator(), &server, &place, |load: Load| load);
+            let sample = requests::sample(contest, &mut contest.generator(), &server, &place, |load| load);
             sample.map(|sample| sample.cpu)
         };
         rounds.push((cost(STEPS)?, cost(STEPS + STEPS / 2)?));
@@ -113,7 +112,7 @@ fn compares(fidelity: &Fidelity<'_>, program: &Path, steps: u64) -> anyhow::Resu
     let profile = fidelity.contest.scratch.path().join("compare.toml");
     let text =
         "passes = [\"throughput\"]\n[limits]\ncpus = 1\nmemory = \"64MiB\"\n[throughput]\nconnections = 16\n";
-    super::super::fixture::write(&profile, text.as_bytes())?;
+    fixture::write(&profile, text.as_bytes())?;
     let mut outcomes = Outcomes::default();
     for number in 1..=fidelity.compares {
         let ui = fidelity.bench().ui;

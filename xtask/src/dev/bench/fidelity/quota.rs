@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::Fidelity;
+use crate::dev::bench::fixture;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table};
 use crate::dev::bench::stats::{MILLION, Series};
 
@@ -17,7 +18,7 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
     let output = fidelity.contest.scratch.folder("half-report")?;
     let profile = fidelity.contest.scratch.path().join("half.toml");
     let text = "passes = [\"throughput\"]\n[limits]\ncpus = 0.5\nmemory = \"64MiB\"\n[throughput]\nloads = [\"closed\"]\nduration = \"3s\"\n";
-    super::super::fixture::write(&profile, text.as_bytes())?;
+    fixture::write(&profile, text.as_bytes())?;
     let mut used = Vec::new();
     let mut throttled = Vec::new();
     for _ in 0..fidelity.bench().rounds {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::Fidelity;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table, thousandths};
-use crate::dev::bench::server::generator::{Load, Mark};
+use crate::dev::bench::server::requests;
 use crate::dev::bench::server::subject::{Place, Subject};
 use crate::dev::bench::server::{CONNECTIONS, GENERATOR_CPU, SERVER_CPU, series};
 use crate::dev::bench::stats::Series;
@@ -77,19 +77,9 @@ fn place<'a>() -> Place<'a> {
 
 fn with_load(fidelity: &Fidelity<'_>) -> anyhow::Result<Sample> {
     let contest = &fidelity.contest;
-    let subject = Subject::start(contest, contest.floor()?, &place())?;
-    let mut times = Vec::new();
-    let load = Load::new(subject.address(), contest.duration);
-    let outcome = contest.generator().run(load, |_: Mark| {
-        times.push(subject.cpu()?);
-        Ok(())
-    })?;
-    let [before, after] = times[..] else { anyhow::bail!("the generator does not say when it measures") };
-    Ok(Sample {
-        per_second: outcome.requests_per_second(),
-        server: after.since(before).0 / outcome.completed,
-        generator: outcome.generator_use().0 / outcome.completed,
-    })
+    let server = contest.floor()?;
+    let sample = requests::sample(contest, &mut contest.generator(), server, &place(), |load| load)?;
+    Ok(Sample { per_second: sample.per_second, server: sample.cpu, generator: sample.generator_cpu })
 }
 
 fn with_wrk(fidelity: &Fidelity<'_>) -> anyhow::Result<Sample> {

@@ -16,10 +16,12 @@ pub(in crate::dev::bench) struct Sample {
     /// CPU time of the server for each request.
     pub(in crate::dev::bench) cpu: u64,
     user: u64,
-    per_second: u64,
+    /// The same of the generator.
+    pub(in crate::dev::bench) generator_cpu: u64,
+    pub(in crate::dev::bench) per_second: u64,
     /// How much of its CPU the server used, in millionths.
     busy: u64,
-    /// The same of the generator.
+    /// The same of the generator and its own.
     generator: u64,
     p99: u64,
 }
@@ -126,6 +128,7 @@ pub(in crate::dev::bench) fn sample(
     Ok(Sample {
         cpu: cpu / outcome.completed,
         user: user / outcome.completed,
+        generator_cpu: generator / outcome.completed,
         per_second: outcome.requests_per_second(),
         busy: ratio(cpu, outcome.nanoseconds() * cpus),
         generator: ratio(generator, generators),
