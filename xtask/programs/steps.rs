@@ -6,7 +6,23 @@ use std::net::{TcpListener, TcpStream};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\nHello from tare\n";
 
+unsafe extern "C" {
+    fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+    fn _exit(code: i32) -> !;
+}
+
+/// signal(7)
+const SIGTERM: i32 = 15;
+
+/// The first process of a container is ended by no signal that it does not handle (pid_namespaces(7)).
+extern "C" fn end(_: i32) {
+    // SAFETY: it may be called in a handler (signal-safety(7)).
+    unsafe { _exit(0) }
+}
+
 fn main() {
+    // SAFETY: the handler does what handlers may.
+    unsafe { signal(SIGTERM, end) };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let steps = number("STEPS").unwrap_or(0);
     let port = number("PORT").unwrap_or(8080) as u16;

@@ -80,7 +80,7 @@ impl<'a> Fidelity<'a> {
         let fixture = Fixture::create(self.contest.scratch.folder("images")?)?;
         let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         let definition = format!(
-            "[config]\nexposed-ports = [8080]\nstop-signal = \"SIGKILL\"\nenv = {{ STEPS = \"{steps}\" }}\n[[layers]]\nname = \"base\"\n"
+            "[config]\nexposed-ports = [8080]\nenv = {{ STEPS = \"{steps}\" }}\n[[layers]]\nname = \"base\"\n"
         );
         fixture.image(name, &definition, &bytes)?;
         fixture.tare(self.bench()).args(["image", name, "--quiet"]).read()?;
