@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -19,8 +19,10 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Opens `count` listeners on one address. The kernel spreads connections over them by a hash of their
-/// addresses. Where it does not, there is one, which the workers share.
+/// Opens `count` sockets on one address: the first listens, the others do when their worker runs (see
+/// [`begin`]). The kernel spreads connections over those that listen by a hash of their addresses, so one that
+/// nobody accepts from yet would keep its share of the first clients waiting. Where the kernel does not
+/// spread, there is one socket, which the workers share.
 ///
 /// # Errors
 /// When the address is taken, or not this machine's.
@@ -32,13 +34,14 @@ pub fn listeners(address: SocketAddr, count: usize, backlog: u32) -> Result<Vec<
         // notice. One that does not is refused.
         bound(address, false).map_err(failed(address))?;
     }
-    let first = listener(address, backlog, spreads).map_err(failed(address))?;
+    let first = socket(address, spreads).map_err(failed(address))?;
+    listen(&first, backlog).map_err(failed(address))?;
     // The others need the port that the kernel chose.
     let address = first.local_addr().map_err(failed(address))?;
     let mut all = vec![first];
     if spreads {
         for _ in 1..count {
-            all.push(listener(address, backlog, true).map_err(failed(address))?);
+            all.push(socket(address, true).map_err(failed(address))?);
         }
     }
     Ok(all)
@@ -60,7 +63,7 @@ fn bound(address: SocketAddr, spreads: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, spreads: bool) -> io::Result<TcpListener> {
     let socket = bound(address, spreads)?;
     // Linux hands these down to accepted connections (tcp(7)), which saves two calls for each.
     socket.set_tcp_nodelay(true)?;
@@ -71,8 +74,24 @@ fn listener(address: SocketAddr, backlog: u32, spreads: bool) -> io::Result<TcpL
     #[cfg(windows)]
     let _ = probes;
     socket.set_tcp_keepalive(&keep_alive)?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+fn listen(socket: &TcpListener, backlog: u32) -> io::Result<()> {
+    SockRef::from(socket).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// Lets clients of a worker connect. A socket that listens already, as one that was opened elsewhere may, keeps
+/// its backlog.
+#[cfg(target_os = "linux")]
+pub(crate) fn begin(socket: &TcpListener, backlog: u32) -> io::Result<()> {
+    if SockRef::from(socket).is_listener()? { Ok(()) } else { listen(socket, backlog) }
+}
+
+/// Elsewhere all workers share the one that listens.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn begin(_socket: &TcpListener, _backlog: u32) -> io::Result<()> {
+    Ok(())
 }
 
 /// How many connections really may wait: the kernel cuts every backlog to this (listen(2)).
@@ -89,7 +108,7 @@ fn parse_number(text: &str) -> Option<u32> {
 /// that closing the listener resets nobody.
 #[cfg(target_os = "linux")]
 pub(crate) fn refuse_new(listener: &impl std::os::fd::AsFd) {
-    use socket2::{SockFilter, SockRef};
+    use socket2::SockFilter;
 
     // Classic BPF on what a listener receives, which begins with the TCP header: the flags are its byte 13.
     // A segment with SYN and without ACK (0x02 of 0x12) is dropped, anything else is kept whole. The codes
@@ -136,8 +155,6 @@ pub fn open_files() -> u64 {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpStream};
-
-    use socket2::SockRef;
 
     use super::*;
 

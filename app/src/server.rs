@@ -239,14 +239,16 @@ impl Server {
         let mut places = places.into_iter().map(|shared| shared.or_else(|| given.next()));
 
         let first = places.next().flatten().ok_or(io::ErrorKind::InvalidInput)?;
+        let worker = Worker::new(Arc::clone(&self), 0);
+        let first = tokio::spawn(worker.run(first, self.phases.subscribe()));
+        // Who is there already is answered before the time goes into starting the others.
+        tokio::task::yield_now().await;
         let mut ends = Vec::new();
         for (number, listener) in (1..).zip(places) {
             let listener = listener.ok_or(io::ErrorKind::InvalidInput)?;
             ends.push(self.start_worker(number, listener)?);
         }
         pin_to(self.sizing.pinned.first().copied());
-        let worker = Worker::new(Arc::clone(&self), 0);
-        let first = tokio::spawn(worker.run(first, self.phases.subscribe()));
 
         shutdown.await;
         self.enter(Phase::Draining);

@@ -199,6 +199,7 @@ impl Worker {
         mut phases: watch::Receiver<Phase>,
     ) -> io::Result<usize> {
         listener.set_nonblocking(true)?;
+        crate::listen::begin(&listener, self.server.sizing.backlog)?;
         let listener = TcpListener::from_std(listener)?;
         let sweeper = tokio::spawn(Arc::clone(&self).sweep());
         self.server.accepts();
