@@ -262,35 +262,45 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
+/// Which bytes a `reg-name` may hold as they are: unreserved and sub-delims (RFC 3986, 3.2.2). A table, because
+/// every request has a host.
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~'
+            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
+
 /// `uri-host [ ":" port ]`, which may be empty (RFC 9110, 7.2).
 fn is_host(value: &[u8]) -> bool {
-    let (name, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else {
-                return false;
-            };
-            let (address, after) = (&rest[..end], &rest[end + 1..]);
-            let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-            if address.is_empty() || !address.iter().all(is_address) {
-                return false;
-            }
-            match after {
-                [] => return true,
-                [b':', port @ ..] => return port.iter().all(u8::is_ascii_digit),
-                _ => return false,
-            }
-        }
-        _ => match value.iter().position(|byte| *byte == b':') {
-            Some(at) => (&value[..at], &value[at + 1..]),
-            None => (value, &[][..]),
-        },
-    };
-    // reg-name: unreserved, percent with two digits, and sub-delims (RFC 3986, 3.2.2).
-    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    let mut after_percent = name.split(|byte| *byte == b'%').skip(1);
-    name.iter().all(in_name)
-        && after_percent.all(|it| it.iter().take(2).filter(|byte| byte.is_ascii_hexdigit()).count() == 2)
-        && port.iter().all(u8::is_ascii_digit)
+    let mut rest = value;
+    loop {
+        let other = rest.iter().position(|byte| !IN_NAME[usize::from(*byte)]).unwrap_or(rest.len());
+        rest = match &rest[other..] {
+            [] => return true,
+            [b':', port @ ..] => return port.iter().all(u8::is_ascii_digit),
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            [b'[', address @ ..] if address.len() + 1 == value.len() => return is_ip_literal(address),
+            _ => return false,
+        };
+    }
+}
+
+/// The same behind a `[`: an address of IPv6, and what may follow it.
+fn is_ip_literal(value: &[u8]) -> bool {
+    let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    let end = value.iter().position(|byte| !is_address(byte)).unwrap_or(value.len());
+    match &value[end..] {
+        _ if end == 0 => false,
+        [b']'] => true,
+        [b']', b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// The path of a target in one of its four forms (RFC 9112, 3.2).
@@ -329,7 +339,8 @@ fn path<'a>(method: &str, target: &'a str) -> Result<&'a str, Refusal> {
 }
 
 fn without_query(target: &str) -> &str {
-    target.split('?').next().unwrap_or(target)
+    let end = target.bytes().position(|byte| byte == b'?');
+    end.map_or(target, |end| &target[..end])
 }
 
 /// `tchar` (RFC 9110, 5.6.2).

@@ -179,7 +179,6 @@ impl Connection {
                 Next::Again => head_due = None,
                 Next::Flush => self.flush().await?,
                 Next::More => {
-                    self.flush().await?;
                     let live = &self.seat.worker.server.live;
                     let now = self.buffers.as_ref().map_or(now, |buffers| buffers.now);
                     let idle = self.buffers.as_ref().is_none_or(|it| it.unread().is_empty())
