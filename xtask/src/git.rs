@@ -1,9 +1,9 @@
 //! What git knows about a checkout. It is asked at once and heard when its answer is needed: its processes
-//! take some milliseconds, in which layers can be packed.
+//! take some milliseconds, in which cargo can build and layers be packed.
 
 use std::path::Path;
-use std::sync::LazyLock;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, OnceLock};
 
 use crate::process::{Cmd, ProcessError};
 use crate::units::Epoch;
@@ -22,56 +22,86 @@ pub struct GitFacts {
 }
 
 type Answer = Result<String, ProcessError>;
+/// An answer that may still be on its way.
+type Asked = LazyLock<Answer, Box<dyn FnOnce() -> Answer + Send>>;
 
 /// The questions to git, of which those that nobody waits for are still open.
 #[derive(Debug)]
 pub struct Git {
-    time: Option<Epoch>,
-    facts: LazyLock<GitFacts, Box<dyn FnOnce() -> GitFacts + Send>>,
+    /// None where there is no checkout.
+    questions: Option<Questions>,
+    facts: OnceLock<GitFacts>,
+}
+
+#[derive(Debug)]
+struct Questions {
+    /// The commit and its time.
+    commit: Asked,
+    /// What is changed.
+    status: Asked,
+    remote: Asked,
 }
 
 impl Git {
-    /// Asks git about the checkout that a folder lies in, and waits for the commit alone.
+    /// Asks git about the checkout that a folder lies in, and waits for nothing. One question follows the other,
+    /// the time first: it is needed before the rest, and at once git would answer none of them sooner.
     #[must_use]
     pub fn ask(dir: &Path) -> Self {
         if !dir.ancestors().any(|ancestor| ancestor.join(".git").exists()) {
-            return Self { time: None, facts: LazyLock::new(Box::new(GitFacts::default)) };
+            return Self { questions: None, facts: OnceLock::new() };
         }
-        let ask = |arguments: &'static [&str]| {
-            let command = Cmd::new("git").arg("-C").arg(dir).arg("--no-optional-locks").args(arguments);
-            let command = command.env("LC_ALL", "C");
-            std::thread::spawn(move || {
-                command.read().map(|output| String::from_utf8_lossy(&output).trim().to_owned())
-            })
-        };
-        let commit = ask(&["log", "-1", "--no-show-signature", "--format=%H %ct"]);
-        let status = ask(&["status", "--porcelain", "--untracked-files=no"]);
-        let remote = ask(&["config", "--get", "remote.origin.url"]);
-        let commit = joined(commit);
-        let time = commit.as_ref().ok().and_then(|commit| commit.split_once(' ')?.1.parse().ok());
-        let facts = move || GitFacts::of(commit, joined(status), joined(remote));
-        Self { time, facts: LazyLock::new(Box::new(facts)) }
+        let ((say_commit, commit), (say_remote, remote), (say_status, status)) = (later(), later(), later());
+        let questions: [(_, &[&str]); 3] = [
+            (say_commit, &["log", "-1", "--no-show-signature", "--format=%H %ct"]),
+            (say_remote, &["config", "--get", "remote.origin.url"]),
+            (say_status, &["status", "--porcelain", "--untracked-files=no"]),
+        ];
+        let dir = dir.to_path_buf();
+        std::thread::spawn(move || {
+            for (say, arguments) in questions {
+                let command = Cmd::new("git").arg("-C").arg(&dir).arg("--no-optional-locks").args(arguments);
+                let answer = command.env("LC_ALL", "C").read();
+                let answer = answer.map(|output| String::from_utf8_lossy(&output).trim().to_owned());
+                // Nobody may want to know it.
+                let _ = say.send(answer);
+            }
+        });
+        Self { questions: Some(Questions { commit, status, remote }), facts: OnceLock::new() }
     }
 
-    /// The commit's time.
+    /// A checkout of a commit of this time, with nothing changed.
+    #[cfg(test)]
+    pub(crate) fn of_commit(seconds: u64) -> Self {
+        let known = |text: String| -> Asked { LazyLock::new(Box::new(move || Ok(text))) };
+        let commit = known(format!("{} {seconds}", "1".repeat(40)));
+        let questions = Questions { commit, status: known(String::new()), remote: known(String::new()) };
+        Self { questions: Some(questions), facts: OnceLock::new() }
+    }
+
+    /// The commit's time; waits for it.
     #[must_use]
     pub fn time(&self) -> Option<Epoch> {
-        self.time
+        let commit = self.questions.as_ref()?.commit.as_ref().ok()?;
+        commit.split_once(' ')?.1.parse().ok()
     }
 
     /// Everything; waits for what is still open.
     pub fn facts(&self) -> &GitFacts {
-        &self.facts
+        self.facts.get_or_init(|| match &self.questions {
+            None => GitFacts::default(),
+            Some(Questions { commit, status, remote }) => GitFacts::of(commit, status, remote),
+        })
     }
 }
 
 impl GitFacts {
-    /// From what git answers: the commit and its time, what is changed, and the remote.
-    fn of(commit: Answer, status: Answer, remote: Answer) -> Self {
-        let mut facts = Self { remote: remote.ok().as_deref().and_then(public_url), ..Self::default() };
+    /// From what git answers.
+    fn of(commit: &Answer, status: &Answer, remote: &Answer) -> Self {
+        let remote = remote.as_ref().ok().and_then(|remote| public_url(remote));
+        let mut facts = Self { remote, ..Self::default() };
         match (commit, status) {
             (Ok(commit), Ok(status)) => {
-                let (revision, time) = commit.split_once(' ').unwrap_or((&commit, ""));
+                let (revision, time) = commit.split_once(' ').unwrap_or((commit, ""));
                 let dirty = if status.is_empty() { "" } else { "-dirty" };
                 facts.revision = Some(format!("{revision}{dirty}"));
                 facts.time = time.parse().ok();
@@ -84,8 +114,12 @@ impl GitFacts {
     }
 }
 
-fn joined(answer: JoinHandle<Answer>) -> Answer {
-    answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// An answer, and who gives it.
+fn later() -> (Sender<Answer>, Asked) {
+    let (sender, receiver) = channel();
+    // Who asks always answers before it ends.
+    let answer = move || receiver.recv().unwrap_or_else(|_| Ok(String::new()));
+    (sender, LazyLock::new(Box::new(answer)))
 }
 
 /// A remote as others can open it: without user names, passwords and tokens, and as https where it

@@ -269,15 +269,14 @@ fn profile_names(manifest: &toml::Table) -> Vec<String> {
     profiles.map(|profiles| profiles.keys().cloned().collect()).unwrap_or_default()
 }
 
-/// The time that everything in an image gets: SOURCE_DATE_EPOCH, else the commit's, else 0.
+/// SOURCE_DATE_EPOCH, if it is set.
 ///
 /// # Errors
-/// When SOURCE_DATE_EPOCH is set to something that is not a time.
-pub fn source_date(env: &Environment, of_commit: Option<Epoch>) -> Result<Epoch, WorkspaceError> {
-    match env.variables.get(&OsString::from("SOURCE_DATE_EPOCH")) {
-        Some(text) => text.to_string_lossy().parse().map_err(WorkspaceError::SourceDateEpoch),
-        None => Ok(of_commit.unwrap_or(Epoch::ZERO)),
-    }
+/// When it is set to something that is not a time.
+pub fn source_date_epoch(env: &Environment) -> Result<Option<Epoch>, WorkspaceError> {
+    let text = env.variables.get(&OsString::from("SOURCE_DATE_EPOCH"));
+    let parsed = text.map(|text| text.to_string_lossy().parse()).transpose();
+    parsed.map_err(WorkspaceError::SourceDateEpoch)
 }
 
 #[cfg(test)]
@@ -285,18 +284,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_date_epoch_wins_over_the_commit_and_must_be_a_time() {
+    fn source_date_epoch_must_be_a_time() {
         let env = |value: Option<&str>| Environment {
             variables: value.map(|v| ("SOURCE_DATE_EPOCH".into(), v.into())).into_iter().collect(),
             current_dir: PathBuf::new(),
             parallelism: 1,
         };
-        let of_commit = "7".parse().ok();
-        assert_eq!(source_date(&env(Some("5")), of_commit).unwrap().seconds(), 5);
-        assert_eq!(source_date(&env(None), of_commit).unwrap().seconds(), 7);
-        assert_eq!(source_date(&env(None), None).unwrap(), Epoch::ZERO);
+        assert_eq!(source_date_epoch(&env(Some("5"))).unwrap().map(Epoch::seconds), Some(5));
+        assert_eq!(source_date_epoch(&env(None)).unwrap(), None);
         for bad in ["", "now", "-1"] {
-            assert!(source_date(&env(Some(bad)), of_commit).is_err(), "{bad:?}");
+            assert!(source_date_epoch(&env(Some(bad))).is_err(), "{bad:?}");
         }
     }
 

@@ -21,6 +21,7 @@ use crate::image::lock::lock;
 use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
+use crate::image::source_date::SourceDate;
 use crate::oci::blob::Staging;
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::layer::{Entry, EntryKind};
@@ -28,7 +29,7 @@ use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
 use crate::units::ByteSize;
-use crate::workspace::{Workspace, source_date};
+use crate::workspace::{Workspace, source_date_epoch};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -134,21 +135,20 @@ struct Outdated;
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     // git and cargo take some milliseconds each and do not need each other.
     std::thread::scope(|scope| {
-        let git = scope.spawn(|| Git::ask(&env.start_dir()));
-        let git = || git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let git = Git::ask(&env.start_dir());
         let located = Workspace::locate(env).ok();
         if let Some(workspace) = &located
             && let Some(definitions) = definitions_without_cargo(workspace, &arguments.names)
         {
-            return build_all(arguments, env, ui, &git(), (workspace, &definitions), &|| true);
+            return build_all(arguments, env, ui, &git, (workspace, &definitions), &|| true);
         }
         let only_builds = !arguments.dry_run && !arguments.verify_reproducible;
         let recalled = located.filter(|_| only_builds).and_then(|workspace| workspace.recall());
         let Some((workspace, remembered)) = recalled else {
-            return build_found(arguments, env, ui, &git());
+            return build_found(arguments, env, ui, &git);
         };
         let Ok(definitions) = definitions(&workspace, &arguments.names) else {
-            return build_found(arguments, env, ui, &git());
+            return build_found(arguments, env, ui, &git);
         };
         // The build begins with what is remembered, while cargo says whether that is still so.
         let metadata = scope.spawn(|| Workspace::metadata(env));
@@ -156,7 +156,6 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
             let printed = metadata.join().ok().and_then(Result::ok);
             printed.is_some_and(|printed| printed == remembered)
         });
-        let git = git();
         match build_all(arguments, env, ui, &git, (&workspace, &definitions), &|| *confirmed) {
             Err(error) if error.is::<Outdated>() => build_found(arguments, env, ui, &git),
             result => result,
@@ -184,7 +183,7 @@ fn build_all(
     (workspace, definitions): (&Workspace, &[Definition]),
     confirm: &dyn Fn() -> bool,
 ) -> anyhow::Result<Outcome> {
-    let created = source_date(env, git.time())?;
+    let created = SourceDate { chosen: source_date_epoch(env)?, git };
     if !arguments.tags.is_empty() && definitions.len() > 1 {
         return Err(NameError::TagForMany { count: definitions.len() }.into());
     }
@@ -390,7 +389,7 @@ impl Call<'_> {
         }
         let Call { workspace, env, context, ui, .. } = self;
         let name = &definition.name;
-        match reproducible::verify(workspace, env, name, &arguments, context.created, *ui)? {
+        match reproducible::verify(workspace, env, name, &arguments, context.created.time(), *ui)? {
             None => {
                 ui.result(&format!("{name}: both builds agree in every file and byte"))?;
                 Ok(Outcome::Done)
@@ -425,7 +424,7 @@ impl Call<'_> {
             lines.push(format!("  {platform}: {command}"));
         }
         let binary = Binary { name: binary_name, bytes: std::sync::Arc::from([]) };
-        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {
+        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created.time())? {
             lines.push(format!("layer {}", layer.name));
             lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));
         }

@@ -133,9 +133,10 @@ pub fn assemble(
     store: LayerStore<'_>,
 ) -> Result<Assembled, AssembleError> {
     let started = Instant::now();
+    let created = context.created.time();
     let plans = programs
         .iter()
-        .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, context.created))
+        .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, created))
         .collect::<Result<Vec<_>, _>>()?;
     let written = write_layers(definition, &plans, store)?;
 
@@ -149,7 +150,7 @@ pub fn assemble(
             platform: of.platform,
             execution: execution(definition, &of.program.binary, plan, &annotations),
             author: annotations.get("org.opencontainers.image.authors").cloned(),
-            created: context.created,
+            created,
             annotations: annotations.clone(),
             layers: layers.into_iter().map(|w| (w.layer, BlobSource::File(w.blob))).collect(),
         };
@@ -240,7 +241,7 @@ fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &Git
         Build::Command { .. } => None,
     };
     let metadata = &context.workspace.metadata;
-    let mut map = annotations(&definition.name, package, metadata, git, context.created);
+    let mut map = annotations(&definition.name, package, metadata, git, context.created.time());
     for (key, value) in &definition.config.labels {
         if key.starts_with("org.opencontainers.image.") {
             map.insert(key.clone(), value.clone());
@@ -281,7 +282,7 @@ fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annot
         },
         cmd: config.cmd.clone(),
         healthcheck: config.healthcheck.clone(),
-        volumes: config.volumes.iter().map(|path| (path.to_string(), Empty {})).collect(),
+        volumes: config.volumes.iter().map(|volume| (volume.path.to_string(), Empty {})).collect(),
         working_dir: config.working_dir.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string),
         labels,
         stop_signal: config.stop_signal.as_ref().map(|signal| signal.0.clone()).unwrap_or_default(),

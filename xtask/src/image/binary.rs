@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::cargo::{self, CargoError, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
 use super::rootfs::Binary;
+use super::source_date::SourceDate;
 use crate::audit::{self, AuditError};
 use crate::elf::{self, ElfError, Facts, Machine};
 use crate::environment::Environment;
 use crate::oci::platform::Platform;
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::units::Epoch;
 use crate::workspace::Workspace;
 
 /// Why there is no program, or none that can be shipped.
@@ -111,7 +111,7 @@ pub struct BuildContext<'a> {
     /// Who talks.
     pub ui: Ui,
     /// The time that everything gets.
-    pub created: Epoch,
+    pub created: SourceDate<'a>,
     /// How cargo is called.
     pub cargo: CargoOptions,
 }
@@ -177,7 +177,7 @@ fn of_command(
             .env("TARGETPLATFORM", platform.to_string())
             .env("TARGETOS", "linux")
             .env("TARGETARCH", platform.architecture())
-            .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string());
+            .env("SOURCE_DATE_EPOCH", context.created.time().seconds().to_string());
         let command = command.without_env(context.env.of_cargo_run());
         context.ui.status("Running", &command.display());
         // stdout is for the digest alone.

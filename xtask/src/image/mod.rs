@@ -14,4 +14,5 @@ pub mod lock;
 pub mod outputs;
 pub mod reproducible;
 pub mod rootfs;
+pub mod source_date;
 mod zoneinfo;

@@ -18,12 +18,13 @@ use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
 use crate::image::cargo::CargoOptions;
 use crate::image::definition::{self, BASE_LAYER, Definition, What};
+use crate::image::source_date::SourceDate;
 use crate::oci::blob::{BlobSource, Staging};
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::digest::Digest;
 use crate::oci::image::Image;
 use crate::process::Cmd;
-use crate::workspace::source_date;
+use crate::workspace::source_date_epoch;
 
 /// zopfli needs minutes for more.
 const ZOPFLI_LIMIT: u64 = 30_000_000;
@@ -70,7 +71,7 @@ fn bare(definition: &Definition) -> Definition {
 /// The image of the definition's first platform, with its layers in the scratch folder.
 fn image(bench: &Bench<'_>, definition: &Definition, scratch: &Scratch) -> anyhow::Result<Image> {
     let git = Git::ask(&bench.workspace.root);
-    let created = source_date(bench.env, git.time())?;
+    let created = SourceDate { chosen: source_date_epoch(bench.env)?, git: &git };
     let mut env = bench.env.clone();
     env.variables.insert("CARGO".into(), bench.cargo.clone().into());
     let cargo = CargoOptions { offline: false, quiet: true };
