@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::certificates;
-use super::definition::{APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, What};
+use super::definition::{
+    APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
+};
 use super::zoneinfo::{Zone, zones};
 use crate::oci::layer::{Content, Entry, EntryKind, ImagePath, ImagePathError, LayerPlan, Owner, Tree};
 use crate::units::Epoch;
@@ -64,6 +66,14 @@ pub enum RootfsErrorKind {
         /// The layer, and the line of the entry.
         second: String,
     },
+    /// A volume would hide a file of the image.
+    #[error("{path} cannot be a volume: it is not a directory but written by layer {layer}")]
+    VolumeOnFile {
+        /// The path.
+        path: ImagePath,
+        /// Who writes it.
+        layer: String,
+    },
     /// Something lies below what is no directory.
     #[error("{path} cannot be in the image: {parent} is not a directory but written by layer {layer}")]
     Below {
@@ -80,7 +90,7 @@ pub enum RootfsErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: layer {layer}: {kind}")]
 pub struct RootfsError {
-    /// The definition's file and line, or the image's name where there is none.
+    /// The definition's file, line and column, or the image's name where there is none.
     pub place: String,
     /// The layer.
     pub layer: String,
@@ -130,7 +140,7 @@ impl Binary {
 #[derive(Clone)]
 struct Writer {
     layer: usize,
-    line: usize,
+    place: Option<Position>,
     /// Named by an entry itself, or found in a tree.
     named: bool,
 }
@@ -155,27 +165,27 @@ pub fn plan(
     let mut plan = Plan { definition, root, paths: BTreeMap::new() };
     for (at, layer) in definition.layers.iter().enumerate() {
         for entry in &layer.entries {
-            plan.add(at, entry, binary).map_err(|kind| plan.error(at, entry.line, kind))?;
+            plan.add(at, entry, binary).map_err(|kind| plan.error(at, entry.place, kind))?;
         }
     }
-    plan.add_volumes();
+    plan.add_volumes()?;
     plan.check_parents()?;
     Ok(plan.into_layers(mtime))
 }
 
 impl Plan<'_> {
-    fn error(&self, layer: usize, line: usize, kind: RootfsErrorKind) -> RootfsError {
-        let place = match &self.definition.file {
-            Some(file) if line > 0 => format!("{}:{line}", file.display()),
-            Some(file) => file.display().to_string(),
-            None => format!("image {}", self.definition.name),
+    fn error(&self, layer: usize, place: Option<Position>, kind: RootfsErrorKind) -> RootfsError {
+        let place = match (&self.definition.file, place) {
+            (Some(file), Some(Position { line, column })) => format!("{}:{line}:{column}", file.display()),
+            (Some(file), None) => file.display().to_string(),
+            (None, _) => format!("image {}", self.definition.name),
         };
         RootfsError { place, layer: self.definition.layers[layer].name.clone(), kind }
     }
 
     fn writer_name(&self, writer: &Writer) -> String {
         let name = &self.definition.layers[writer.layer].name;
-        if writer.line > 0 { format!("{name} (line {})", writer.line) } else { name.clone() }
+        writer.place.map_or_else(|| name.clone(), |place| format!("{name} (line {})", place.line))
     }
 
     fn put(&mut self, entry: Entry, writer: Writer) -> Result<(), RootfsErrorKind> {
@@ -205,7 +215,7 @@ impl Plan<'_> {
         definition: &EntryDefinition,
         binary: &Binary,
     ) -> Result<(), RootfsErrorKind> {
-        let writer = Writer { layer, line: definition.line, named: true };
+        let writer = Writer { layer, place: definition.place, named: true };
         let entry = |path: ImagePath, kind: EntryKind, mode: u32| Entry {
             path,
             kind,
@@ -325,7 +335,7 @@ impl Plan<'_> {
             } else {
                 return Err(RootfsErrorKind::Special { kind: special_kind(kind), path: source });
             };
-            self.put(entry, Writer { layer, line: definition.line, named: false })?;
+            self.put(entry, Writer { layer, place: definition.place, named: false })?;
             if kind.is_dir() {
                 self.walk(tree, &path, &source, definition, layer)?;
             }
@@ -335,7 +345,7 @@ impl Plan<'_> {
 
     /// A volume's directory belongs to the user, who could not write to it otherwise: runtimes create
     /// a missing one for root.
-    fn add_volumes(&mut self) {
+    fn add_volumes(&mut self) -> Result<(), RootfsError> {
         let layers = &self.definition.layers;
         let application = layers
             .iter()
@@ -343,19 +353,29 @@ impl Plan<'_> {
             .or_else(|| layers.iter().position(|layer| layer.name == APPLICATION_LAYER))
             .unwrap_or(0);
         let owner = self.definition.config.user.map_or(DEFAULT_USER, |user| user.0);
-        for path in &self.definition.config.volumes {
-            let entry = Entry {
-                path: path.clone(),
-                kind: EntryKind::Directory,
-                mode: 0o755,
-                owner,
-                capabilities: None,
-            };
-            let writer = Writer { layer: application, line: 0, named: false };
-            if !path.as_bytes().is_empty() {
-                self.paths.entry(path.clone()).or_insert((entry, writer));
+        for Volume { path, place } in &self.definition.config.volumes {
+            let place = Some(*place);
+            match self.paths.get(path) {
+                Some((Entry { kind: EntryKind::Directory, .. }, _)) => {}
+                Some((_, writer)) => {
+                    let layer = self.writer_name(writer);
+                    let kind = RootfsErrorKind::VolumeOnFile { path: path.clone(), layer };
+                    return Err(self.error(writer.layer, place, kind));
+                }
+                None => {
+                    let entry = Entry {
+                        path: path.clone(),
+                        kind: EntryKind::Directory,
+                        mode: 0o755,
+                        owner,
+                        capabilities: None,
+                    };
+                    let writer = Writer { layer: application, place, named: false };
+                    self.paths.insert(path.clone(), (entry, writer));
+                }
             }
         }
+        Ok(())
     }
 
     fn check_parents(&self) -> Result<(), RootfsError> {
@@ -366,7 +386,7 @@ impl Plan<'_> {
                     Some((_, of_parent)) => {
                         let layer = self.writer_name(of_parent);
                         let kind = RootfsErrorKind::Below { path: path.clone(), parent, layer };
-                        return Err(self.error(writer.layer, writer.line, kind));
+                        return Err(self.error(writer.layer, writer.place, kind));
                     }
                 }
             }

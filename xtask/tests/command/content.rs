@@ -21,7 +21,7 @@ fn files_that_are_not_there_or_not_what_they_should_be_are_refused() {
     fixture.write("images/app/folder/file", "x");
     let hint = "hint: `from` is relative to the image's folder\n";
     let outside = "hint: copy it into the workspace, so that every checkout has it\n";
-    let at = "ROOT/images/app/image.toml:6: layer more:";
+    let at = "ROOT/images/app/image.toml:6:1: layer more:";
     for (entry, says) in [
         (
             "{ file = \"/etc/app.toml\" }",
@@ -72,23 +72,28 @@ fn two_entries_cannot_be_one_path_and_nothing_lies_below_a_file() {
     fixture.write("images/app/a", "x");
     let at = "ROOT/images/app/image.toml";
     let twice = format!(
-        "error: {at}:6: layer more: /etc/passwd is written twice: by layer base and by layer more (line 6)\n"
+        "error: {at}:6:1: layer more: /etc/passwd is written twice: by layer base and by layer more (line 6)\n"
     );
     let in_tree = format!(
-        "error: {at}:7: layer more: /static/app.toml is written twice: by layer more (line 6) and by layer more (line 7)\n"
+        "error: {at}:7:1: layer more: /static/app.toml is written twice: by layer more (line 6) and by layer more (line 7)\n"
     );
-    let two_layers =
-        format!("error: {at}:8: layer c: /x is written twice: by layer b (line 5) and by layer c (line 8)\n");
+    let two_layers = format!(
+        "error: {at}:8:12: layer c: /x is written twice: by layer b (line 5) and by layer c (line 8)\n"
+    );
     let below = format!(
-        "error: {at}:7: layer more: /x/y/z cannot be in the image: /x is not a directory but written by layer more (line 6)\n"
+        "error: {at}:7:1: layer more: /x/y/z cannot be in the image: /x is not a directory but written by layer more (line 6)\n"
     );
     let below_link = format!(
-        "error: {at}:7: layer more: /x/y cannot be in the image: /x is not a directory but written by layer more (line 6)\n"
+        "error: {at}:7:1: layer more: /x/y cannot be in the image: /x is not a directory but written by layer more (line 6)\n"
     );
     let below_binary = format!(
-        "error: {at}:6: layer more: /app/server/x cannot be in the image: /app/server is not a directory but written by layer application\n"
+        "error: {at}:6:1: layer more: /app/server/x cannot be in the image: /app/server is not a directory but written by layer application\n"
+    );
+    let volume = format!(
+        "error: {at}:4:21: layer application: /app/server cannot be a volume: it is not a directory but written by layer application\n"
     );
     fixture.refuses_definitions(&[
+        (&format!("{PREBUILT}[config]\nvolumes = [\"/data\", \"/app/server\"]\n"), &volume),
         (&with_entries("{ file = \"/etc/passwd\", from = \"a\" }"), &twice),
         (&with_entries(&format!("{STATIC_TREE}\n{{ file = \"/static/app.toml\", from = \"a\" }}")), &in_tree),
         (
@@ -119,7 +124,7 @@ fn a_tree_with_a_link_that_leaves_it_is_refused() {
         fixture.write("images/app/static/sub/file", "x");
         symlink(target, fixture.path(format!("images/app/static/{link}"))).unwrap();
         let says = format!(
-            "error: ROOT/images/app/image.toml:6: layer more: ROOT/images/app/static/{link} links to {target}, which is outside the tree\n{hint}"
+            "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/{link} links to {target}, which is outside the tree\n{hint}"
         );
         fixture.refuses_definitions(&[(&with_entries(STATIC_TREE), &says)]);
     }
@@ -184,10 +189,10 @@ fn what_is_neither_file_nor_folder_nor_link_is_refused() {
             }
         };
         let says = format!(
-            "error: ROOT/images/app/image.toml:6: layer more: ROOT/images/app/static/sub/special is a {kind}, which cannot go into an image\n\
+            "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is a {kind}, which cannot go into an image\n\
              hint: remove it, or name the files one by one\n"
         );
-        let named = "error: ROOT/images/app/image.toml:6: layer more: ROOT/images/app/static/sub/special is not a file\n";
+        let named = "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is not a file\n";
         fixture.refuses_definitions(&[
             (&with_entries(STATIC_TREE), &says),
             (&with_entries("{ file = \"/x\", from = \"static/sub/special\" }"), named),
@@ -200,7 +205,8 @@ fn a_name_that_deletes_from_lower_layers_is_refused() {
     let fixture = Fixture::new();
     fixture.write("images/app/static/.wh.passwd", "");
     let whiteout = "has a component that starts with .wh., which marks a deletion in an image layer\n";
-    let in_tree = format!("error: ROOT/images/app/image.toml:6: layer more: `/static/.wh.passwd` {whiteout}");
+    let in_tree =
+        format!("error: ROOT/images/app/image.toml:6:1: layer more: `/static/.wh.passwd` {whiteout}");
     let named = format!("error: images/app/image.toml:6:10: `/etc/.wh.passwd` {whiteout}");
     fixture.refuses_definitions(&[
         (&with_entries(STATIC_TREE), &in_tree),

@@ -100,13 +100,31 @@ pub struct RunConfig {
     /// Ports it listens on.
     pub exposed_ports: Vec<Port>,
     /// Paths that hold data.
-    pub volumes: Vec<ImagePath>,
+    pub volumes: Vec<Volume>,
     /// Labels beyond those from Cargo.toml and git.
     pub labels: Map,
     /// The signal that asks it to stop.
     pub stop_signal: Option<Signal>,
     /// Docker's health check.
     pub healthcheck: Option<Healthcheck>,
+}
+
+/// A place in a definition, for messages: both count from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+/// A path that holds data.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// The path.
+    pub path: ImagePath,
+    /// Where it stands in the definition.
+    pub place: Position,
 }
 
 /// One layer.
@@ -129,8 +147,8 @@ pub struct EntryDefinition {
     pub owner: Owner,
     /// File capabilities.
     pub capabilities: Option<Capabilities>,
-    /// Line of the definition, for messages; 0 for a default.
-    pub line: usize,
+    /// Where it stands in the definition; none for a default.
+    pub place: Option<Position>,
 }
 
 /// What an entry is.
@@ -172,7 +190,7 @@ pub enum What {
 impl EntryDefinition {
     /// An entry as the defaults have it.
     fn default_for(what: What) -> Self {
-        Self { what, mode: None, owner: Owner::default(), capabilities: None, line: 0 }
+        Self { what, mode: None, owner: Owner::default(), capabilities: None, place: None }
     }
 }
 
@@ -282,6 +300,11 @@ fn usual(path: &str) -> ImagePath {
 struct Maker<'a>(Places<'a>);
 
 impl Maker<'_> {
+    fn position(&self, span: Range<usize>) -> Position {
+        let (line, column) = self.0.position(span.start);
+        Position { line, column }
+    }
+
     fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
         self.0.error(span, message)
     }
@@ -335,6 +358,13 @@ impl Maker<'_> {
         if let Some(volume) = raw.volumes.iter().find(|volume| volume.get_ref().0.as_bytes().is_empty()) {
             return Err(self.error(volume.span(), "`/` cannot be a volume: it would hide the image"));
         }
+        if let Some((name, _)) = raw.labels.iter().find(|(name, _)| name.get_ref().trim().is_empty()) {
+            return Err(self.error(name.span(), "a label needs a name"));
+        }
+        let volume = |volume: Spanned<Parsed<ImagePath>>| {
+            let place = self.position(volume.span());
+            Volume { path: volume.into_inner().0, place }
+        };
         Ok(RunConfig {
             entrypoint: raw.entrypoint.map(Spanned::into_inner),
             cmd,
@@ -342,8 +372,8 @@ impl Maker<'_> {
             user: raw.user.map(|user| user.0),
             working_dir: raw.working_dir.map(|path| path.0),
             exposed_ports: raw.exposed_ports.into_iter().map(|port| port.0).collect(),
-            volumes: raw.volumes.into_iter().map(|path| path.into_inner().0).collect(),
-            labels: raw.labels,
+            volumes: raw.volumes.into_iter().map(volume).collect(),
+            labels: raw.labels.into_iter().map(|(name, value)| (name.into_inner(), value)).collect(),
             stop_signal: raw.stop_signal.map(|signal| signal.0),
             healthcheck: raw.healthcheck.map(|check| self.healthcheck(check)).transpose()?,
         })
@@ -483,7 +513,7 @@ impl Maker<'_> {
             mode: raw.mode.map(|mode| mode.0.0),
             owner: raw.owner.map(|owner| owner.0.0).unwrap_or_default(),
             capabilities: raw.capabilities.map(|capabilities| capabilities.0),
-            line: self.0.position(span.start).0,
+            place: Some(self.position(span)),
         })
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct RawConfig {
     pub(super) working_dir: Option<Parsed<ImagePath>>,
     pub(super) exposed_ports: Vec<ParsedOrNumber<Port>>,
     pub(super) volumes: Vec<Spanned<Parsed<ImagePath>>>,
-    pub(super) labels: std::collections::BTreeMap<String, String>,
+    pub(super) labels: std::collections::BTreeMap<Spanned<String>, String>,
     pub(super) stop_signal: Option<Parsed<Signal>>,
     pub(super) healthcheck: Option<RawHealthcheck>,
 }

@@ -89,7 +89,7 @@ fn every_key_is_understood() {
     assert_eq!(entries[0].mode, Some(0o550));
     assert_eq!(entries[1].owner, Owner { uid: 65534, gid: 65534 });
     assert!(matches!(&entries[2].what, What::File { from, .. } if from == Path::new("app.toml")));
-    assert_eq!(entries[5].line, 34);
+    assert_eq!(entries[5].place.map(|place| place.line), Some(34));
 }
 
 #[test]
@@ -154,6 +154,7 @@ fn values_that_cannot_be_are_reported_where_they_stand() {
         ("[config]\nuser = \"www-data\"", 2, 8, "`www-data` is not a user"),
         ("[config]\nworking-dir = \"data\"", 2, 15, "`data` is not absolute"),
         ("[config]\nvolumes = [\"/a/../b\"]", 2, 12, "must not have empty, `.` or `..` components"),
+        ("[config]\nlabels = { a = \"1\", \"\" = \"2\" }", 2, 21, "a label needs a name"),
         ("[config]\nstop-signal = \"STOP\"", 2, 15, "`STOP` is not a signal"),
         (
             "[config]\nhealthcheck = { test = [\"CMD\", \"/x\"], interval = \"30\" }",
