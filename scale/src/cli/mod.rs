@@ -1,6 +1,7 @@
 //! The command line: the only part that knows clap and exit codes.
 //!
-//! 0: done. 1: a gate failed. 2: it could not be done.
+//! 0: done. 1: a gate failed, or something is wrong with the server. 2: it could not be done, as when the server
+//! never became ready.
 
 mod compare;
 mod generate;
@@ -48,6 +49,8 @@ enum Command {
 pub(crate) enum Outcome {
     Done,
     GateFailed,
+    /// It has been told why.
+    NeverReady,
 }
 
 /// Runs with the arguments and environment of the process.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),
+        Ok(Outcome::NeverReady) => ExitCode::from(FAILED),
         Err(error) => {
             ui.error(&chain(&error), hints::hint(&error).as_deref());
             ExitCode::from(FAILED)

@@ -185,7 +185,9 @@ pub(super) fn run(
         if let Some(file) = &arguments.save_baseline {
             call.save_baseline(file, subject, &profile, runtime.as_ref(), &report)?;
         }
-        if report.overall != Overall::Pass {
+        if report.was_never_ready() {
+            outcome = Outcome::NeverReady;
+        } else if report.overall != Overall::Pass && outcome == Outcome::Done {
             outcome = Outcome::GateFailed;
         }
     }

@@ -289,6 +289,19 @@ impl Report {
         }
     }
 
+    /// Whether there was nothing to weigh: the server never answered as it should, or ended before it did.
+    /// A server that broke later, or that its memory limit killed, was weighed and failed.
+    #[must_use]
+    pub fn was_never_ready(&self) -> bool {
+        self.runs.iter().any(|run| {
+            run.events.iter().any(|event| match event.kind {
+                EventKind::NotReady => true,
+                EventKind::Crash => run.measurements.is_empty(),
+                _ => false,
+            })
+        })
+    }
+
     /// How many verdicts there are of this outcome.
     #[must_use]
     pub fn count(&self, outcome: Outcome) -> usize {

@@ -70,6 +70,22 @@ fn an_image_that_crashed_does_not_pass_whatever_its_figures() {
 }
 
 #[test]
+fn a_server_that_broke_was_ready_once_where_there_are_figures() {
+    let mut report = sample();
+    assert!(!report.was_never_ready());
+    let crash = judged().runs[1].events.clone();
+    assert_eq!(crash[0].kind, EventKind::Crash);
+    report.runs[1].events = crash;
+    assert!(!report.was_never_ready());
+    report.runs[1].measurements.clear();
+    assert!(report.was_never_ready());
+    for (kind, never) in [(EventKind::OutOfMemory, false), (EventKind::NotReady, true)] {
+        report.runs[1].events[0].kind = kind;
+        assert_eq!(report.was_never_ready(), never);
+    }
+}
+
+#[test]
 fn a_gate_of_a_pass_that_left_no_run_is_a_verdict_still() {
     let mut report = sample();
     report.runs.clear();
