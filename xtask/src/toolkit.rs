@@ -102,7 +102,7 @@ pub(crate) fn build(
     let target =
         if root == workspace.root { workspace.target_dir.clone() } else { workspace.target_dir.join("tare") };
     let command = Cmd::new(env.cargo())
-        .args(["build", "--locked", "--package", package, "--profile", "scale"])
+        .args(["build", "--locked", "--package", package, "--profile", "xtask"])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(root.join("Cargo.toml"))
@@ -113,7 +113,7 @@ pub(crate) fn build(
         .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
         .current_dir(root);
     // Where cargo has nothing to do it says nothing; what has changed since is told of by the first part of it.
-    let built = target.join("scale").join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
+    let built = target.join("xtask").join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
     let command = if built.is_file() {
         command.arg("--quiet")
     } else {

@@ -284,7 +284,7 @@ fn junit_has_a_case_for_every_verdict_and_event() {
     assert!(text.contains("panicked at &lt;src&gt;&#10;| &amp; `so` on\u{fffd}[0m</error>"), "{text}");
 }
 
-/// `TARE_REPORT=target/profiles/app/default/report.json cargo test --profile scale -p tare-scale --lib
+/// `TARE_REPORT=target/profiles/app/default/report.json cargo test --profile xtask -p tare-scale --lib
 /// how_long_a_report_takes -- --ignored --nocapture`
 #[test]
 #[ignore = "measures, and judges nothing: TARE_REPORT names a report.json"]

@@ -64,7 +64,7 @@ fn keeper(folder: &Path) -> PathBuf {
             "--package",
             "tare-runtime",
             "--profile",
-            "scale",
+            "xtask",
             "--target-dir",
         ])
         .arg(target)
@@ -72,7 +72,7 @@ fn keeper(folder: &Path) -> PathBuf {
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    target.join("scale/tare-runtime")
+    target.join("xtask/tare-runtime")
 }
 
 /// Whether containers can be made here at all; says so if not.

@@ -54,12 +54,12 @@ impl Tests {
             path.filter(|_| is_test)
         };
         let tests = messages.lines().find_map(executable).context("cargo names no test")?;
-        cargo(&["build", "--locked", "--profile", "scale", "--package", "tare-runtime"]).read()?;
-        cargo(&["build", "--locked", "--profile", "scale", "--package", "tare-scale"]).read()?;
+        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-runtime"]).read()?;
+        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-scale"]).read()?;
         let program = folder.join("program");
         let source = workspace.root.join("scale/tests/container/program.rs");
         dev::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
-        let built = |name: &str| target.join("scale").join(name);
+        let built = |name: &str| target.join("xtask").join(name);
         Ok(Self { tests, runtime: built("tare-runtime"), scale: built("tare-scale"), program })
     }
 
