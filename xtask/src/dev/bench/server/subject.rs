@@ -99,6 +99,17 @@ impl Subject {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
+    /// What it answers to GET of a path, without the head.
+    pub(super) fn body(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").context("its answer has no head")?;
+        Ok(answer.split_off(end + 4))
+    }
+
     /// Asks it on a connection of its own, which is given back.
     pub(in crate::dev::bench) fn ask(&self) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address)?;
