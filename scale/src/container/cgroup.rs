@@ -276,6 +276,15 @@ impl Cgroup {
         }
     }
 
+    /// The narrowest of the limits of this group and of those above it up to `top`, which a runtime may have
+    /// written to either (version 2): crun under systemd does to the one that the processes are in.
+    pub(crate) fn limits_below(&self, top: &Self) -> Limits {
+        let (Self::V2(folder), Self::V2(top)) = (self, top) else { return self.limits() };
+        let within = folder.ancestors().take_while(|folder| folder.starts_with(top));
+        let limits = within.map(|folder| Self::V2(folder.to_path_buf()).limits());
+        limits.reduce(Limits::narrower).unwrap_or_default()
+    }
+
     /// Compares the limits in force with those asked for.
     ///
     /// # Errors
@@ -726,6 +735,35 @@ mod tests {
         ] {
             assert_eq!(Cgroup::V2(folder.into()).named("ab12"), Cgroup::V2(group.into()));
         }
+    }
+
+    #[test]
+    fn limits_hold_wherever_on_the_way_they_were_written() {
+        let host = tempfile::tempdir().unwrap();
+        let scope = host.path().join("libpod-ab12.scope");
+        let leaf = scope.join("container");
+        fs::create_dir_all(&leaf).unwrap();
+        for (file, text) in [
+            (host.path().join("memory.max"), "4096\n"),
+            (scope.join("memory.max"), "max\n"),
+            (scope.join("cpu.max"), "50000 100000\n"),
+            (scope.join("pids.max"), "64\n"),
+            (leaf.join("memory.max"), "67108864\n"),
+            (leaf.join("cpu.max"), "max 100000\n"),
+            (leaf.join("pids.max"), "128\n"),
+        ] {
+            fs::write(file, text).unwrap();
+        }
+        let leaf = Cgroup::V2(leaf);
+        let top = leaf.clone().named("ab12");
+        let expected = Limits {
+            cpu: Some(CpuLimit { quota: 50_000, period: 100_000 }),
+            memory: Some(64 << 20),
+            pids: Some(64),
+            ..Limits::default()
+        };
+        assert_eq!(leaf.limits_below(&top), expected);
+        assert_eq!(leaf.limits_below(&leaf).cpu, None);
     }
 
     #[test]

@@ -39,6 +39,15 @@ pub(crate) struct Daemon {
     here: bool,
 }
 
+/// Where a container is among the cgroups.
+#[derive(Debug)]
+struct Place {
+    /// The group that holds all of it.
+    whole: Cgroup,
+    /// The group that its first process is in: the same, or one below.
+    innermost: Cgroup,
+}
+
 /// A container that a daemon runs.
 #[derive(Debug)]
 pub(crate) struct DaemonContainer {
@@ -53,7 +62,7 @@ pub(crate) struct DaemonContainer {
     /// After its start.
     state: OnceLock<Value>,
     /// The same.
-    cgroup: OnceLock<Cgroup>,
+    cgroup: OnceLock<Place>,
     /// Whether we sent it SIGKILL.
     killed: AtomicBool,
     /// [`host_oom_kills`] before its start. Podman does not notice when that is its container's, and removes
@@ -328,7 +337,7 @@ impl DaemonContainer {
         if let Some((pid, id)) = self.pid().zip(id)
             && let Ok(cgroup) = Cgroup::of_process(pid)
         {
-            let _ = self.cgroup.set(cgroup.named(id));
+            let _ = self.cgroup.set(Place { whole: cgroup.clone().named(id), innermost: cgroup });
         }
         Ok(())
     }
@@ -362,13 +371,9 @@ impl DaemonContainer {
         i32::try_from(pid).ok().filter(|pid| *pid > 0)
     }
 
-    pub(crate) fn cgroup(&self) -> Option<Cgroup> {
-        self.cgroup.get().cloned()
-    }
-
     /// What the kernel counted of it.
     pub(crate) fn counters(&self) -> Option<Counters> {
-        Counters::read(self.cgroup.get()?).ok()
+        Counters::read(&self.cgroup.get()?.whole).ok()
     }
 
     /// Whether it was killed for want of memory, when nobody says so: by SIGKILL, not by us, while the kernel
@@ -394,10 +399,10 @@ impl DaemonContainer {
 
     /// The same with who says so.
     fn judged_limits(&self) -> Result<(&'static str, Limits), RuntimeError> {
-        if let Some(cgroup) = self.cgroup() {
-            let limits = cgroup.limits();
+        if let Some(Place { whole, innermost }) = self.cgroup.get() {
+            let limits = innermost.limits_below(whole);
             // When it has ended meanwhile its files are gone, which is not to have no limits.
-            if cgroup.folder("memory").or(cgroup.folder("cpu")).is_some_and(Path::exists) {
+            if innermost.folder("memory").or(innermost.folder("cpu")).is_some_and(Path::exists) {
                 return Ok((cgroup::KERNEL, limits));
             }
         }

@@ -19,6 +19,28 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
+impl Limits {
+    /// What is left where both are in force; of two sets of CPUs the first, which the other may only contain.
+    pub(crate) fn narrower(self, other: Self) -> Self {
+        let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        Self {
+            cpu: self.cpu.into_iter().chain(other.cpu).reduce(CpuLimit::narrower),
+            cpuset: self.cpuset.or(other.cpuset),
+            memory: least(self.memory, other.memory),
+            swap: least(self.swap, other.swap),
+            pids: least(self.pids, other.pids),
+        }
+    }
+}
+
+impl CpuLimit {
+    fn narrower(self, other: Self) -> Self {
+        let is_less = u128::from(other.quota) * u128::from(self.period)
+            < u128::from(self.quota) * u128::from(other.period);
+        if is_less { other } else { self }
+    }
+}
+
 /// CPU time in every period, in µs, of all CPUs together (`cpu.max`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuLimit {
