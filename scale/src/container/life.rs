@@ -234,6 +234,13 @@ impl Container {
         }
     }
 
+    /// Whether [`Self::netns`] names the namespace that is to be joined only once it runs: a daemon tells of no
+    /// process before.
+    #[must_use]
+    pub fn is_joined_late(&self) -> bool {
+        matches!(&self.inner.driver, Driver::Daemon(daemon) if daemon.has_own_loopback)
+    }
+
     /// Sends a signal (signal(7)) to its first process.
     ///
     /// # Errors

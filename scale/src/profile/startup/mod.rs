@@ -120,6 +120,10 @@ fn start(subject: &Subject<'_>) -> Result<Run, PassError> {
 /// When it does not answer.
 pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Observed, PassError> {
     let readiness = subject.readiness(container);
+    let late = container.is_joined_late();
+    if late {
+        container.release()?;
+    }
     let namespace = container.netns();
     let (prepared, wait) = mpsc::channel();
     let observed = std::thread::scope(|scope| {
@@ -136,7 +140,7 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
             }
         });
         let _ = wait.recv();
-        let released = container.release();
+        let released = if late { Ok(()) } else { container.release() };
         let result = prober.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         released.map(|()| result)
     })?;

@@ -22,6 +22,8 @@ mod tarballs;
 mod targets;
 mod tools;
 mod umoci;
+mod verdicts;
+mod weighing;
 
 use std::time::Instant;
 
@@ -82,6 +84,12 @@ const CHECKS: &[Check] = &[
         "targets",
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("podman")],
         targets::targets,
+    ),
+    check("verdicts", &[Tool::Root], verdicts::faults),
+    check(
+        "runtimes",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
+        verdicts::runtimes,
     ),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),

@@ -79,6 +79,13 @@ impl Isolated {
         Cmd::new("nsenter").args(["--net", "--target", &self.id.to_string()]).arg("--").arg(program)
     }
 
+    /// The beginning of a command in all of its namespaces: the program follows.
+    pub(super) fn inside_all(&self) -> anyhow::Result<Cmd> {
+        let first = *self.processes().first().context("it has no process")?;
+        let namespaces = ["--net", "--pid", "--mount", "--target", &first.to_string()];
+        Ok(Cmd::new("nsenter").args(namespaces).arg("--"))
+    }
+
     /// Sends a server in its network what is to be sent, and gives back all that it sends until it closes
     /// the connection; none while nobody listens.
     pub(super) fn exchange(&self, port: u16, request: &str) -> Option<String> {

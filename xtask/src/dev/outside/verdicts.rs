@@ -1,0 +1,174 @@
+//! What `cargo xtask profile` says, and exits with, of servers with which something is wrong; and whether three
+//! runtimes that share no code say the same of one that is well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::context::Context;
+use super::docker::{Docker, Store};
+use super::expect::{at, same};
+use super::weighing::{Scale, bare, events, figures};
+
+/// Every pass, as short as it can be and still say something.
+const SHORT: &str = r#"
+[limits]
+cpus = 0.5
+memory = "64MiB"
+pids = 128
+
+[startup]
+runs = 3
+cold-runs = 0
+
+[throughput]
+loads = ["closed", "50%"]
+duration = "2s"
+connections = 8
+
+[gates]
+"throughput.errors" = { max = 0, allow-unreliable = true }
+"#;
+
+/// What a daemon does not tell: it comes back when the program runs already.
+const NOT_OF_DAEMONS: [&str; 1] = ["startup.warm.exec"];
+
+/// The same sizes, the same set of metrics, no errors, and a request costs about the same. That limits are in
+/// force each run has made sure of before it measured.
+pub(super) fn runtimes(context: &Context<'_>) -> anyhow::Result<()> {
+    let sample = context.sample()?;
+    let scale = Scale::new(context, "runtimes")?;
+    let profile = scale.write_profile("short", SHORT)?.display().to_string();
+    let docker = Docker::start(context, Store::Classic)?;
+    let layout = sample.layout.display().to_string();
+    let mut all: Vec<(&str, BTreeMap<String, f64>)> = Vec::new();
+    for runtime in ["embedded", "runc", "docker"] {
+        let around = docker.client(docker.daemon.inside_all()?);
+        let report =
+            scale.profile(context, around, &layout, &["--profile", &profile, "--runtime", runtime])?;
+        same("the runtime", at(&report, "/runtime/name"), &runtime.into())?;
+        same(&format!("{runtime}: what went wrong"), &events(&report), &Vec::new())?;
+        all.push((runtime, figures(&report)));
+    }
+    for key in [
+        "startup.warm.create",
+        "startup.warm.ready",
+        "startup.warm.cpu-to-ready",
+        "startup.warm.memory-at-ready",
+        "throughput.rate@closed",
+        "throughput.cpu-per-request@closed",
+        "throughput.cpu-per-request@open-50",
+        "throughput.memory.peak@open-50",
+    ] {
+        let figure = |figures: &BTreeMap<String, f64>| figures.get(key).copied().unwrap_or(f64::NAN);
+        let side_by_side: Vec<String> =
+            all.iter().map(|(runtime, figures)| format!("{runtime} {:.0}", figure(figures))).collect();
+        context.ui.status("Weighed", &format!("{key}: {}", side_by_side.join(", ")));
+    }
+    let Some(((_, embedded), others)) = all.split_first() else { return Ok(()) };
+    others.iter().try_for_each(|(runtime, figures)| agrees(runtime, figures, embedded))
+}
+
+fn agrees(
+    runtime: &str,
+    figures: &BTreeMap<String, f64>,
+    embedded: &BTreeMap<String, f64>,
+) -> anyhow::Result<()> {
+    let told = |key: &&String| runtime != "docker" || !NOT_OF_DAEMONS.contains(&key.as_str());
+    let keys =
+        |map: &BTreeMap<String, f64>| -> BTreeSet<String> { map.keys().filter(told).cloned().collect() };
+    let (found, expected) = (keys(figures), keys(embedded));
+    let apart: Vec<&String> = found.symmetric_difference(&expected).collect();
+    same(&format!("{runtime}: metrics that only one has"), &apart, &Vec::new())?;
+    for (key, value) in figures {
+        let expected = embedded.get(key).copied().unwrap_or(f64::NAN);
+        if key.starts_with("size.") {
+            same(&format!("{runtime}: {key}"), value, &expected)?;
+        } else if key.starts_with("throughput.errors") {
+            same(&format!("{runtime}: {key}"), value, &0.0)?;
+        } else if key.starts_with("throughput.cpu-per-request@") {
+            let ratio = value / expected;
+            anyhow::ensure!(
+                (0.5..=2.0).contains(&ratio),
+                "{runtime}: {key} is {value:.0} ns, and {expected:.0} ns with the embedded runtime"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A server with which something is wrong: how it is weighed, and what must come of it.
+struct Faulty {
+    name: &'static str,
+    profile: &'static str,
+    /// 1 for one that was weighed and failed, 2 for one that could not be.
+    code: i32,
+    /// The kind of the one event.
+    kind: &'static str,
+    /// What its message or the output behind it holds.
+    told: &'static str,
+}
+
+const FAULTY: [Faulty; 5] = [
+    Faulty {
+        name: "never-ready",
+        profile: "passes = [\"startup\"]\nready = { path = \"/nowhere\", timeout = \"1s\" }\nstartup = { runs = 1, cold-runs = 0 }",
+        code: 2,
+        kind: "not-ready",
+        told: "404",
+    },
+    Faulty {
+        name: "ends-at-once",
+        profile: "passes = [\"startup\"]\nargs = [\"--no-such-flag\"]\nstartup = { runs = 1, cold-runs = 0 }",
+        code: 2,
+        kind: "crash",
+        told: "no-such-flag",
+    },
+    Faulty {
+        name: "wrong-answers",
+        profile: "passes = [\"throughput\"]\n\
+                  [throughput]\nloads = [\"closed\"]\nduration = \"1s\"\nrequests = [{ path = \"/\", status = 201 }]",
+        code: 1,
+        kind: "wrong-answers",
+        told: "200",
+    },
+    Faulty {
+        name: "out-of-memory-at-the-start",
+        profile: "passes = [\"startup\"]\nlimits = { memory = \"32MiB\" }\nready = { path = \"/alloc/200000000\", timeout = \"5s\" }\n\
+                  env = { TARE_MEMORY = \"1GiB\" }\nstartup = { runs = 1, cold-runs = 0 }",
+        code: 1,
+        kind: "out-of-memory",
+        told: "memory",
+    },
+    Faulty {
+        name: "out-of-memory-under-load",
+        profile: "passes = [\"throughput\"]\nlimits = { memory = \"32MiB\" }\nenv = { TARE_MEMORY = \"1GiB\" }\n\
+                  [throughput]\nloads = [\"closed\"]\nduration = \"1s\"\n\
+                  requests = [{ path = \"/\" , weight = 99 }, { path = \"/alloc/200000000\" }]",
+        code: 1,
+        kind: "out-of-memory",
+        told: "memory",
+    },
+];
+
+/// Every fault is told as what it is.
+pub(super) fn faults(context: &Context<'_>) -> anyhow::Result<()> {
+    let sample = context.sample()?;
+    let scale = Scale::new(context, "verdicts")?;
+    let layout = sample.layout.display().to_string();
+    for faulty in FAULTY {
+        let profile = scale.write_profile(faulty.name, faulty.profile)?.display().to_string();
+        let (code, report) = scale.verdict(context, bare(), &layout, &["--profile", &profile])?;
+        let events = events(&report);
+        let [(kind, message, output)] = events.as_slice() else {
+            anyhow::bail!("{}: not one thing went wrong but {events:?}", faulty.name);
+        };
+        same(&format!("{}: the kind", faulty.name), &kind.as_str(), &faulty.kind)?;
+        same(&format!("{}: the exit code", faulty.name), &code, &Some(faulty.code))?;
+        anyhow::ensure!(
+            message.contains(faulty.told) || output.contains(faulty.told),
+            "{}: `{message}` and the output `{output}` do not say `{}`",
+            faulty.name,
+            faulty.told
+        );
+    }
+    Ok(())
+}
