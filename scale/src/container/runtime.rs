@@ -278,6 +278,8 @@ impl Runtime {
         let root = rights == Rights::Root;
         let mut swept = leftovers::sweep(&options.state);
         let (parent, kept) = match kind.is_daemon() {
+            // A daemon makes its own, but the generator's is ours.
+            true if root => (None, Parent::find(root).ok().map(|parent| Kept::hold(&parent, root))),
             true => (None, None),
             false => {
                 let parent = Parent::find(root)?;
