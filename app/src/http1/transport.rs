@@ -47,7 +47,9 @@ enum Waited {
 impl Connection {
     /// Waits until there is something to read, and reads it. While it waits the connection has no buffers.
     pub(super) async fn fill(&mut self, deadline: u64, idle: bool) -> Step<Filled> {
-        self.flush().await?;
+        if !self.flush_at_once() {
+            self.flush().await?;
+        }
         self.seat.pulse.set_deadline(deadline);
         loop {
             match &mut self.buffers {
@@ -202,6 +204,24 @@ impl Connection {
         let worker = &self.seat.worker;
         let now = self.buffers.as_ref().map_or_else(|| worker.now(), |buffers| buffers.now);
         Pace { start: now, grace: worker.server.live.write_timeout(), bytes: 0 }
+    }
+
+    /// Sends what has been collected as far as the socket takes it at once; true if that is all of it. Nearly
+    /// every answer is, and does not go through what can wait. What goes wrong [`Self::flush`] meets again.
+    fn flush_at_once(&mut self) -> bool {
+        let Some(buffers) = &mut self.buffers else { return true };
+        if buffers.sent < buffers.output.len()
+            && let Ok(count) = self.stream.try_write(&buffers.output[buffers.sent..])
+        {
+            buffers.sent += count;
+            self.seat.worker.counters.sent.add(count as u64);
+        }
+        let is_sent = buffers.sent == buffers.output.len();
+        if is_sent {
+            buffers.output.clear();
+            buffers.sent = 0;
+        }
+        is_sent
     }
 
     /// Sends what has been collected.
