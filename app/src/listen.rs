@@ -19,8 +19,8 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Opens `count` sockets on one address: the first listens, the others do when their worker runs (see
-/// [`begin`]). The kernel spreads connections over those that listen by a hash of their addresses, so one that
+/// Opens `count` sockets on one address: the first listens, the others do when their worker runs.
+/// The kernel spreads connections over those that listen by a hash of their addresses, so one that
 /// nobody accepts from yet would keep its share of the first clients waiting. Where the kernel does not
 /// spread, there is one socket, which the workers share.
 ///
