@@ -71,8 +71,11 @@ pub fn run(
     mut watch: impl FnMut(u64),
 ) -> Result<Starts, PassError> {
     let mut starts = Starts::default();
+    // Whether it ends when it is asked to. As process 1 of a container a program without a handler ignores
+    // SIGTERM (pid_namespaces(7)): who waited for it once knows, and waits no more.
+    let mut ends = true;
     // The first brings the files into memory, and is not counted.
-    start(subject)?;
+    start(subject, &mut ends)?;
     for cache in [Cache::Warm, Cache::Cold] {
         let (count, runs, floors) = match cache {
             Cache::Warm => (options.runs, &mut starts.warm, &mut starts.warm_floor),
@@ -86,7 +89,7 @@ pub fn run(
             if let Some(floor) = ground.floor.filter(|_| options.floor) {
                 floors.push(start_floor(subject, floor)?);
             }
-            let run = start(subject)?;
+            let run = start(subject, &mut ends)?;
             watch(run.observed.ready.saturating_sub(run.begun));
             runs.push(run);
         }
@@ -94,13 +97,14 @@ pub fn run(
     Ok(starts)
 }
 
-/// One start of the server, until it has ended again.
-fn start(subject: &Subject<'_>) -> Result<Run, PassError> {
+/// One start of the server, until it has ended again: killed where it does not end by itself.
+fn start(subject: &Subject<'_>, ends: &mut bool) -> Result<Run, PassError> {
     let container = subject.create()?;
     let observed = watched_start(subject, &container)?;
     let counters = container.counters().ok();
     let clock = container.clock();
-    let stop = subject::stop(&container)?;
+    let stop = if *ends { subject::stop(&container)? } else { None };
+    *ends = stop.is_some();
     container.remove()?;
     Ok(Run {
         begun: clock.begun,
