@@ -64,7 +64,7 @@ pub(super) fn measure(contest: &Contest<'_>) -> anyhow::Result<Part> {
     // With one worker it is the server that it is compared with, and no two runs of it differ but by what else
     // the host does. With more the two would have to be told apart.
     part.goals.push(Goal::new(
-        "workers that it decides on, where one is stopped the least",
+        "workers that it decides on; with one it is the server of the row below",
         Bound::Exactly(1),
         Series::once(Unit::Count, decided(contest, server)?),
     ));
