@@ -37,7 +37,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[cold]
 fn execute() -> Result<(), Failure> {
     let arguments = Arguments::parse(env::args_os().skip(1)).map_err(|error| Failure::usage(&error))?;
     match arguments.command {
@@ -74,7 +73,6 @@ fn help() -> String {
 }
 
 /// All layers of the configuration, in their order.
-#[cold]
 fn layers(arguments: &Arguments) -> Result<Layers, Failure> {
     let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let named = arguments.file.clone().or_else(|| env::var_os(FILE_VARIABLE).map(PathBuf::from));
@@ -134,7 +132,6 @@ async fn listen(arguments: &Arguments, layers: Layers) -> Result<(), Failure> {
 }
 
 /// What whoever runs the server should know about where it runs.
-#[cold]
 fn explain(server: &Server) {
     let sizing = &server.sizing;
     if let Some(longest) = listen::longest_backlog().filter(|longest| *longest < sizing.backlog) {

@@ -49,7 +49,6 @@ impl Counters {
 }
 
 /// Everything, as Prometheus reads it.
-#[cold]
 pub(crate) fn text(server: &Server) -> String {
     let sum = |of: fn(&Counters) -> &Counter| server.counters.iter().map(|it| of(it).get()).sum::<u64>();
     let mut page = Page::default();

@@ -71,6 +71,16 @@ impl Buffers {
         &self.input[self.start..self.end]
     }
 
+    /// Makes room again if everything has been sent, and tells whether it has.
+    pub(crate) fn forget_sent(&mut self) -> bool {
+        let all = self.sent == self.output.len();
+        if all {
+            self.output.clear();
+            self.sent = 0;
+        }
+        all
+    }
+
     pub(crate) fn room(&self) -> usize {
         self.output.capacity() - self.output.len()
     }

@@ -216,21 +216,14 @@ impl Connection {
             buffers.sent += count;
             self.seat.worker.counters.sent.add(count as u64);
         }
-        let is_sent = buffers.sent == buffers.output.len();
-        if is_sent {
-            buffers.output.clear();
-            buffers.sent = 0;
-        }
-        is_sent
+        buffers.forget_sent()
     }
 
     /// Sends what has been collected.
     pub(super) async fn flush(&mut self) -> Step {
         let mut pace = self.pace();
         while let Some(mut buffers) = self.buffers.take() {
-            if buffers.sent == buffers.output.len() {
-                buffers.output.clear();
-                buffers.sent = 0;
+            if buffers.forget_sent() {
                 self.buffers = Some(buffers);
                 break;
             }

@@ -63,7 +63,6 @@ impl Limits {
 
 /// The limits of the calling process, with what the machine has where a container says nothing.
 #[must_use]
-#[cold]
 pub fn of_this_process() -> Limits {
     let mut limits = read(Path::new("/"));
     let allowed = allowed_cpus();
