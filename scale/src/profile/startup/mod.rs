@@ -71,11 +71,10 @@ pub fn run(
     mut watch: impl FnMut(u64),
 ) -> Result<Starts, PassError> {
     let mut starts = Starts::default();
-    // Whether it ends when it is asked to. As process 1 of a container a program without a handler ignores
-    // SIGTERM (pid_namespaces(7)): who waited for it once knows, and waits no more.
-    let mut ends = true;
-    // The first brings the files into memory, and is not counted.
-    start(subject, &mut ends)?;
+    // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
+    // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and who waited
+    // for it once waits no more.
+    let mut ends = start(subject, true)?.stop.is_some();
     for cache in [Cache::Warm, Cache::Cold] {
         let (count, runs, floors) = match cache {
             Cache::Warm => (options.runs, &mut starts.warm, &mut starts.warm_floor),
@@ -89,7 +88,8 @@ pub fn run(
             if let Some(floor) = ground.floor.filter(|_| options.floor) {
                 floors.push(start_floor(subject, floor)?);
             }
-            let run = start(subject, &mut ends)?;
+            let run = start(subject, ends)?;
+            ends = run.stop.is_some();
             watch(run.observed.ready.saturating_sub(run.begun));
             runs.push(run);
         }
@@ -97,14 +97,13 @@ pub fn run(
     Ok(starts)
 }
 
-/// One start of the server, until it has ended again: killed where it does not end by itself.
-fn start(subject: &Subject<'_>, ends: &mut bool) -> Result<Run, PassError> {
+/// One start of the server, until it has ended again: by itself if it does, or killed.
+fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
     let container = subject.create()?;
     let observed = watched_start(subject, &container)?;
     let counters = container.counters().ok();
     let clock = container.clock();
-    let stop = if *ends { subject::stop(&container)? } else { None };
-    *ends = stop.is_some();
+    let stop = if ends { subject::stop(&container)? } else { None };
     container.remove()?;
     Ok(Run {
         begun: clock.begun,
