@@ -5,8 +5,7 @@ export HOME=/root TMPDIR=/tmp
 as_user() { setpriv --reuid 1000 --regid 1000 --clear-groups "$@"; }
 
 # What podman and docker need where there is no systemd and no disk.
-mkdir -p /etc/containers
-printf '[storage]\ndriver = "vfs"\nrunroot = "/run/storage"\ngraphroot = "/var/lib/tare-storage"\n' >/etc/containers/storage.conf
+storage
 printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' >/etc/containers/containers.conf
 if command -v dockerd >/dev/null; then
   dockerd --iptables=false --ip6tables=false --bridge=none -s vfs --data-root /var/lib/tare-docker >/run/dockerd.log 2>&1 &

@@ -47,6 +47,12 @@ PROFILE
   cd /tare-vm/work
 }
 
+# Where podman keeps images, where the disk is memory.
+storage() {
+  mkdir -p /etc/containers
+  printf '[storage]\ndriver = "vfs"\nrunroot = "/run/storage"\ngraphroot = "/var/lib/tare-storage"\n' >/etc/containers/storage.conf
+}
+
 # Whatever of containers lives outside of memory.
 leftovers() {
   find /sys/fs/cgroup /run/tare /run/user /tmp -name 'tare-*' -not -name tare-tool 2>/dev/null

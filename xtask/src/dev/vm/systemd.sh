@@ -17,8 +17,7 @@ session
 verdict session
 
 # Podman as it comes has systemd make its groups, and its runtime the limits in one below.
-mkdir -p /etc/containers
-printf '[storage]\ndriver = "vfs"\nrunroot = "/run/storage"\ngraphroot = "/var/lib/tare-storage"\n' >/etc/containers/storage.conf
+storage
 podman_as_it_comes() {
   command -v podman >/dev/null || { echo 'left out: podman is not installed'; return 0; }
   HOME=/root /tare-vm/bin/tare-scale profile ./image --profile vm --runtime podman >/dev/null || return 1
