@@ -36,20 +36,6 @@ impl Scale {
         Ok(path)
     }
 
-    fn command(&self, context: &Context<'_>, around: Cmd, target: &str) -> Cmd {
-        around
-            .arg(&self.program)
-            .args(["profile", target, "--json", "--quiet", "--output"])
-            .arg(&self.folder)
-            .current_dir(&context.workspace.root)
-            .without_env(context.env.of_cargo_run())
-            .without_env(["GITHUB_STEP_SUMMARY"])
-            // Whoever enters other mounts begins at their root.
-            .env("CARGO_MANIFEST_DIR", context.workspace.root.join("xtask"))
-            .env("TARE_RUNTIME", &self.runtime)
-            .env("TARE_XTASK", context.program())
-    }
-
     /// The report of `cargo xtask profile TARGET`, as what is around it lets it run.
     pub(super) fn profile(
         &self,
@@ -77,8 +63,19 @@ impl Scale {
         target: &str,
         rest: &[&str],
     ) -> anyhow::Result<(Option<i32>, Value)> {
-        let command = self.command(context, around, target).args(rest);
-        let (code, output) = command.read_whatever()?;
+        let (code, output) = around
+            .arg(&self.program)
+            .args(["profile", target, "--json", "--quiet", "--output"])
+            .arg(&self.folder)
+            .args(rest)
+            .current_dir(&context.workspace.root)
+            .without_env(context.env.of_cargo_run())
+            .without_env(["GITHUB_STEP_SUMMARY"])
+            // Whoever enters other mounts begins at their root.
+            .env("CARGO_MANIFEST_DIR", context.workspace.root.join("xtask"))
+            .env("TARE_RUNTIME", &self.runtime)
+            .env("TARE_XTASK", context.program())
+            .read_whatever()?;
         let report = json("`profile --json`", &output)
             .with_context(|| format!("{target} {}: exit code {code:?}", rest.join(" ")))?;
         Ok((code, report))
@@ -87,7 +84,7 @@ impl Scale {
 
 /// A command around which there is nothing.
 pub(super) fn bare() -> Cmd {
-    Cmd::new("env")
+    Cmd::new(bare_program())
 }
 
 /// The program that [`bare`] begins with, for what wraps one.

@@ -99,10 +99,15 @@ impl Subject {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
+    fn connect(&self) -> anyhow::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
     /// What it answers to GET of a path, without the head.
     pub(super) fn body(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = self.connect()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -112,8 +117,7 @@ impl Subject {
 
     /// Asks it on a connection of its own, which is given back.
     pub(in crate::dev::bench) fn ask(&self) -> anyhow::Result<TcpStream> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = self.connect()?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         let mut answer = Vec::new();
         let mut buffer = [0; 1024];
