@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cache::Accepts;
-use crate::http1::{BLOCK, Pace};
+use crate::http1::{BLOCK, Pace, see_off};
 use crate::server::Phase;
 use crate::service::{self, Allocation, OCTETS, Plan, Response, Which};
 use crate::worker::{BUFFER, Pulse, Seat, Worker};
@@ -144,12 +144,24 @@ impl Drop for Stream {
     }
 }
 
+/// What a connection hears for which there is no memory: SETTINGS, with which a server begins, and GOAWAY with
+/// ENHANCE_YOUR_CALM and no stream looked at, so that all may be sent again elsewhere (RFC 9113, 3.4, 6.8, 7).
+const OVERLOADED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+
 /// Serves a connection that has begun with the preface, of which `read` has been read.
 pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
     if seat.worker.stash(CONNECTION_HOLDS) {
         connection(stream, &seat, read).await;
+        seat.worker.unstash(CONNECTION_HOLDS);
+        return;
     }
     seat.worker.unstash(CONNECTION_HOLDS);
+    seat.worker.counters.refused.add(1);
+    // A new socket's buffer has room for it; who has gone need not hear it.
+    if stream.try_write(OVERLOADED).is_ok() {
+        see_off(&stream).await;
+    }
 }
 
 async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {

@@ -379,14 +379,26 @@ fn streams_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<
     let mut peers = Vec::new();
     for _ in 0..2 {
         let mut peer = Peer::connect(&program, &[(INITIAL_WINDOW_SIZE, 0)])?;
+        // Both are let in before there is no memory left.
+        peer.until(|frame| frame.kind == SETTINGS)?;
+        peers.push(peer);
+    }
+    for peer in &mut peers {
         for stream in streams().take(100) {
             peer.send(&frame(HEADERS, END_HEADERS, stream, &request("POST", "/echo")))?;
         }
-        peers.push(peer);
     }
     for peer in &mut peers {
         peer.until(|frame| frame.kind == HEADERS && frame.stream == 199)?;
     }
+    // Who comes now is told, and not cut off.
+    let mut late = Peer::connect(&program, &[])?;
+    late.send(&get(1, "/"))?;
+    assert_eq!(late.read()?.kind, SETTINGS);
+    let end = late.read()?;
+    assert_eq!((end.kind, end.error()), (GOAWAY, Some(ENHANCE_YOUR_CALM)));
+    assert_eq!(late.read().map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
+    drop(late);
     let mut told = 0;
     // The page itself needs buffers, and may be refused for the same reason.
     while told == 0 {
