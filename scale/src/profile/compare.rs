@@ -80,7 +80,7 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { resolution: 0.05, error: 0.05, calibration: 8, pairs: 12, looks: 4 }
+        Self { resolution: 0.05, error: 0.05, calibration: 8, pairs: 12, looks: 10 }
     }
 }
 
@@ -262,7 +262,7 @@ pub fn compare<E>(
 
     // A against itself; again for what seems too noisy, since a few disturbances look like that too.
     let enough = |pairs: Option<&Pairs>| {
-        pairs.is_none_or(|pairs| can_tell(&pairs.differences, found, rules.pairs * rules.looks))
+        pairs.is_none_or(|pairs| may_tell(&pairs.differences, found, rules.pairs * rules.looks))
     };
     let mut noise = measure_pairs(&open, rules.calibration, [Side::A, Side::A], &mut measure)?;
     let again: Vec<Key> = open.iter().filter(|key| !enough(noise.get(*key))).cloned().collect();
@@ -359,16 +359,17 @@ fn measure_pairs<E>(
     Ok(all)
 }
 
-/// Whether a difference of this size would show in so many pairs as noisy as these.
+/// Whether a difference of this size may show in so many pairs as noisy as these.
 ///
 /// The spread is that of the middle (1.4826 MAD is a normal distribution's standard deviation). A difference of
 /// four standard errors of the mean is found about nine times in ten: three to be certain at the levels in
-/// use, one not to miss it. More would be asked of a spread that is itself only known from a few pairs.
-fn can_tell(differences: &[f64], found: f64, pairs: usize) -> bool {
+/// use, one not to miss it. The spread of sixteen pairs may well be half as large again as it really is, and
+/// who gives up finds nothing: only where half of it would still be too much is the machine too noisy.
+fn may_tell(differences: &[f64], found: f64, pairs: usize) -> bool {
     let spread = 1.4826 * stats::mad(differences).unwrap_or(f64::INFINITY);
     #[expect(clippy::cast_precision_loss, reason = "a few dozen pairs")]
     let error = spread / (pairs as f64).sqrt();
-    4.0 * error <= found
+    2.0 * error <= found
 }
 
 /// What differences of B against A say at this level of certainty.
