@@ -69,7 +69,12 @@ impl Daemon {
 
     /// A client of this daemon without anybody's configuration.
     pub(super) fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Cmd {
-        Cmd::new(program)
+        self.aim(Cmd::new(program))
+    }
+
+    /// Lets a command find this daemon and no other, without anybody's configuration.
+    pub(super) fn aim(&self, command: Cmd) -> Cmd {
+        command
             .without_env(["DOCKER_CONTEXT", "BUILDX_BUILDER", "DOCKER_TLS_VERIFY"])
             .env("DOCKER_HOST", host(self.sockets.path()))
             .env("DOCKER_CONFIG", self.sockets.path().join("config"))

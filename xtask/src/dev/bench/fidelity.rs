@@ -1,14 +1,16 @@
 //! `cargo xtask bench fidelity`: whether what the scale says is true. The load beside wrk, comparisons of
-//! images that are known to differ and of images that are known not to, and half a CPU.
+//! images that are known to differ and of images that are known not to, half a CPU, and what a start costs.
 
 mod compare;
 mod quota;
+mod starts;
 mod wrk;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use super::Bench;
 use super::fixture::Fixture;
@@ -39,10 +41,11 @@ struct Fidelity<'a> {
     compares: u32,
 }
 
-fn parts<'a>() -> [(&'static str, super::Measure<Fidelity<'a>>); 4] {
+fn parts<'a>() -> [(&'static str, super::Measure<Fidelity<'a>>); 5] {
     [
         ("wrk", wrk::measure),
         ("quota", quota::measure),
+        ("starts", starts::measure),
         ("regressions", compare::regressions),
         ("same", compare::same),
     ]
@@ -92,4 +95,11 @@ impl<'a> Fidelity<'a> {
         let bench = self.bench();
         bench.tare(&bench.workspace.root).arg("profile")
     }
+}
+
+/// The value of a metric in a report, in whichever case it was measured.
+fn figure(report: &Value, metric: &str) -> Option<f64> {
+    let runs = report["runs"].as_array()?.iter();
+    let mut all = runs.flat_map(|run| run["measurements"].as_array().into_iter().flatten());
+    all.find(|it| it["metric"] == metric)?["value"].as_f64()
 }

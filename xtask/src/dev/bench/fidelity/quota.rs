@@ -25,8 +25,9 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
         let report =
             fidelity.profile().arg(&image).arg("--profile").arg(&profile).args(["--quiet", "--json"]);
         let report: Value = serde_json::from_slice(&report.arg("--output").arg(&output).read()?)?;
-        let of =
-            |metric: &str| figure(&report, metric).with_context(|| format!("the report has no {metric}"));
+        let of = |metric: &str| {
+            super::figure(&report, metric).with_context(|| format!("the report has no {metric}"))
+        };
         used.push((of("throughput.cpu-of-limit")? * 0.5 * MILLION as f64) as u64);
         throttled.push((of("throughput.throttled-periods")? * MILLION as f64) as u64);
     }
@@ -40,11 +41,4 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
     });
     part.goals.push(Goal::new("CPUs used under a limit of 0.5", Bound::AtMost(520_000), used));
     Ok(part)
-}
-
-/// The value of a metric in a report, in whichever case it was measured.
-fn figure(report: &Value, metric: &str) -> Option<f64> {
-    let runs = report["runs"].as_array()?.iter();
-    let mut all = runs.flat_map(|run| run["measurements"].as_array().into_iter().flatten());
-    all.find(|it| it["metric"] == metric)?["value"].as_f64()
 }
