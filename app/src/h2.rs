@@ -153,14 +153,17 @@ const OVERLOADED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
 pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
     if seat.worker.stash(CONNECTION_HOLDS) {
         connection(stream, &seat, read).await;
-        seat.worker.unstash(CONNECTION_HOLDS);
-        return;
+    } else {
+        refuse(&stream, &seat.worker).await;
     }
     seat.worker.unstash(CONNECTION_HOLDS);
-    seat.worker.counters.refused.add(1);
+}
+
+async fn refuse(stream: &TcpStream, worker: &Worker) {
+    worker.counters.refused.add(1);
     // A new socket's buffer has room for it; who has gone need not hear it.
     if stream.try_write(OVERLOADED).is_ok() {
-        see_off(&stream).await;
+        see_off(stream).await;
     }
 }
 
