@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::Bench;
+use super::report::Part;
 use super::scratch::Scratch;
 use crate::process::{Cmd, Running};
 
@@ -26,8 +28,31 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Daemon {
+    /// Starts a `dockerd` for a part of the measurements, which otherwise tells that `what` is left out, and why.
+    pub(super) fn of(
+        bench: &Bench<'_>,
+        dockerd: Option<PathBuf>,
+        name: &str,
+        data: PathBuf,
+        what: &str,
+        part: &mut Part,
+    ) -> Option<Self> {
+        let Some(dockerd) = dockerd else {
+            part.left_out.push(format!("{what}: no dockerd is installed for it"));
+            return None;
+        };
+        let path = bench.env.get("PATH").cloned().unwrap_or_default();
+        match Self::start(&dockerd, name, data, &path) {
+            Ok(daemon) => Some(daemon),
+            Err(error) => {
+                part.left_out.push(format!("{what}: {error:#}"));
+                None
+            }
+        }
+    }
+
     /// Starts a `dockerd`, with the containerd that lies beside it, and waits until it answers.
-    pub(super) fn start(dockerd: &Path, name: &str, data: PathBuf, path: &OsString) -> anyhow::Result<Self> {
+    fn start(dockerd: &Path, name: &str, data: PathBuf, path: &OsString) -> anyhow::Result<Self> {
         let sockets = Scratch::short(name)?;
         let data = Scratch::create(data)?;
         let log_path = data.path().join("log");

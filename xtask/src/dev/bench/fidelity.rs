@@ -95,11 +95,22 @@ impl<'a> Fidelity<'a> {
         let bench = self.bench();
         bench.tare(&bench.workspace.root).arg("profile")
     }
+
+    /// The report of a profile, which lies nowhere afterwards.
+    fn report(&self, profile: Cmd) -> anyhow::Result<Value> {
+        let output = self.contest.scratch.folder("report")?;
+        let printed = profile.args(["--quiet", "--json", "--output"]).arg(output).read()?;
+        Ok(serde_json::from_slice(&printed)?)
+    }
 }
 
 /// The value of a metric in a report, in whichever case it was measured.
-fn figure(report: &Value, metric: &str) -> Option<f64> {
-    let runs = report["runs"].as_array()?.iter();
-    let mut all = runs.flat_map(|run| run["measurements"].as_array().into_iter().flatten());
-    all.find(|it| it["metric"] == metric)?["value"].as_f64()
+fn figure(report: &Value, metric: &str) -> anyhow::Result<f64> {
+    let mut all = report["runs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|run| run["measurements"].as_array().into_iter().flatten());
+    let value = all.find(|it| it["metric"] == metric).and_then(|it| it["value"].as_f64());
+    value.with_context(|| format!("the report has no {metric}"))
 }

@@ -183,18 +183,7 @@ struct Daemons {
 impl Daemons {
     fn start(bench: &Bench<'_>, scratch: &Scratch, part: &mut Part) -> Self {
         let mut start = |dockerd: Option<PathBuf>, name: &str, what: &str| {
-            let Some(dockerd) = dockerd else {
-                part.left_out.push(format!("{what}: no dockerd is installed for it"));
-                return None;
-            };
-            let path = bench.env.get("PATH").cloned().unwrap_or_default();
-            match Daemon::start(&dockerd, name, scratch.path().join(name), &path) {
-                Ok(daemon) => Some(daemon),
-                Err(error) => {
-                    part.left_out.push(format!("{what}: {error:#}"));
-                    None
-                }
-            }
+            Daemon::of(bench, dockerd, name, scratch.path().join(name), what, part)
         };
         let docker = start(bench.tool("dockerd"), "docker", "docker build");
         let docker29 = start(dockerd29(bench), "docker29", "BuildKit");

@@ -1,8 +1,5 @@
 //! Half a CPU: a container never gets more, and what is counted is what it got.
 
-use anyhow::Context as _;
-use serde_json::Value;
-
 use super::Fidelity;
 use crate::dev::bench::fixture;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table};
@@ -15,19 +12,14 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
     let mut part = Part::new("quota");
     let program = fidelity.program()?;
     let image = fidelity.image(&program, "half", STEPS)?;
-    let output = fidelity.contest.scratch.folder("half-report")?;
     let profile = fidelity.contest.scratch.path().join("half.toml");
     let text = "passes = [\"throughput\"]\n[limits]\ncpus = 0.5\nmemory = \"64MiB\"\n[throughput]\nloads = [\"closed\"]\nduration = \"3s\"\n";
     fixture::write(&profile, text.as_bytes())?;
     let mut used = Vec::new();
     let mut throttled = Vec::new();
     for _ in 0..fidelity.bench().rounds {
-        let report =
-            fidelity.profile().arg(&image).arg("--profile").arg(&profile).args(["--quiet", "--json"]);
-        let report: Value = serde_json::from_slice(&report.arg("--output").arg(&output).read()?)?;
-        let of = |metric: &str| {
-            super::figure(&report, metric).with_context(|| format!("the report has no {metric}"))
-        };
+        let report = fidelity.report(fidelity.profile().arg(&image).arg("--profile").arg(&profile))?;
+        let of = |metric: &str| super::figure(&report, metric);
         used.push((of("throughput.cpu-of-limit")? * 0.5 * MILLION as f64) as u64);
         throttled.push((of("throughput.throttled-periods")? * MILLION as f64) as u64);
     }

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use super::Fidelity;
 use crate::dev::bench::daemon::Daemon;
 use crate::dev::bench::fixture;
@@ -13,9 +11,8 @@ use crate::process::Cmd;
 
 /// Starts in a profile, of which the median counts, as for everybody who weighs.
 const STARTS: usize = 10;
-/// What a start may cost in parts of those of others, in thousandths.
-const OF_RUNC: u64 = 333;
-const OF_DOCKER: u64 = 50;
+/// Whose starts are measured beside ours, and what ours may cost of theirs, in thousandths.
+const OTHERS: [(&str, u64); 2] = [("runc", 333), ("docker", 50)];
 /// And beyond bare namespaces, in nanoseconds.
 const BEYOND_FLOOR: u64 = 10_000_000;
 
@@ -30,28 +27,26 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
     );
     fixture::write(&profile, text.as_bytes())?;
 
-    let daemon = match bench.tool("dockerd") {
-        Some(dockerd) => {
-            let path = bench.env.get("PATH").cloned().unwrap_or_default();
-            Some(Daemon::start(&dockerd, "starts", fidelity.contest.scratch.path().join("docker"), &path)?)
-        }
-        None => None,
-    };
-    let mut runtimes = vec!["embedded"];
-    for (name, is_there) in [("runc", bench.tool("runc").is_some()), ("docker", daemon.is_some())] {
-        if is_there {
-            runtimes.push(name);
-        } else {
-            part.left_out.push(format!("{name} is not installed"));
-        }
+    let data = fidelity.contest.scratch.path().join("docker");
+    let daemon = Daemon::of(bench, bench.tool("dockerd"), "docker", data, "docker", &mut part);
+    if bench.tool("runc").is_none() {
+        part.left_out.push("runc: it is not installed".to_owned());
     }
+    let mut runtimes = vec!["embedded"];
+    runtimes.extend(bench.tool("runc").map(|_| "runc"));
+    runtimes.extend(daemon.as_ref().map(|_| "docker"));
     let mut rounds: Vec<Vec<u64>> = vec![Vec::new(); runtimes.len()];
     let mut floor = Vec::new();
     for _ in 0..bench.rounds {
         for (times, runtime) in rounds.iter_mut().zip(&runtimes) {
             let command = fidelity.profile().arg(&image).arg("--profile").arg(&profile);
-            let command = command.args(["--quiet", "--json", "--runtime", runtime]);
-            times.push(ready(daemon.iter().fold(command, |command, daemon| daemon.aim(command)))?);
+            let command = command.args(["--runtime", runtime]);
+            let command = match &daemon {
+                Some(daemon) => daemon.aim(command),
+                None => command,
+            };
+            let report = fidelity.report(command)?;
+            times.push(super::figure(&report, "startup.warm.ready")? as u64);
         }
         let mut starts = Vec::new();
         for _ in 0..STARTS {
@@ -81,14 +76,11 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
     part.note(
         "unshare with the namespaces of a container, and coreutils' `true` instead of a server that is asked",
     );
-    for (runtime, series) in runtimes.iter().zip(&times) {
-        let limit = match *runtime {
-            "runc" => OF_RUNC,
-            "docker" => OF_DOCKER,
-            _ => continue,
-        };
-        let what = format!("start to first answer, embedded / {runtime}");
-        part.goals.push(Goal::new(what, Bound::AtMost(thousandths(limit)), times[0].over(series)));
+    for (other, limit) in OTHERS {
+        if let Some(at) = runtimes.iter().position(|runtime| *runtime == other) {
+            let what = format!("start to first answer, embedded / {other}");
+            part.goals.push(Goal::new(what, Bound::AtMost(thousandths(limit)), times[0].over(&times[at])));
+        }
     }
     part.goals.push(Goal::new(
         "start to first answer beyond bare namespaces",
@@ -96,14 +88,6 @@ pub(super) fn measure(fidelity: &Fidelity<'_>) -> anyhow::Result<Part> {
         times[0].beyond(&floor),
     ));
     Ok(part)
-}
-
-/// The median time to ready of a profile, in nanoseconds.
-fn ready(command: Cmd) -> anyhow::Result<u64> {
-    let report = serde_json::from_slice(&command.read()?)?;
-    let time =
-        super::figure(&report, "startup.warm.ready").context("the report has no startup.warm.ready")?;
-    Ok(time as u64)
 }
 
 /// A program in namespaces of its own, until it has ended, in nanoseconds.
