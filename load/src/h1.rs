@@ -49,7 +49,7 @@ pub(crate) fn head_and_body(plan: &Plan, request: &Request) -> Vec<u8> {
 }
 
 /// Runs one thread's share of a plan.
-pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+pub(crate) fn work(lane: &Lane<'_>) -> Result<(), LoadError> {
     let mut worker = match Worker::new(lane) {
         Ok(worker) => worker,
         Err(source) => {
@@ -59,11 +59,7 @@ pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
             return Err(error(kind.into()));
         }
     };
-    let result = worker.work(lane);
-    result.map_err(|source| LoadError::Host { what: "poll sockets", source })?;
-    let mut recorder = worker.recorder;
-    recorder.finish();
-    Ok(Done { recorder, cpu: worker.meter.used(), ended: clock::now() })
+    worker.work(lane).map_err(|source| LoadError::Host { what: "poll sockets", source })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +139,6 @@ impl<'a> Worker<'a> {
             is_paused: false,
         };
         let connections: Vec<Connection> = (0..lane.connections()).map(connection).collect();
-        // Replaced when the load begins.
-        let nothing = Schedule { began: 0, from: 0, to: 0, window: 1 };
         Ok(Self {
             plan,
             address: lane.address,
@@ -158,7 +152,7 @@ impl<'a> Worker<'a> {
             connecting: 0,
             pacer: Pacer::new(plan.pace, lane.thread, plan.threads),
             choice: Choice::new(&plan.requests, lane.seed()),
-            recorder: Recorder::new(nothing),
+            recorder: Recorder::new(Schedule::NONE),
             meter: Meter::default(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             is_running: false,
@@ -179,15 +173,24 @@ impl<'a> Worker<'a> {
             Err(source) => Err(LoadError::Host { what: "poll sockets", source }),
         };
         let _ = lane.opened.send(open);
-        let Ok(schedule) = lane.start.recv() else { return Ok(()) };
-        self.recorder.begin(schedule);
-        if !self.plan.keep_alive {
-            for at in std::mem::take(&mut self.down) {
-                self.is_ready(at);
+        while let Ok(schedule) = lane.start.recv() {
+            // What has closed since the last turn is not to be sent on.
+            self.handle_events(&mut events, 0)?;
+            self.recorder.begin(schedule);
+            self.pacer = Pacer::new(self.plan.pace, lane.thread, self.plan.threads);
+            if !self.plan.keep_alive {
+                for at in std::mem::take(&mut self.down) {
+                    self.is_ready(at);
+                }
             }
+            self.is_running = true;
+            self.send_and_receive(schedule, &mut events, lane)?;
+            let recorder = self.recorder.end();
+            let done = Done { recorder, cpu: self.meter.used(), ended: clock::now() };
+            // Nobody wants it when another thread has failed.
+            let _ = lane.done.send(done);
         }
-        self.is_running = true;
-        self.send_and_receive(schedule, &mut events, lane)
+        Ok(())
     }
 
     /// Opens every connection, or gives up on those that cannot be. Says how many are open.

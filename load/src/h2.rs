@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const WINDOW: u32 = 1 << 24;
 
 /// Runs one thread's share of a plan.
-pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
+pub(crate) fn work(lane: &Lane<'_>) -> Result<(), LoadError> {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -45,10 +45,10 @@ pub(crate) fn work(lane: &Lane<'_>) -> Result<Done, LoadError> {
             return Err(LoadError::Panicked);
         }
     };
-    let done = LocalSet::new().block_on(&runtime, drive(lane));
+    let result = LocalSet::new().block_on(&runtime, drive(lane));
     // Connections that are still being opened are not waited for.
     runtime.shutdown_background();
-    done
+    result
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, LoadError> {
@@ -78,9 +78,8 @@ struct Line {
     is_up: Notify,
 }
 
-async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
+async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
     let plan = lane.plan;
-    let nothing = Schedule { began: 0, from: 0, to: 0, window: 1 };
     let requests = plan.requests.iter().map(|request| head(plan, request)).collect::<Result<_, _>>();
     let requests = match requests {
         Ok(requests) => requests,
@@ -93,7 +92,7 @@ async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
         plan: plan.clone(),
         address: lane.address,
         requests,
-        recorder: RefCell::new(Recorder::new(nothing)),
+        recorder: RefCell::new(Recorder::new(Schedule::NONE)),
         pacer: RefCell::new(Pacer::new(plan.pace, lane.thread, plan.threads)),
         choice: RefCell::new(Choice::new(&plan.requests, lane.seed())),
         sleepers: RefCell::new(VecDeque::new()),
@@ -108,8 +107,9 @@ async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
         _ => Ok(u32::try_from(open).unwrap_or(u32::MAX)),
     });
     let mut meter = Meter::default();
-    if let Ok(schedule) = lane.start.recv() {
+    while let Ok(schedule) = lane.start.recv() {
         shared.recorder.borrow_mut().begin(schedule);
+        *shared.pacer.borrow_mut() = Pacer::new(plan.pace, lane.thread, plan.threads);
         shared.is_running.set(true);
         let waker = tokio::task::spawn_local(wake(Rc::clone(&shared)));
         let mut streams = Vec::new();
@@ -130,10 +130,11 @@ async fn drive(lane: &Lane<'_>) -> Result<Done, LoadError> {
             stream.await.map_err(|_| LoadError::Panicked)?;
         }
         waker.abort();
+        let recorder = shared.recorder.borrow_mut().end();
+        // Nobody wants it when another thread has failed.
+        let _ = lane.done.send(Done { recorder, cpu: meter.used(), ended: clock::now() });
     }
-    let mut recorder = shared.recorder.replace(Recorder::new(nothing));
-    recorder.finish();
-    Ok(Done { recorder, cpu: meter.used(), ended: clock::now() })
+    Ok(())
 }
 
 /// To the millisecond, as tokio's timers are: for what nobody measures.

@@ -1,7 +1,7 @@
 //! Sends requests and records the answers: paces, connections, histograms. Knows nothing of containers.
 //!
-//! [`run`] does what a [`Plan`] says and gives back an [`Outcome`]; [`verify`] asks for everything once and
-//! compares it in full.
+//! [`run`] does what a [`Plan`] says and gives back an [`Outcome`], [`run_in_turns`] does it again and again
+//! over the same connections; [`verify`] asks for everything once and compares it in full.
 //!
 //! A package of its own, because it is optimised whatever else is not: its CPU is part of what is measured.
 //!
@@ -121,8 +121,10 @@ struct Lane<'a> {
     thread: u32,
     /// Says how many connections are open, or why none is.
     opened: Sender<Result<u32, LoadError>>,
-    /// When to begin; closed when nothing is to begin.
+    /// When to begin, for every turn; closed when there are no more.
     start: Receiver<Schedule>,
+    /// What each turn found.
+    done: Sender<Done>,
     /// Answers so far.
     answers: Arc<AtomicU64>,
 }
@@ -140,7 +142,7 @@ impl Lane<'_> {
     }
 }
 
-/// What one thread has found.
+/// What one thread has found in one turn.
 struct Done {
     recorder: Recorder,
     cpu: Option<Cpu>,
@@ -160,28 +162,88 @@ pub fn run(plan: &Plan) -> Result<Outcome, LoadError> {
 /// # Errors
 /// When it makes no sense or nothing could be begun.
 pub fn run_watched(plan: &Plan, mut watch: impl FnMut(Phase)) -> Result<Outcome, LoadError> {
+    with_threads(plan, |threads| {
+        watch(Phase::Connected { connections: threads.connections });
+        threads.turn(plan, &mut watch)
+    })
+}
+
+/// Runs a plan without its warm-up, and again over the same connections as long as `again` says for how many
+/// nanoseconds, which is told what the turn before found. A turn is one window. Between two turns nothing is
+/// sent and no answer is awaited.
+///
+/// # Errors
+/// When the plan or a duration makes no sense or nothing could be begun.
+pub fn run_in_turns(plan: &Plan, mut again: impl FnMut(Outcome) -> Option<u64>) -> Result<(), LoadError> {
+    with_threads(plan, |threads| {
+        let mut next = Some(plan.duration);
+        while let Some(duration) = next {
+            let turn = Plan { warm_up: 0, duration, window: duration, ..plan.clone() };
+            turn.check()?;
+            next = again(threads.turn(&turn, &mut |_| {})?);
+        }
+        Ok(())
+    })
+}
+
+/// One thread, from here.
+struct Hand<'scope> {
+    start: Sender<Schedule>,
+    done: Receiver<Done>,
+    answers: Arc<AtomicU64>,
+    thread: std::thread::ScopedJoinHandle<'scope, Result<(), LoadError>>,
+}
+
+impl Hand<'_> {
+    fn why_it_ended(self) -> LoadError {
+        match self.thread.join() {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => LoadError::Panicked,
+        }
+    }
+}
+
+/// All of a plan's threads, with their connections open.
+struct Threads<'scope> {
+    hands: Vec<Hand<'scope>>,
+    /// How many connections are open.
+    connections: u32,
+}
+
+/// Starts the threads, has them open their connections, and ends them when `work` is done.
+fn with_threads<R>(
+    plan: &Plan,
+    work: impl FnOnce(&mut Threads<'_>) -> Result<R, LoadError>,
+) -> Result<R, LoadError> {
     plan.check()?;
     let address = reach(plan)?;
     host::raise_open_files(u64::from(plan.connections))?;
-    let answers: Vec<Arc<AtomicU64>> = (0..plan.threads).map(|_| Arc::default()).collect();
     std::thread::scope(|scope| {
         let (opened, all_opened) = mpsc::channel();
-        let mut starts = Vec::new();
-        let mut threads = Vec::new();
-        for (thread, answers) in (0..plan.threads).zip(&answers) {
-            let (start, receiver) = mpsc::channel();
-            let answers = Arc::clone(answers);
-            let lane = Lane { plan, address, thread, opened: opened.clone(), start: receiver, answers };
-            starts.push(start);
-            threads.push(scope.spawn(move || match plan.protocol {
+        let mut hands = Vec::new();
+        for thread in 0..plan.threads {
+            let (start, starts) = mpsc::channel();
+            let (done, all_done) = mpsc::channel();
+            let answers: Arc<AtomicU64> = Arc::default();
+            let lane = Lane {
+                plan,
+                address,
+                thread,
+                opened: opened.clone(),
+                start: starts,
+                done,
+                answers: Arc::clone(&answers),
+            };
+            let thread = scope.spawn(move || match plan.protocol {
                 Protocol::Http1 => h1::work(&lane),
                 Protocol::Http2 => h2::work(&lane),
-            }));
+            });
+            hands.push(Hand { start, done: all_done, answers, thread });
         }
         drop(opened);
         let mut connections = 0;
         let mut failed = None;
-        for opened in all_opened.iter().take(threads.len()) {
+        for opened in all_opened.iter().take(hands.len()) {
             match opened {
                 Ok(opened) => connections += opened,
                 Err(error) => failed = Some(error),
@@ -193,29 +255,38 @@ pub fn run_watched(plan: &Plan, mut watch: impl FnMut(Phase)) -> Result<Outcome,
         {
             return Err(error);
         }
-        watch(Phase::Connected { connections });
+        work(&mut Threads { hands, connections })
+    })
+}
+
+impl Threads<'_> {
+    /// One load over the open connections, until the last answer is in.
+    fn turn(&mut self, plan: &Plan, watch: &mut impl FnMut(Phase)) -> Result<Outcome, LoadError> {
         let began = clock::now();
         let from = began + plan.warm_up;
         let schedule = Schedule { began, from, to: from + plan.duration, window: plan.window };
-        for start in starts {
+        for hand in &self.hands {
             // A thread that has ended says why when it is joined.
-            let _ = start.send(schedule);
+            let _ = hand.start.send(schedule);
         }
-        follow(schedule, &answers, &mut watch);
+        let answers: Vec<&AtomicU64> = self.hands.iter().map(|hand| &*hand.answers).collect();
+        follow(schedule, &answers, watch);
         let mut all: Option<Done> = None;
-        for thread in threads {
-            let done = thread.join().map_err(|_| LoadError::Panicked)??;
+        for at in 0..self.hands.len() {
+            let Ok(done) = self.hands[at].done.recv() else {
+                return Err(self.hands.swap_remove(at).why_it_ended());
+            };
             all = Some(match all {
                 None => done,
                 Some(all) => all.with(done),
             });
         }
         all.map(|all| all.outcome(plan)).ok_or(LoadError::Panicked)
-    })
+    }
 }
 
 /// Sleeps from window to window and says what has passed.
-fn follow(schedule: Schedule, answers: &[Arc<AtomicU64>], watch: &mut impl FnMut(Phase)) {
+fn follow(schedule: Schedule, answers: &[&AtomicU64], watch: &mut impl FnMut(Phase)) {
     let wait = |until: u64| std::thread::sleep(Duration::from_nanos(until.saturating_sub(clock::now())));
     let mut window_end = schedule.began + schedule.window;
     let mut is_measuring = false;
@@ -240,8 +311,7 @@ impl Done {
     fn with(mut self, other: Self) -> Self {
         self.recorder.merge(other.recorder);
         self.ended = self.ended.max(other.ended);
-        self.cpu =
-            self.cpu.zip(other.cpu).map(|(a, b)| Cpu { user: a.user + b.user, system: a.system + b.system });
+        self.cpu = self.cpu.zip(other.cpu).map(|(a, b)| a.with(b));
         self
     }
 
@@ -250,8 +320,8 @@ impl Done {
         let planned = match plan.pace {
             Pace::Closed => sent,
             Pace::Open { rate } => {
-                pacer::planned_before(plan.warm_up + plan.duration, rate)
-                    - pacer::planned_before(plan.warm_up, rate)
+                pacer::planned_before(schedule.to - schedule.began, rate)
+                    - pacer::planned_before(schedule.from - schedule.began, rate)
             }
         };
         let recorder = self.recorder;

@@ -74,6 +74,46 @@ impl Span {
 }
 
 impl Outcome {
+    /// Turns of a closed loop one after the other as one run, without what lay between them. None of no turns.
+    ///
+    /// It begins at 0, and is as long as its turns together, each from its begin to its last answer: so every
+    /// answer is in the measured span, which is one window.
+    #[must_use]
+    pub fn joined(turns: impl IntoIterator<Item = Self>) -> Option<Self> {
+        turns
+            .into_iter()
+            .map(|turn| {
+                let length = turn.ended.saturating_sub(turn.measured.from).max(1);
+                // What was answered wrongly was answered too.
+                let answers = turn.completed + turn.errors.of_answers();
+                let measured = Span { from: 0, to: length };
+                let windows = vec![answers];
+                Self { began: 0, measured, ended: length, windows, window: length, ..turn }
+            })
+            .reduce(|mut all, turn| {
+                all.measured.to += turn.measured.to;
+                all.ended = all.measured.to;
+                all.window = all.measured.to;
+                for (own, theirs) in all.windows.iter_mut().zip(&turn.windows) {
+                    *own += theirs;
+                }
+                all.planned += turn.planned;
+                all.sent += turn.sent;
+                all.completed += turn.completed;
+                all.unsent += turn.unsent;
+                all.errors.merge(turn.errors);
+                all.latency.merge(&turn.latency);
+                all.service.merge(&turn.service);
+                all.in_flight += turn.in_flight;
+                all.bytes_in += turn.bytes_in;
+                all.bytes_out += turn.bytes_out;
+                all.bodies_compared += turn.bodies_compared;
+                all.connections = all.connections.then(turn.connections);
+                all.cpu = all.cpu.zip(turn.cpu).map(|(a, b)| a.with(b));
+                all
+            })
+    }
+
     /// Correct or not, answers per second that came in whole windows of the measured span.
     ///
     /// Counted from the windows when the span is at least one window long, else from `completed`.
@@ -141,6 +181,21 @@ pub struct Connections {
     pub kept_by_server: u64,
 }
 
+impl Connections {
+    /// These, and then those of a later load over them.
+    fn then(self, later: Self) -> Self {
+        Self {
+            asked: later.asked,
+            at_start: self.at_start,
+            peak: self.peak.max(later.peak),
+            at_end: later.at_end,
+            reconnects: self.reconnects + later.reconnects,
+            closed_by_server: self.closed_by_server + later.closed_by_server,
+            kept_by_server: self.kept_by_server + later.kept_by_server,
+        }
+    }
+}
+
 /// CPU time in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
@@ -148,6 +203,14 @@ pub struct Cpu {
     pub user: u64,
     /// In the kernel.
     pub system: u64,
+}
+
+impl Cpu {
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { user: self.user + other.user, system: self.system + other.system }
+    }
 }
 
 /// What may go wrong, by what it means for the server.
@@ -235,6 +298,14 @@ impl Errors {
     #[must_use]
     pub fn count(&self, kind: ErrorKind) -> u64 {
         self.0.get(&kind).map_or(0, |failures| failures.count)
+    }
+
+    /// How many whole answers were not as expected.
+    fn of_answers(&self) -> u64 {
+        [ErrorKind::BadStatus, ErrorKind::BadLength, ErrorKind::BadBody]
+            .map(|kind| self.count(kind))
+            .iter()
+            .sum()
     }
 
     /// How many of any kind.

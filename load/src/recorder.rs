@@ -14,6 +14,9 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// Between two loads.
+    pub(crate) const NONE: Self = Self { began: 0, from: 0, to: 0, window: 1 };
+
     pub(crate) fn is_measured(&self, at: u64) -> bool {
         (self.from..self.to).contains(&at)
     }
@@ -173,9 +176,12 @@ impl Recorder {
         self.answers
     }
 
-    /// Nothing more will come.
-    pub(crate) fn finish(&mut self) {
+    /// The load has ended: gives what was found, and keeps how many connections are open.
+    pub(crate) fn end(&mut self) -> Self {
         self.in_flight_until(self.schedule.to.max(self.changed));
+        let open = self.open;
+        let connections = Connections { peak: open, ..Connections::default() };
+        std::mem::replace(self, Self { open, connections, ..Self::new(Schedule::NONE) })
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
@@ -259,6 +265,27 @@ mod tests {
     use crate::plan::Blob;
 
     #[test]
+    fn of_one_load_the_next_keeps_only_what_is_open() {
+        let schedule = Schedule { began: 100, from: 100, to: 200, window: 100 };
+        let mut recorder = Recorder::new(Schedule::NONE);
+        recorder.opened();
+        recorder.opened();
+        recorder.begin(schedule);
+        recorder.started(Started { request: 0, planned: 110, sent: 110 });
+        recorder.lost(120, ErrorKind::Reset, || "gone".to_owned());
+        recorder.closed();
+        recorder.at_end();
+        let first = recorder.end();
+        assert_eq!((first.sent, first.errors.total(), first.in_flight), (1, 1, 10));
+        recorder.begin(Schedule { began: 300, from: 300, to: 400, window: 100 });
+        recorder.at_end();
+        let second = recorder.end();
+        assert_eq!((second.sent, second.errors.total(), second.in_flight), (0, 0, 0));
+        let of = |connections: Connections| (connections.at_start, connections.peak, connections.at_end);
+        assert_eq!((of(first.connections), of(second.connections)), ((2, 2, 1), (1, 1, 1)));
+    }
+
+    #[test]
     fn requests_under_way_are_summed_over_the_measured_span_only() {
         let mut recorder = Recorder::new(Schedule { began: 100, from: 200, to: 400, window: 100 });
         let expect = Expect::default();
@@ -268,7 +295,7 @@ mod tests {
         recorder.started(started(210, 250));
         recorder.answered(300, started(150, 150), &expect, &answer, None);
         recorder.answered(450, started(210, 250), &expect, &answer, None);
-        recorder.finish();
+        let recorder = recorder.end();
         // One from 200 to 400, another from 250 to 300: 200 + 50, in the span alone.
         assert_eq!(recorder.in_flight, 250);
         assert_eq!((recorder.sent, recorder.completed), (1, 1));

@@ -28,6 +28,12 @@ pub struct Place {
 pub enum Ask {
     /// [`load::run_watched`].
     Run(Box<Plan>),
+    /// The first turn of [`load::run_in_turns`].
+    Turns(Box<Plan>),
+    /// Another of them, of so many nanoseconds.
+    Again(u64),
+    /// There are no more.
+    Enough,
     /// [`load::verify`].
     Verify(Box<Plan>),
 }
@@ -40,7 +46,7 @@ pub enum Say {
     Ready,
     /// Where the run is.
     Phase(Phase),
-    /// The end of a run.
+    /// The end of a run, or of a turn.
     Outcome(Box<Outcome>),
     /// The answers of [`load::verify`].
     Answered(Vec<Answered>),
@@ -128,6 +134,39 @@ impl Generator {
         }
     }
 
+    /// The first turn of [`load::run_in_turns`], over there. Others may follow with [`Self::again`], until
+    /// [`Self::enough`]; the generator does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be done there, or the process is gone.
+    pub fn turns(&mut self, plan: &Plan) -> Result<Outcome, ChildError> {
+        self.turn(&Ask::Turns(Box::new(plan.clone())))
+    }
+
+    /// Another turn, of so many nanoseconds.
+    ///
+    /// # Errors
+    /// When it cannot be done there, or the process is gone.
+    pub fn again(&mut self, nanoseconds: u64) -> Result<Outcome, ChildError> {
+        self.turn(&Ask::Again(nanoseconds))
+    }
+
+    /// The last turn was the last.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn enough(&mut self) -> Result<(), ChildError> {
+        self.ask(&Ask::Enough)
+    }
+
+    fn turn(&mut self, ask: &Ask) -> Result<Outcome, ChildError> {
+        self.ask(ask)?;
+        match self.hear()? {
+            (Say::Outcome(outcome), _) => Ok(*outcome),
+            (_, line) => Err(ChildError::Protocol { line }),
+        }
+    }
+
     /// [`load::verify`], over there.
     ///
     /// # Errors
@@ -162,7 +201,7 @@ impl Generator {
 /// When it cannot get there, which `say` has been told, or when `say` fails.
 pub fn serve<E: From<LoadError>>(
     place: &Place,
-    lines: impl Iterator<Item = String>,
+    mut lines: impl Iterator<Item = String>,
     mut say: impl FnMut(&Say) -> Result<(), E>,
 ) -> Result<(), E> {
     if let Err(error) = go(place) {
@@ -170,7 +209,7 @@ pub fn serve<E: From<LoadError>>(
         return Err(error.into());
     }
     say(&Say::Ready)?;
-    for line in lines {
+    while let Some(line) = lines.next() {
         let reply = match serde_json::from_str(&line) {
             Ok(Ask::Verify(plan)) => load::verify(&plan).map_or_else(|error| failed(&error), Say::Answered),
             Ok(Ask::Run(plan)) => {
@@ -182,6 +221,25 @@ pub fn serve<E: From<LoadError>>(
                 });
                 said?;
                 outcome.map_or_else(|error| failed(&error), |outcome| Say::Outcome(Box::new(outcome)))
+            }
+            Ok(Ask::Turns(plan)) => {
+                let mut said = Ok(());
+                let result = load::run_in_turns(&plan, |outcome| {
+                    said = say(&Say::Outcome(Box::new(outcome)));
+                    let asked = if said.is_ok() { lines.next() } else { None };
+                    match serde_json::from_str(&asked?) {
+                        Ok(Ask::Again(nanoseconds)) => Some(nanoseconds),
+                        _ => None,
+                    }
+                });
+                said?;
+                match result {
+                    Ok(()) => continue,
+                    Err(error) => failed(&error),
+                }
+            }
+            Ok(Ask::Again(_) | Ask::Enough) => {
+                Say::Failed { message: "there was no turn before".to_owned(), kind: None }
             }
             Err(error) => Say::Failed { message: format!("not a plan: {error}"), kind: None },
         };

@@ -8,4 +8,5 @@ mod load {
     mod pace;
     mod protocol;
     mod server;
+    mod turns;
 }

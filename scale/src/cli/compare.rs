@@ -12,12 +12,14 @@ use xtask_tare::workspace::Workspace;
 use crate::container::Runtime;
 use crate::profile::compare::{self, Comparison, Key, Rules, Samples, Side};
 use crate::profile::cpus;
-use crate::profile::definition::Profile;
 use crate::profile::definition::values::Load;
+use crate::profile::definition::{Limits, Profile};
 use crate::profile::measure::{self, Setting, Stage};
+use crate::profile::measurement::Measurement;
 use crate::profile::metric::{self, Pass};
 use crate::profile::render::terminal::plain;
-use crate::profile::report::Run;
+use crate::profile::report::{Event, Run};
+use crate::profile::throughput::turns::TurnsError;
 
 use super::Outcome;
 use super::profile::{CommonArguments, Subject, subjects};
@@ -89,23 +91,37 @@ pub(super) fn run(
     let runtime = stage::open(arguments.common.runtime, env, &workspace, xtask, ui)?;
     let program = std::env::current_exe()?;
     let allowed = cpus::allowed();
-    let call = Call { profile: &profile, runtime: &runtime, program: &program, allowed: &allowed };
+    let mut call =
+        Call { profile: &profile, runtime: &runtime, program: &program, allowed: &allowed, apart: None };
 
     ui.status("Weighing", &format!("{} and {}", a.name, b.name));
     let exact = exact(&call.weighed(&a)?, &call.weighed(&b)?);
     let rules = Rules { resolution: arguments.resolution / 100.0, ..Rules::default() };
     let progress = super::progress::Progress::start(ui);
-    let mut measurings = 0_u32;
-    let comparison = compare::compare(&keys, &exact, &rules, |side, keys| {
-        measurings += 1;
-        let (name, subject) = match side {
-            Side::A => ("A", &a),
-            Side::B => ("B", &b),
-        };
-        progress.tell(&("Comparing", format!("measuring {measurings}: {name}, {} metrics open", keys.len())));
-        call.samples(subject, keys)
+    let mut pairs = 0_u32;
+    let comparison = compare::compare(&keys, &exact, &rules, |sides, keys| {
+        pairs += 1;
+        let names = sides.map(|side| match side {
+            Side::A => "A",
+            Side::B => "B",
+        });
+        let open = keys.len();
+        progress.tell(&(
+            "Comparing",
+            format!("pair {pairs}: {} and {}, {open} metrics open", names[0], names[1]),
+        ));
+        call.pair(
+            sides.map(|side| match side {
+                Side::A => &a,
+                Side::B => &b,
+            }),
+            keys,
+        )
     })?;
     drop(progress);
+    if let Some(why) = call.apart {
+        ui.warning(&format!("loaded one after the other and not in turns, which shows less: {why}"));
+    }
     ui.result(&match (arguments.json, arguments.markdown) {
         (true, _) => compare::json(&comparison)?,
         (_, true) => compare::markdown(&comparison),
@@ -167,6 +183,8 @@ struct Call<'a> {
     runtime: &'a Runtime,
     program: &'a std::path::Path,
     allowed: &'a [usize],
+    /// Why the servers cannot be loaded in turns.
+    apart: Option<TurnsError>,
 }
 
 impl Call<'_> {
@@ -179,28 +197,78 @@ impl Call<'_> {
         Ok(measure::weigh(&self.setting(subject, self.profile))?)
     }
 
-    /// One measuring of one image, as far as these metrics need it.
-    fn samples(&self, subject: &Subject, keys: &[Key]) -> anyhow::Result<Samples> {
-        let needed = |pass: &Pass| {
-            keys.iter().any(|key| metric::find(key.metric).is_some_and(|metric| metric.pass == *pass))
+    /// One measuring of two images, as far as these metrics need it.
+    fn pair(&mut self, subjects: [&Subject; 2], keys: &[Key]) -> anyhow::Result<[Samples; 2]> {
+        let needed = |pass: Pass| {
+            keys.iter().any(|key| metric::find(key.metric).is_some_and(|metric| metric.pass == pass))
         };
-        let passes: Vec<Pass> = Pass::ALL.into_iter().filter(needed).collect();
-        let profile = Profile { passes, ..self.profile.clone() };
-        let stage = Stage { runtime: self.runtime, floor: None, roots: &[] };
-        let limits = profile.limits.first().cloned().unwrap_or_default();
-        let run = measure::run(&self.setting(subject, &profile), &stage, &limits, |_| {})?;
-        if let Some(event) = run.events.first() {
-            let output: String = event.output.iter().map(|line| format!("\n  | {}", plain(line))).collect();
-            bail!("{}: {}: {}{output}", subject.name, event.kind.name(), event.message);
+        let mut both = [Samples::new(), Samples::new()];
+        if needed(Pass::Startup) {
+            for (samples, subject) in both.iter_mut().zip(subjects) {
+                samples.extend(self.alone(subject, Pass::Startup)?);
+            }
         }
-        let mut samples = Samples::new();
-        for measurement in run.measurements {
-            let key = Key { metric: measurement.metric, case: measurement.case };
-            // One number for one measuring: windows next to each other are not independent.
-            samples.insert(key, vec![measurement.value]);
+        if needed(Pass::Throughput) {
+            let loads = match self.in_turns(subjects)? {
+                Some(loads) => loads,
+                None => {
+                    let [first, second] = subjects;
+                    [self.alone(first, Pass::Throughput)?, self.alone(second, Pass::Throughput)?]
+                }
+            };
+            for (samples, load) in both.iter_mut().zip(loads) {
+                samples.extend(load);
+            }
         }
-        Ok(samples)
+        Ok(both)
     }
+
+    /// The load of both in turns. None where that cannot be, then and from then on.
+    fn in_turns(&mut self, subjects: [&Subject; 2]) -> anyhow::Result<Option<[Samples; 2]>> {
+        if self.apart.is_some() {
+            return Ok(None);
+        }
+        let stage = Stage { runtime: self.runtime, floor: None, roots: &[] };
+        let settings = subjects.map(|subject| self.setting(subject, self.profile));
+        match measure::in_turns(settings.each_ref(), &stage, &self.limits()) {
+            Ok(measurements) => Ok(Some(measurements.map(samples))),
+            Err(TurnsError::Failed { side, source }) if source.is_the_servers() => {
+                Err(of_server(subjects[side], &measure::event(Pass::Throughput, &source)))
+            }
+            Err(TurnsError::Failed { source, .. }) => Err((*source).into()),
+            Err(obstacle) => {
+                self.apart = Some(obstacle);
+                Ok(None)
+            }
+        }
+    }
+
+    /// One pass of one image.
+    fn alone(&self, subject: &Subject, pass: Pass) -> anyhow::Result<Samples> {
+        let profile = Profile { passes: vec![pass], ..self.profile.clone() };
+        let stage = Stage { runtime: self.runtime, floor: None, roots: &[] };
+        let run = measure::run(&self.setting(subject, &profile), &stage, &self.limits(), |_| {})?;
+        match run.events.first() {
+            Some(event) => Err(of_server(subject, event)),
+            None => Ok(samples(run.measurements)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        self.profile.limits.first().cloned().unwrap_or_default()
+    }
+}
+
+/// What a server did wrong ends a comparison.
+fn of_server(subject: &Subject, event: &Event) -> anyhow::Error {
+    let output: String = event.output.iter().map(|line| format!("\n  | {}", plain(line))).collect();
+    anyhow::anyhow!("{}: {}: {}{output}", subject.name, event.kind.name(), event.message)
+}
+
+/// One number for one measuring: windows next to each other are not independent.
+fn samples(measurements: Vec<Measurement>) -> Samples {
+    let sample = |it: Measurement| (Key { metric: it.metric, case: it.case }, vec![it.value]);
+    measurements.into_iter().map(sample).collect()
 }
 
 #[cfg(test)]

@@ -232,8 +232,9 @@ fn change(difference: f64) -> Option<f64> {
     (difference.abs() < 2.0).then(|| (2.0 + difference) / (2.0 - difference) - 1.0)
 }
 
-/// Compares the metrics of `keys`. `exact` are both images' exact figures (A's, B's); the closure measures one
-/// side once and gives the samples of at least the metrics that it is asked for.
+/// Compares the metrics of `keys`. `exact` are both images' exact figures (A's, B's); the closure measures a
+/// pair, in this order or at the same time, and gives each one's samples of at least the metrics that it is
+/// asked for.
 ///
 /// A metric that can be neither better nor worse is left out, and so is one that a measuring did not give.
 ///
@@ -243,7 +244,7 @@ pub fn compare<E>(
     keys: &[Key],
     exact: &BTreeMap<Key, (f64, f64)>,
     rules: &Rules,
-    mut measure: impl FnMut(Side, &[Key]) -> Result<Samples, E>,
+    mut measure: impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
 ) -> Result<Comparison, E> {
     let mut rows: Vec<Row> = exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b)).collect();
     let mut open: Vec<Key> = keys
@@ -332,19 +333,18 @@ fn measure_pairs<E>(
     keys: &[Key],
     count: usize,
     sides: [Side; 2],
-    measure: &mut impl FnMut(Side, &[Key]) -> Result<Samples, E>,
+    measure: &mut impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
 ) -> Result<BTreeMap<Key, Pairs>, E> {
     let mut all: BTreeMap<Key, Pairs> = BTreeMap::new();
     if keys.is_empty() {
         return Ok(all);
     }
     for pair in 0..count {
-        let (a, b) = if pair % 2 == 0 {
-            let a = measure(sides[0], keys)?;
-            (a, measure(sides[1], keys)?)
+        let [a, b] = if pair % 2 == 0 {
+            measure(sides, keys)?
         } else {
-            let b = measure(sides[1], keys)?;
-            (measure(sides[0], keys)?, b)
+            let [b, a] = measure([sides[1], sides[0]], keys)?;
+            [a, b]
         };
         for key in keys {
             let middle = |samples: &Samples| samples.get(key).and_then(|samples| stats::median(samples));

@@ -57,10 +57,14 @@ impl Machine {
         Ok(samples)
     }
 
+    fn pair(&mut self, sides: [Side; 2], keys: &[Key]) -> Result<[Samples; 2], Infallible> {
+        Ok([self.measure(sides[0], keys)?, self.measure(sides[1], keys)?])
+    }
+
     fn compare(mut self, metrics: &[&'static str]) -> (Comparison, [usize; 2]) {
         let keys: Vec<Key> = metrics.iter().copied().map(Key::new).collect();
         let comparison =
-            compare(&keys, &BTreeMap::new(), &Rules::default(), |side, keys| self.measure(side, keys));
+            compare(&keys, &BTreeMap::new(), &Rules::default(), |sides, keys| self.pair(sides, keys));
         (comparison.unwrap(), self.measured)
     }
 }
@@ -125,7 +129,7 @@ fn thirty_metrics_raise_no_more_alarms_than_three() {
     for seed in 0..40 {
         let mut machine = Machine::new(seed, 0.015, 1.0);
         let comparison =
-            compare(&keys, &BTreeMap::new(), &Rules::default(), |side, keys| machine.measure(side, keys));
+            compare(&keys, &BTreeMap::new(), &Rules::default(), |sides, keys| machine.pair(sides, keys));
         raised += u32::from(alarms(&comparison.unwrap()));
     }
     assert!(raised <= 2, "{raised} of 40");
@@ -163,15 +167,17 @@ fn only_what_is_undecided_is_measured_again() {
     let mut asked: Vec<(Side, usize)> = Vec::new();
     let keys = [Key::new(CPU), Key::new(READY)];
     let mut of_b = 0_usize;
-    let comparison = compare(&keys, &BTreeMap::new(), &rules, |side, keys| {
-        asked.push((side, keys.len()));
-        of_b += usize::from(side == Side::B);
-        let value = |key: &Key| match (side, key.metric) {
-            (Side::B, READY) if of_b.is_multiple_of(3) => 0.95,
-            (Side::B, READY) => 1.06,
-            _ => 1.0,
-        };
-        Ok::<_, Infallible>(keys.iter().map(|key| (key.clone(), vec![value(key)])).collect())
+    let comparison = compare(&keys, &BTreeMap::new(), &rules, |sides, keys| {
+        Ok::<_, Infallible>(sides.map(|side| {
+            asked.push((side, keys.len()));
+            of_b += usize::from(side == Side::B);
+            let value = |key: &Key| match (side, key.metric) {
+                (Side::B, READY) if of_b.is_multiple_of(3) => 0.95,
+                (Side::B, READY) => 1.06,
+                _ => 1.0,
+            };
+            keys.iter().map(|key| (key.clone(), vec![value(key)])).collect()
+        }))
     });
     let comparison = comparison.unwrap();
     assert_eq!(findings(&comparison), [(READY, Finding::Undecided), (CPU, Finding::Same)]);
@@ -189,9 +195,11 @@ fn only_what_is_undecided_is_measured_again() {
 fn a_steady_drift_is_not_taken_for_a_difference() {
     let mut time = 0.0;
     let comparison = compare(&[Key::new(CPU)], &BTreeMap::new(), &Rules::default(), |_, keys| {
-        // Two percent slower every time.
-        time += 1.0;
-        Ok::<_, Infallible>(Samples::from([(keys[0].clone(), vec![1.02_f64.powf(time)])]))
+        Ok::<_, Infallible>([(); 2].map(|()| {
+            // Two percent slower every time.
+            time += 1.0;
+            Samples::from([(keys[0].clone(), vec![1.02_f64.powf(time)])])
+        }))
     });
     assert_eq!(findings(&comparison.unwrap()), [(CPU, Finding::Same)]);
 }
@@ -205,8 +213,9 @@ fn exact_figures_are_compared_to_the_byte_without_measuring() {
         (1000.0, 999.0, Finding::Better, Outcome::NotWorse),
     ] {
         let exact = BTreeMap::from([(key.clone(), (a, b))]);
-        let comparison =
-            compare(&[], &exact, &Rules::default(), |_, _| Err::<Samples, &str>("nothing is to be measured"));
+        let comparison = compare(&[], &exact, &Rules::default(), |_, _| {
+            Err::<[Samples; 2], &str>("nothing is to be measured")
+        });
         let comparison = comparison.unwrap();
         assert_eq!((comparison.rows[0].finding, comparison.outcome()), (finding, outcome));
     }
@@ -216,24 +225,25 @@ fn exact_figures_are_compared_to_the_byte_without_measuring() {
 fn what_is_neither_better_nor_worse_is_left_out_and_zeros_are_the_same() {
     let keys = ["throughput.requests", "throughput.throttled-time"].map(Key::new);
     let comparison = compare(&keys, &BTreeMap::new(), &Rules::default(), |_, keys| {
-        Ok::<_, Infallible>(keys.iter().map(|key| (key.clone(), vec![0.0, 0.0])).collect())
+        Ok::<_, Infallible>([(); 2].map(|()| keys.iter().map(|key| (key.clone(), vec![0.0, 0.0])).collect()))
     });
     assert_eq!(findings(&comparison.unwrap()), [("throughput.throttled-time", Finding::Same)]);
 }
 
 #[test]
 fn nothing_compared_is_nothing_told() {
-    let comparison =
-        compare(&[], &BTreeMap::new(), &Rules::default(), |_, _| Ok::<_, Infallible>(Samples::new()))
-            .unwrap();
+    let comparison = compare(&[], &BTreeMap::new(), &Rules::default(), |_, _| {
+        Ok::<_, Infallible>([Samples::new(), Samples::new()])
+    })
+    .unwrap();
     assert_eq!(comparison.outcome(), Outcome::CannotTell);
     assert_eq!(comparison.conclusion(), "nothing was compared");
 }
 
 #[test]
 fn an_error_of_measuring_ends_the_comparison() {
-    let result = compare(&[Key::new(CPU)], &BTreeMap::new(), &Rules::default(), |side, _| {
-        if side == Side::A { Err::<Samples, _>("crashed") } else { Ok(Samples::new()) }
+    let result = compare(&[Key::new(CPU)], &BTreeMap::new(), &Rules::default(), |_, _| {
+        Err::<[Samples; 2], _>("crashed")
     });
     assert_eq!(result, Err("crashed"));
 }

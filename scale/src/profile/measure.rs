@@ -17,6 +17,7 @@ use super::startup::{self, Ground, Starts};
 use super::subject::{PassError, Subject};
 use super::throughput::doubts::{self, Circumstances};
 use super::throughput::rows::Row;
+use super::throughput::turns::{self, TurnsError};
 use super::throughput::{self, Case};
 use super::validity::MachineFacts;
 
@@ -38,6 +39,17 @@ pub struct Setting<'a> {
     pub program: &'a Path,
     /// The CPUs that this process may use.
     pub allowed: &'a [usize],
+}
+
+impl<'a> Setting<'a> {
+    /// The image under these limits, in its place.
+    fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
+        let cpuset: Option<Vec<usize>> =
+            limits.cpuset.as_ref().map(|it| it.iter().map(|cpu| cpu as usize).collect());
+        let limit = limits.cpu.map(super::definition::CpuQuota::cpus);
+        let placement = cpus::place(self.allowed, limit, cpuset.as_deref());
+        Subject::new(stage.runtime, self.target, self.profile, limits, placement)
+    }
 }
 
 /// What runs the containers, for passes that need one.
@@ -99,13 +111,9 @@ pub fn run(
     limits: &Limits,
     mut watch: impl FnMut(Step),
 ) -> Result<Run, PassError> {
-    let Setting { profile, allowed, .. } = setting;
-    let cpuset: Option<Vec<usize>> =
-        limits.cpuset.as_ref().map(|it| it.iter().map(|cpu| cpu as usize).collect());
-    let placement =
-        cpus::place(allowed, limits.cpu.map(super::definition::CpuQuota::cpus), cpuset.as_deref());
-    let shared = placement.shared();
-    let subject = Subject::new(stage.runtime, setting.target, profile, limits, placement)?;
+    let profile = setting.profile;
+    let subject = setting.subject(stage, limits)?;
+    let shared = subject.placement.shared();
     let mut run = Run { limits: Some(limits.clone()), ..Run::default() };
     let machine = |steal: Option<f64>, others: Option<f64>| MachineFacts {
         steal: steal.unwrap_or(0.0),
@@ -162,6 +170,36 @@ pub fn run(
     Ok(run)
 }
 
+/// Two images' throughput in turns, without doubts.
+///
+/// # Errors
+/// With the index of the image, also for what its server did; and where they cannot be loaded in turns.
+pub fn in_turns(
+    settings: [&Setting<'_>; 2],
+    stage: &Stage<'_>,
+    limits: &Limits,
+) -> Result<[Vec<Measurement>; 2], TurnsError> {
+    let subject = |side: usize| settings[side].subject(stage, limits).map_err(TurnsError::of(side));
+    let subjects = [subject(0)?, subject(1)?];
+    let options = &settings[0].profile.throughput;
+    let cases = turns::run(subjects.each_ref(), options, settings[0].program)?;
+    let rows = |side: usize| {
+        let case = &cases[side];
+        row(case, &case.load.case(), &subjects[side]).measurements()
+    };
+    Ok([rows(0), rows(1)])
+}
+
+fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>) -> Row<'a> {
+    Row {
+        case: name,
+        outcome: &case.outcome,
+        series: &case.series,
+        cpus: subject.cpus(),
+        memory_peak: case.memory_peak,
+    }
+}
+
 /// The figures of one load case, with what speaks against them.
 #[must_use]
 pub fn figures(
@@ -171,13 +209,7 @@ pub fn figures(
     machine: MachineFacts,
 ) -> Vec<Measurement> {
     let name = case.load.case();
-    let row = Row {
-        case: &name,
-        outcome: &case.outcome,
-        series: &case.series,
-        cpus: subject.cpus(),
-        memory_peak: case.memory_peak,
-    };
+    let row = row(case, &name, subject);
     let circumstances = Circumstances {
         open: case.load != Load::Closed,
         has_quota: limits.cpu.is_some(),

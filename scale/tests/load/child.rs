@@ -26,6 +26,12 @@ fn one_process_does_one_plan_after_another() {
         assert_eq!(phases[0], Phase::Connected { connections: 4 });
         assert!(outcome.cpu.unwrap().system > 0);
     }
+    let turns = [generator.turns(&plan), generator.again(50_000_000), generator.again(100_000_000)]
+        .map(Result::unwrap);
+    generator.enough().unwrap();
+    assert!(turns.iter().all(|it| it.completed > 0 && it.connections.reconnects == 0), "{turns:?}");
+    let error = generator.again(1).unwrap_err().to_string();
+    assert_eq!(error, "there was no turn before");
     plan.requests[0].expect.status = Some(404);
     let ChildError::Failed { kind, .. } = generator.verify(&plan).unwrap_err() else { panic!() };
     assert_eq!(kind, Some(ErrorKind::BadStatus));

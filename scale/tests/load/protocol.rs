@@ -127,7 +127,7 @@ fn what_is_answered_twice_alike_is_expected() {
 }
 
 /// A server of HTTP/2 that answers with the request's body, or Hello, on one thread.
-fn h2_server() -> std::net::SocketAddr {
+pub(crate) fn h2_server() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();

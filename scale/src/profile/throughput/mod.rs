@@ -8,6 +8,7 @@ pub mod doubts;
 pub mod plan;
 pub mod rows;
 pub mod series;
+pub mod turns;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +18,12 @@ use std::time::Duration;
 use crate::clock;
 use crate::container::Container;
 use crate::container::cgroup::Group;
+use crate::container::counters::Counters;
 use crate::container::host::HostLoad;
 #[cfg(target_os = "linux")]
 use crate::container::limits::CpuSet;
 use crate::generator::{ChildError, Generator, Place};
-use crate::load::{self, Outcome, Phase, host};
+use crate::load::{self, Outcome, Phase, Plan, host};
 
 use super::definition::ThroughputOptions;
 use super::definition::values::Load;
@@ -61,32 +63,22 @@ pub fn run(
     program: &Path,
     mut watch: impl FnMut(Load, f64),
 ) -> Result<Vec<Case>, PassError> {
-    let container = subject.create()?;
-    watched_start(subject, &container)?;
     let group = group(subject);
-    let failed = |source| of_load(&container, source);
-    let mut child = generator(subject, &container, group.as_ref(), program).map_err(failed)?;
-
-    let threads = u32::try_from(subject.placement.generator.len()).unwrap_or(1);
-    let mut base = plan::base(container.address(subject.port()), options, threads);
-    // What two answers have in common is expected of all.
-    let first = child.verify(&base).map_err(failed)?;
-    let second = child.verify(&base).map_err(failed)?;
-    load::expect_what_was_answered(&mut base, &first, &second);
-
+    let mut served = Served::start(subject, options, program, group.as_ref())?;
+    let Served { container, child, base } = &mut served;
     let series = Mutex::new(Series::default());
     let stop = AtomicBool::new(false);
     let cases = std::thread::scope(|scope| {
         scope.spawn(|| {
             // Beside the generator, as it must not disturb the server.
             let _ = host::pin(&subject.placement.generator);
-            sample(&container, &series, &stop);
+            sample(container, &series, &stop);
         });
         let mut cases: Vec<Case> = Vec::new();
         let mut capacity = None;
         let result = options.loads.iter().try_for_each(|load| {
-            let Some(plan) = plan::case(&base, *load, capacity) else { return Ok(()) };
-            let case = case(&mut child, *load, &plan, &container, &series)?;
+            let Some(plan) = plan::case(base, *load, capacity) else { return Ok(()) };
+            let case = case(child, *load, &plan, container, &series)?;
             let rate = case.outcome.requests_per_second();
             if *load == Load::Closed {
                 capacity = Some(rate);
@@ -94,20 +86,59 @@ pub fn run(
             watch(*load, rate);
             cases.push(case);
             // More load would only say the same.
-            match container.wait(Duration::ZERO)? {
-                Some(exit) => Err(PassError::Ended { exit, output: container.output_tail() }),
-                None => Ok(()),
-            }
+            still_runs(container)
         });
         stop.store(true, Ordering::Relaxed);
         result.map(|()| cases)
     })?;
-    child.verify(&base).map_err(failed)?;
-    drop(child);
-    drop(group);
-    subject::stop(&container)?;
-    container.remove()?;
+    served.end()?;
     Ok(cases)
+}
+
+/// A server that is ready, and what sends it requests.
+struct Served {
+    container: Container,
+    child: Generator,
+    /// What every load has in common, with the answers that are expected.
+    base: Plan,
+}
+
+impl Served {
+    /// Starts the server and the generator, and asks for everything twice: what the answers have in common is
+    /// expected from then on.
+    fn start(
+        subject: &Subject<'_>,
+        options: &ThroughputOptions,
+        program: &Path,
+        group: Option<&Group>,
+    ) -> Result<Self, PassError> {
+        let container = subject.create()?;
+        watched_start(subject, &container)?;
+        let failed = |source| of_load(&container, source);
+        let mut child = generator(subject, &container, group, program).map_err(failed)?;
+        let threads = u32::try_from(subject.placement.generator.len()).unwrap_or(1);
+        let mut base = plan::base(container.address(subject.port()), options, threads);
+        let first = child.verify(&base).map_err(failed)?;
+        let second = child.verify(&base).map_err(failed)?;
+        load::expect_what_was_answered(&mut base, &first, &second);
+        Ok(Self { container, child, base })
+    }
+
+    /// Asks for everything once more, and ends both.
+    fn end(mut self) -> Result<(), PassError> {
+        self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
+        drop(self.child);
+        subject::stop(&self.container)?;
+        Ok(self.container.remove()?)
+    }
+}
+
+/// A server that has ended says why.
+fn still_runs(container: &Container) -> Result<(), PassError> {
+    match container.wait(Duration::ZERO)? {
+        Some(exit) => Err(PassError::Ended { exit, output: container.output_tail() }),
+        None => Ok(()),
+    }
 }
 
 /// Runs one case, and keeps what was sampled up to its end.
@@ -151,19 +182,22 @@ fn case(
 fn sample(container: &Container, series: &Mutex<Series>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let Ok(counters) = container.counters() else { return };
-        let sample = Sample {
-            at: u64::midpoint(counters.read.0, counters.read.1),
-            cpu: counters.cpu_usage.unwrap_or(0),
-            user: counters.cpu_user.unwrap_or(0),
-            system: counters.cpu_system.unwrap_or(0),
-            periods: counters.periods.unwrap_or(0),
-            throttled_periods: counters.throttled_periods.unwrap_or(0),
-            throttled: counters.throttled.unwrap_or(0),
-            switches: counters.voluntary_switches.unwrap_or(0) + counters.involuntary_switches.unwrap_or(0),
-            memory: counters.memory.unwrap_or(0),
-        };
-        series.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+        series.lock().unwrap_or_else(PoisonError::into_inner).push(of_counters(&counters));
         std::thread::sleep(SAMPLE_PAUSE);
+    }
+}
+
+fn of_counters(counters: &Counters) -> Sample {
+    Sample {
+        at: u64::midpoint(counters.read.0, counters.read.1),
+        cpu: counters.cpu_usage.unwrap_or(0),
+        user: counters.cpu_user.unwrap_or(0),
+        system: counters.cpu_system.unwrap_or(0),
+        periods: counters.periods.unwrap_or(0),
+        throttled_periods: counters.throttled_periods.unwrap_or(0),
+        throttled: counters.throttled.unwrap_or(0),
+        switches: counters.voluntary_switches.unwrap_or(0) + counters.involuntary_switches.unwrap_or(0),
+        memory: counters.memory.unwrap_or(0),
     }
 }
 

@@ -57,6 +57,27 @@ impl Series {
         self.0.push(sample);
     }
 
+    /// Adds a turn of so many nanoseconds, between two samples at rest: what lay between the turns is left out
+    /// (and none of it counted).
+    pub fn push_turn(&mut self, nanoseconds: u64, before: &Sample, after: &Sample) {
+        let last = *self.0.last().unwrap_or(&Sample { memory: before.memory, ..Sample::default() });
+        if self.0.is_empty() {
+            self.0.push(last);
+        }
+        let grown = |of: fn(&Sample) -> u64| of(&last) + of(after).saturating_sub(of(before));
+        self.0.push(Sample {
+            at: last.at + nanoseconds,
+            cpu: grown(|it| it.cpu),
+            user: grown(|it| it.user),
+            system: grown(|it| it.system),
+            periods: grown(|it| it.periods),
+            throttled_periods: grown(|it| it.throttled_periods),
+            throttled: grown(|it| it.throttled),
+            switches: grown(|it| it.switches),
+            memory: after.memory,
+        });
+    }
+
     /// The last sample.
     #[must_use]
     pub fn last(&self) -> Option<&Sample> {
@@ -157,6 +178,18 @@ mod tests {
         assert_eq!(parts(10, 20), Some((600.0, 0.0, 600.0)));
         assert_eq!(parts(0, 20), Some((1_000.0, 500.0, 500.0)));
         assert_eq!(parts(20, 30), Some((500.0, 0.0, 500.0)));
+    }
+
+    #[test]
+    fn turns_are_joined_without_what_lay_between_them() {
+        let sample = |at, cpu, memory| Sample { at, cpu, memory, ..Sample::default() };
+        let mut series = Series::default();
+        series.push_turn(100, &sample(1_000, 500, 7), &sample(1_200, 560, 9));
+        series.push_turn(50, &sample(9_000, 990, 8), &sample(9_060, 1_030, 8));
+        let span = series.between(0, 150).unwrap();
+        assert_eq!((span.cpu, span.nanoseconds, span.memory_highest), (100.0, 150.0, 9));
+        assert_eq!(series.between(100, 150).unwrap().cpu, 40.0);
+        assert_eq!(series.between(0, 151), None);
     }
 
     #[test]
