@@ -12,7 +12,9 @@ use xtask_tare::elf::strip;
 use xtask_tare::oci::blob::BlobSource;
 use xtask_tare::oci::compress::{Compression, Pool};
 use xtask_tare::oci::image::{Image, Index, Parts};
-use xtask_tare::oci::layer::{self, Content, Entry, EntryKind, LayerPlan, Owner};
+use xtask_tare::oci::capabilities::Capabilities;
+use xtask_tare::oci::entry::{Content, Entry, EntryKind, Owner};
+use xtask_tare::oci::layer::{self, LayerPlan};
 use xtask_tare::oci::platform::Platform;
 use xtask_tare::oci::spec::Execution;
 use xtask_tare::oci::{archive, layout};
@@ -164,7 +166,7 @@ fn plan(program: &[u8]) -> Result<LayerPlan> {
             capabilities: None,
         })
     };
-    let capabilities = "cap_net_raw=ep".parse::<layer::Capabilities>().ok().map(Into::into);
+    let capabilities = "cap_net_raw=ep".parse::<Capabilities>().ok().map(Into::into);
     let program = EntryKind::File(Content::Bytes(program.into()));
     let entries = vec![
         entry("/app", EntryKind::Directory, 0o755)?,

@@ -29,6 +29,15 @@ pub struct DefinitionError {
     pub hint: Option<String>,
 }
 
+/// A place in a definition, for messages: both count from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
 /// A definition's text and the places in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
@@ -54,16 +63,16 @@ impl<'a> Places<'a> {
     /// What is wrong with the value at these bytes of the text.
     #[must_use]
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
-        let (line, column) = self.position(span.start);
+        let Position { line, column } = self.position(span.start);
         DefinitionError { path: self.path.to_path_buf(), line, column, message: message.into(), hint: None }
     }
 
-    /// Line and column of a byte of the text, in characters, from 1.
+    /// Where a byte of the text is.
     #[must_use]
-    pub fn position(&self, offset: usize) -> (usize, usize) {
+    pub fn position(&self, offset: usize) -> Position {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 
     /// What is wrong with a key, and the one that may have been meant.

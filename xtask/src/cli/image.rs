@@ -24,7 +24,7 @@ use crate::image::rootfs::{self, Binary};
 use crate::image::source_date::SourceDate;
 use crate::oci::blob::Staging;
 use crate::oci::compress::{Compression, Pool};
-use crate::oci::layer::{Entry, EntryKind};
+use crate::oci::entry::{Content, Entry, EntryKind};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
@@ -440,9 +440,7 @@ impl Call<'_> {
             EntryKind::Symlink(target) => {
                 ('l', String::new(), format!(" -> {}", String::from_utf8_lossy(target)))
             }
-            EntryKind::File(crate::oci::layer::Content::Bytes(bytes))
-                if std::sync::Arc::ptr_eq(bytes, &binary.bytes) =>
-            {
+            EntryKind::File(Content::Bytes(bytes)) if std::sync::Arc::ptr_eq(bytes, &binary.bytes) => {
                 ('-', "built".to_owned(), String::new())
             }
             EntryKind::File(content) => {

@@ -13,8 +13,9 @@ use super::rootfs::{self, Binary, RootfsError};
 use crate::git::{Git, GitFacts};
 use crate::oci::blob::{BlobSource, FileError, Staging};
 use crate::oci::compress::{Compression, Pool};
+use crate::oci::entry::{Content, EntryKind};
 use crate::oci::image::{Image, Index, Parts};
-use crate::oci::layer::{self, EntryKind, Layer, LayerError, LayerPlan};
+use crate::oci::layer::{self, Layer, LayerError, LayerPlan};
 use crate::oci::platform::Platform;
 use crate::oci::spec::{Empty, Execution, Map};
 
@@ -255,7 +256,7 @@ fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annot
     let config = &definition.config;
     let entries = || plan.iter().flat_map(|layer| &layer.entries);
     let binary_path = entries().find(|entry| {
-        matches!(&entry.kind, EntryKind::File(layer::Content::Bytes(bytes)) if std::sync::Arc::ptr_eq(bytes, &binary.bytes))
+        matches!(&entry.kind, EntryKind::File(Content::Bytes(bytes)) if std::sync::Arc::ptr_eq(bytes, &binary.bytes))
     });
     // docker adds a PATH of its own, other runtimes add none, and what is started without one fails in
     // ways that are hard to see.

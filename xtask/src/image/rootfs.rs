@@ -12,7 +12,9 @@ use super::definition::{
     APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
 };
 use super::zoneinfo::{Zone, zones};
-use crate::oci::layer::{Content, Entry, EntryKind, ImagePath, ImagePathError, LayerPlan, Owner, Tree};
+use crate::oci::entry::{Content, Entry, EntryKind, Owner, Tree};
+use crate::oci::layer::LayerPlan;
+use crate::oci::path::{ImagePath, ImagePathError};
 use crate::units::Epoch;
 
 /// What is wrong with the content of an image.

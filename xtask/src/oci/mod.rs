@@ -10,12 +10,15 @@
 
 pub mod archive;
 pub mod blob;
+pub mod capabilities;
 pub mod compare;
 pub mod compress;
 pub mod digest;
+pub mod entry;
 pub mod image;
 pub mod layer;
 pub mod layout;
+pub mod path;
 pub mod platform;
 pub mod reader;
 pub mod reference;

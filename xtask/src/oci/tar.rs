@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::layer::Capabilities;
+use super::capabilities::Capabilities;
 
 /// What one header says.
 pub(crate) struct Header<'a> {

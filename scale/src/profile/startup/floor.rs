@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use xtask_tare::oci::blob::{BlobSource, FileError, Staging};
 use xtask_tare::oci::compress::{Compression, Pool};
+use xtask_tare::oci::entry::{Content, Entry, EntryKind, Owner};
 use xtask_tare::oci::image::{Image, Index, Parts};
-use xtask_tare::oci::layer::{self, Content, Entry, EntryKind, ImagePath, LayerError, LayerPlan, Owner};
+use xtask_tare::oci::layer::{self, LayerError, LayerPlan};
 use xtask_tare::oci::layout;
+use xtask_tare::oci::path::ImagePath;
 use xtask_tare::oci::platform::Platform;
 use xtask_tare::oci::spec::{Execution, Map};
 use xtask_tare::units::Epoch;

@@ -14,7 +14,9 @@ use super::stats::{Series, Unit, ratio};
 use crate::image::definition::APPLICATION_LAYER;
 use crate::oci::blob::blob_path;
 use crate::oci::compress::{Compression, Pool};
-use crate::oci::layer::{self, Content, Entry, EntryKind, ImagePath, LayerPlan, Owner};
+use crate::oci::entry::{Content, Entry, EntryKind, Owner};
+use crate::oci::layer::{self, LayerPlan};
+use crate::oci::path::ImagePath;
 use crate::units::{ByteSize, Epoch};
 
 /// Bytes that each source gives to the larger tar.

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
 use values::{Port, Signal, User};
 
-pub use crate::document::{DefinitionError, nearest};
+pub use crate::document::{DefinitionError, Position, nearest};
 use crate::document::{Parsed, Places, Spanned};
-use crate::oci::layer::{Capabilities, ImagePath, Owner};
+use crate::oci::capabilities::Capabilities;
+use crate::oci::entry::Owner;
+use crate::oci::path::ImagePath;
 use crate::oci::platform::Platform;
 use crate::oci::spec::{Healthcheck, Map};
 use crate::units::Nanoseconds;
@@ -107,15 +109,6 @@ pub struct RunConfig {
     pub stop_signal: Option<Signal>,
     /// Docker's health check.
     pub healthcheck: Option<Healthcheck>,
-}
-
-/// A place in a definition, for messages: both count from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
 }
 
 /// A path that holds data.
@@ -300,11 +293,6 @@ fn usual(path: &str) -> ImagePath {
 struct Maker<'a>(Places<'a>);
 
 impl Maker<'_> {
-    fn position(&self, span: Range<usize>) -> Position {
-        let (line, column) = self.0.position(span.start);
-        Position { line, column }
-    }
-
     fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
         self.0.error(span, message)
     }
@@ -362,7 +350,7 @@ impl Maker<'_> {
             return Err(self.error(name.span(), "a label needs a name"));
         }
         let volume = |volume: Spanned<Parsed<ImagePath>>| {
-            let place = self.position(volume.span());
+            let place = self.0.position(volume.span().start);
             Volume { path: volume.into_inner().0, place }
         };
         Ok(RunConfig {
@@ -513,7 +501,7 @@ impl Maker<'_> {
             mode: raw.mode.map(|mode| mode.0.0),
             owner: raw.owner.map(|owner| owner.0.0).unwrap_or_default(),
             capabilities: raw.capabilities.map(|capabilities| capabilities.0),
-            place: Some(self.position(span)),
+            place: Some(self.0.position(span.start)),
         })
     }
 }

@@ -11,7 +11,8 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::values::{Mode, Port, Signal, User};
 use crate::document::{Env, Parsed, ParsedOrNumber, Spanned};
-use crate::oci::layer::{Capabilities, ImagePath};
+use crate::oci::capabilities::Capabilities;
+use crate::oci::path::ImagePath;
 use crate::oci::platform::Platform;
 use crate::units::Nanoseconds;
 
