@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
 use super::cgroup::Cgroup;
-use super::cgroup::Kept;
 use super::counters::Counters;
 use super::daemon::DaemonContainer;
+use super::group::Kept;
 #[cfg(target_os = "linux")]
 use super::keeper::Keeper;
 use super::leftovers::{Folder, Removable};

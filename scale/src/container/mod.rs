@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod choice;
 pub mod counters;
 mod daemon;
+pub mod group;
 pub mod host;
 #[cfg(target_os = "linux")]
 mod keeper;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use xtask_tare::process::ProcessError;
 
-use super::cgroup::{self, CgroupError, Kept, Parent};
+use super::cgroup::CgroupError;
 use super::daemon::{self, Daemon};
+use super::group::{self, Kept, Parent};
 use super::leftovers::{self, Cleanup};
 use super::life::Container;
 use super::limits::LimitError;
@@ -284,7 +285,7 @@ impl Runtime {
             false => {
                 let parent = Parent::find(root)?;
                 let kept = Kept::hold(&parent, root);
-                parent.prepare(&cgroup::CONTROLLERS)?;
+                parent.prepare(&group::CONTROLLERS)?;
                 (Some(parent), Some(kept))
             }
         };
@@ -321,7 +322,7 @@ impl Runtime {
         &self.swept
     }
 
-    /// Where groups can be made, for the process that sends requests ([`cgroup::Group`]).
+    /// Where groups can be made, for the process that sends requests ([`group::Group`]).
     ///
     /// # Errors
     /// When they cannot be.

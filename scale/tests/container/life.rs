@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use tare_scale::container::cgroup::Parent;
+use tare_scale::container::group::Parent;
 use tare_scale::container::leftovers::{group_of, sweep};
 use tare_scale::container::life::{Container, Exit};
 use tare_scale::container::runtime::{Runtime, RuntimeError, RuntimeKind};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tare_scale::container::cgroup::{Cgroup, CgroupError, Group};
+use tare_scale::container::cgroup::{Cgroup, CgroupError};
 use tare_scale::container::counters::Counters;
+use tare_scale::container::group::Group;
 use tare_scale::container::life::Exit;
 use tare_scale::container::limits::{CpuSet, Limits};
 use tare_scale::container::runtime::RuntimeError;

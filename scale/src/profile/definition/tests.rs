@@ -1,8 +1,10 @@
 use std::fmt::Write as _;
+use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::profile::metric;
 
 fn read(text: &str) -> Result<Profile, DefinitionError> {
     parse("ours", Path::new("profiles/ours.toml"), text)

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::container::Container;
-use crate::container::cgroup::Group;
 use crate::container::counters::Counters;
+use crate::container::group::Group;
 use crate::container::host::HostLoad;
 #[cfg(target_os = "linux")]
 use crate::container::limits::CpuSet;
