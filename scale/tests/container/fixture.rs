@@ -33,18 +33,21 @@ fn built() -> &'static (PathBuf, PathBuf) {
         if let Some(program) = std::env::var_os("TARE_TEST_PROGRAM") {
             return (program.into(), keeper(&folder));
         }
-        let source = folder.join("program.rs");
+        // A test may start these tests again, which must not take the program away from others.
+        let own = tempfile::tempdir_in(&folder).unwrap();
+        let (source, unfinished) = (own.path().join("program.rs"), own.path().join("program"));
         fs::write(&source, PROGRAM).unwrap();
         let program = folder.join("program");
         let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let compiled = Command::new(rustc)
             .args(["--edition", "2024", "-O", "-C", "linker=rust-lld", "--target", &target, "-o"])
-            .arg(&program)
+            .arg(&unfinished)
             .arg(&source)
             .output()
             .unwrap();
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        fs::rename(&unfinished, &program).unwrap();
         (program, keeper(&folder))
     })
 }

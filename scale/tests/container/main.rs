@@ -9,4 +9,5 @@ mod cost;
 mod fixture;
 mod life;
 mod limits;
+mod passes;
 mod unpacking;

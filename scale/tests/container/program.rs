@@ -35,6 +35,7 @@ fn serve_http(mut stream: std::net::TcpStream) {
 }
 
 fn main() {
+    let mut is_deaf = false;
     for argument in std::env::args().skip(1) {
         let (what, value) = argument.split_once('=').unwrap_or((&argument, ""));
         match what {
@@ -85,9 +86,13 @@ fn main() {
                     let _ = write!(stream.unwrap(), "served by {}", std::process::id());
                 }
             }
+            // No signal ends what follows.
+            "deaf" => is_deaf = true,
             // Answers every request of HTTP/1.1 with the same, until SIGTERM ends it.
             "http" => {
-                end_at_sigterm();
+                if !is_deaf {
+                    end_at_sigterm();
+                }
                 let listener = std::net::TcpListener::bind(("0.0.0.0", value.parse().unwrap())).unwrap();
                 for stream in listener.incoming() {
                     std::thread::spawn(move || serve_http(stream.unwrap()));

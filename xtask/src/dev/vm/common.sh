@@ -9,7 +9,7 @@ cp "$RUNTIME" /tare-vm/bin/tare-runtime
 cp "$SCALE" /tare-vm/bin/tare-scale
 cp "$PROGRAM" /tare-vm/bin/program
 chmod -R a+rX /tare-vm
-export TARE_RUNTIME=/tare-vm/bin/tare-runtime TARE_TEST_PROGRAM=/tare-vm/bin/program
+export TARE_RUNTIME=/tare-vm/bin/tare-runtime TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_SCALE=/tare-vm/bin/tare-scale
 
 # verdict NAME: of the command before it.
 verdict() {
