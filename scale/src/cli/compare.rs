@@ -19,7 +19,9 @@ use crate::profile::measurement::Measurement;
 use crate::profile::metric::{self, Pass};
 use crate::profile::render::terminal::plain;
 use crate::profile::report::{Event, Run};
+use crate::profile::stats;
 use crate::profile::throughput::turns::TurnsError;
+use crate::profile::validity::GENERATOR_CPU;
 
 use super::Outcome;
 use super::profile::{CommonArguments, Subject, subjects};
@@ -91,8 +93,14 @@ pub(super) fn run(
     let runtime = stage::open(arguments.common.runtime, env, &workspace, xtask, ui)?;
     let program = std::env::current_exe()?;
     let allowed = cpus::allowed();
-    let mut call =
-        Call { profile: &profile, runtime: &runtime, program: &program, allowed: &allowed, apart: None };
+    let mut call = Call {
+        profile: &profile,
+        runtime: &runtime,
+        program: &program,
+        allowed: &allowed,
+        apart: None,
+        generator: vec![],
+    };
 
     ui.status("Weighing", &format!("{} and {}", a.name, b.name));
     let exact = exact(&call.weighed(&a)?, &call.weighed(&b)?);
@@ -119,8 +127,14 @@ pub(super) fn run(
         )
     })?;
     drop(progress);
-    if let Some(why) = call.apart {
+    if let Some(why) = &call.apart {
         ui.warning(&format!("loaded one after the other and not in turns, which shows less: {why}"));
+    }
+    if let Some(busy) = call.generator_bound(&keys) {
+        ui.warning(&format!(
+            "the generator used {:.0} % of its CPU, so that rates and latencies may be its own and hide a difference: CPU time for a request is not",
+            busy * 100.0
+        ));
     }
     ui.result(&match (arguments.json, arguments.markdown) {
         (true, _) => compare::json(&comparison)?,
@@ -185,6 +199,8 @@ struct Call<'a> {
     allowed: &'a [usize],
     /// Why the servers cannot be loaded in turns.
     apart: Option<TurnsError>,
+    /// The share of its CPUs that the generator used in each load.
+    generator: Vec<f64>,
 }
 
 impl Call<'_> {
@@ -216,7 +232,9 @@ impl Call<'_> {
                     [self.alone(first, Pass::Throughput)?, self.alone(second, Pass::Throughput)?]
                 }
             };
+            let share = Key { case: Some(Load::Closed.case()), ..Key::new("throughput.generator-cpu") };
             for (samples, load) in both.iter_mut().zip(loads) {
+                self.generator.extend(load.get(&share).into_iter().flatten());
                 samples.extend(load);
             }
         }
@@ -252,6 +270,14 @@ impl Call<'_> {
             Some(event) => Err(of_server(subject, event)),
             None => Ok(samples(run.measurements)),
         }
+    }
+
+    /// How busy the generator was, if that was too much for one of these metrics.
+    fn generator_bound(&self, keys: &[Key]) -> Option<f64> {
+        let by_it =
+            |key: &Key| key.metric == "throughput.rate" || key.metric.starts_with("throughput.latency");
+        let busy = stats::median(&self.generator)?;
+        (busy > GENERATOR_CPU && keys.iter().any(by_it)).then_some(busy)
     }
 
     fn limits(&self) -> Limits {
