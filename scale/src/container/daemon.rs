@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use xtask_tare::process::{Cmd, ProcessError};
 
+use super::affinity;
 use super::cgroup::{self, Cgroup};
 use super::counters::Counters;
 use super::leftovers::{Folder, Owner, Record};
 use super::life::{Clock, Driver, Exit, Inner};
-use super::limits::{CpuLimit, Limits};
+use super::limits::{CpuLimit, CpuSet, Limits};
 use super::runtime::{Runtime, RuntimeError, RuntimeKind, is_root};
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
@@ -37,6 +38,8 @@ pub(crate) struct Daemon {
     loaded: Mutex<Vec<String>>,
     /// Whether it runs its containers on this very host, so that their processes can be seen.
     here: bool,
+    /// Whether it can keep containers to CPUs.
+    has_cpusets: bool,
 }
 
 /// Where a container is among the cgroups.
@@ -57,6 +60,8 @@ pub(crate) struct DaemonContainer {
     here: bool,
     begun: u64,
     created: u64,
+    /// Inherited by the container of a client that is its parent, as podman is.
+    affinity: Option<CpuSet>,
     started: OnceLock<u64>,
     exited: OnceLock<u64>,
     /// After its start.
@@ -74,13 +79,30 @@ pub(crate) struct DaemonContainer {
 
 impl Daemon {
     pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, RuntimeError> {
-        let mut daemon =
-            Self { kind, program: program.to_path_buf(), loaded: Mutex::new(Vec::new()), here: false };
+        let mut daemon = Self {
+            kind,
+            program: program.to_path_buf(),
+            loaded: Mutex::new(Vec::new()),
+            here: false,
+            has_cpusets: true,
+        };
         daemon.read(&["version"])?;
         let facts = daemon.read(&["info", "--format", "{{json .}}"])?;
         let facts: Value = serde_json::from_str(&facts).unwrap_or(Value::Null);
         daemon.here = is_of_this_host(&facts);
+        daemon.has_cpusets = has_cpusets(&facts);
         Ok(daemon)
+    }
+
+    /// Whether its containers' network namespaces can be entered. Who may not reaches a server by a port of the
+    /// host.
+    pub(crate) fn joins(&self) -> bool {
+        self.here && is_root()
+    }
+
+    /// Whether it can keep containers to CPUs.
+    pub(crate) fn has_cpusets(&self) -> bool {
+        self.has_cpusets
     }
 
     /// Whether its containers' processes, cgroups and networks can be seen from here.
@@ -164,6 +186,13 @@ fn is_of_this_host(facts: &Value) -> bool {
         && same(["/Name", "/host/hostname"], &host_name())
 }
 
+/// Whether podman is delegated the controller; an ordinary user's is not, as systemd comes. Docker keeps
+/// containers to CPUs or says that it cannot.
+fn has_cpusets(facts: &Value) -> bool {
+    let controllers = facts.pointer("/host/cgroupControllers").and_then(Value::as_array);
+    controllers.is_none_or(|controllers| controllers.iter().any(|it| it == "cpuset"))
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let names = std::mem::take(&mut *self.loaded.lock().unwrap_or_else(PoisonError::into_inner));
@@ -226,8 +255,7 @@ pub(crate) fn create(
         Record { owner: Owner::this(), cgroup: None, program: Some(daemon.program.clone()), daemon: true };
     let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
     let folder = Folder::create(state, &record).map_err(on)?;
-    // Who may not enter the namespace reaches the server by a port of the host.
-    let joins = daemon.here && is_root();
+    let joins = daemon.joins();
     let arguments = arguments(&folder.id, &image, target, spec, joins);
     let begun = crate::clock::now();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -239,6 +267,7 @@ pub(crate) fn create(
         here: daemon.here,
         begun,
         created: crate::clock::now(),
+        affinity: spec.affinity.clone(),
         started: OnceLock::new(),
         exited: OnceLock::new(),
         state: OnceLock::new(),
@@ -317,7 +346,7 @@ impl DaemonContainer {
     }
 
     pub(crate) fn start(&self) -> Result<(), RuntimeError> {
-        let result = self.read(&["start", &self.id]);
+        let result = affinity::on(self.affinity.as_ref(), || self.read(&["start", &self.id]));
         let at = crate::clock::now();
         match result {
             Ok(_) => {}

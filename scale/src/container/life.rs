@@ -234,11 +234,11 @@ impl Container {
         }
     }
 
-    /// Whether [`Self::netns`] names the namespace that is to be joined only once it runs: a daemon tells of no
-    /// process before.
+    /// Whether [`Self::address`] and [`Self::netns`] are known only once it runs: a daemon tells of no process
+    /// and gives no port of the host before.
     #[must_use]
-    pub fn is_joined_late(&self) -> bool {
-        matches!(&self.inner.driver, Driver::Daemon(daemon) if daemon.has_own_loopback)
+    pub fn is_reached_late(&self) -> bool {
+        matches!(&self.inner.driver, Driver::Daemon(_)) && !self.inner.host_network
     }
 
     /// Sends a signal (signal(7)) to its first process.

@@ -5,6 +5,7 @@
 //! that the limits are in force, and [`counters`] reads what it used. [`leftovers`] makes sure that nothing
 //! stays, however it ends. Nothing here knows how an image was built or what is measured.
 
+mod affinity;
 #[cfg(target_os = "linux")]
 mod bundle;
 pub mod cgroup;

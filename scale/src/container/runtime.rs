@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use xtask_tare::process::ProcessError;
 
-use super::cgroup::CgroupError;
+use super::affinity;
+use super::cgroup::{self, CgroupError};
 use super::daemon::{self, Daemon};
 use super::group::{self, Kept, Parent};
 use super::leftovers::{self, Cleanup};
 use super::life::Container;
-use super::limits::LimitError;
+use super::limits::{CpuSet, LimitError, Limits};
 #[cfg(target_os = "linux")]
 use super::network::NetworkError;
 use super::rights::Rights;
@@ -195,6 +196,14 @@ impl RuntimeError {
 fn of_reason(reason: &str) -> Option<String> {
     let reason = reason.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if has(&["slirp4netns", "pasta"]) {
+        let hint = if has(&["/dev/net/tun"]) {
+            "have an administrator load the kernel module tun: a rootless podman makes its networks with it"
+        } else {
+            "install slirp4netns or passt: a rootless podman makes its networks with it"
+        };
+        return Some(hint.to_owned());
+    }
     if has(&["not found in $path", "no such file", "enoent"]) && has(&["exec"]) {
         return Some(
             "the entrypoint is not in the image, or needs an interpreter or libraries that are not"
@@ -340,6 +349,23 @@ impl Runtime {
         self.daemon.as_ref().is_some_and(|daemon| !daemon.is_here())
     }
 
+    /// Whether a server is reached by a port of this host that a proxy or the host's firewall passes on, because
+    /// its network cannot be entered from here.
+    #[must_use]
+    pub fn publishes_ports(&self, spec: &ContainerSpec) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| !daemon.joins()) && spec.network != Network::Host
+    }
+
+    /// Whether it can keep containers to these CPUs by a cpuset.
+    #[must_use]
+    pub fn has_cpuset(&self, cpus: &CpuSet) -> bool {
+        if let Some(daemon) = &self.daemon {
+            return daemon.has_cpusets();
+        }
+        let alone = Limits { cpuset: Some(cpus.clone()), ..Limits::default() };
+        self.parent().map_or(true, |it| cgroup::check_enforceable(&it.existing, &alone).is_ok())
+    }
+
     /// Unpacks or loads an image, so that creating containers of it takes no longer the first time. Says where
     /// its root is, if that is a folder of this host.
     ///
@@ -385,7 +411,12 @@ impl Runtime {
         };
         let inner = Arc::new(inner);
         self.options.cleanup.register(&inner);
-        Ok(Container::new(inner))
+        let container = Container::new(inner);
+        // Of a daemon's there is none yet.
+        if let Some((pid, cpus)) = container.pid().zip(spec.affinity.as_ref()) {
+            affinity::pin(pid, cpus);
+        }
+        Ok(container)
     }
 
     #[cfg(target_os = "linux")]
@@ -420,6 +451,11 @@ mod tests {
             ("error 'EACCES: Permission denied' executing '\"/etc/passwd\"'", "not executable"),
             ("error 'ENOEXEC: Exec format error' executing", "another architecture"),
             ("no network namespace: EPERM: Operation not permitted", "run as root"),
+            (
+                "could not find slirp4netns: exec: \"slirp4netns\": executable file not found in $PATH",
+                "install",
+            ),
+            ("slirp4netns failed: open(\"/dev/net/tun\"): No such file or directory", "kernel module tun"),
         ] {
             let hint = of_reason(reason).unwrap_or_default();
             assert!(hint.contains(advice), "{reason}: {hint}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use xtask_tare::oci::spec::Config;
 
-use super::limits::Limits;
+use super::limits::{CpuSet, Limits};
 #[cfg(target_os = "linux")]
 use super::user::User;
 
@@ -21,6 +21,8 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// What it may use.
     pub limits: Limits,
+    /// CPUs that its threads are kept to by affinity, where groups have no cpuset.
+    pub affinity: Option<CpuSet>,
     /// How it is reached.
     pub network: Network,
     /// Whether its root can be written; then it is a copy that is thrown away. Else only `/tmp`, `/dev/shm`

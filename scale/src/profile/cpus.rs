@@ -64,20 +64,6 @@ pub fn allowed() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).collect()
 }
 
-/// Keeps another process to CPUs (sched_setaffinity(2)); what it starts inherits that. A process that has
-/// ended meanwhile needs none.
-pub fn pin_process(pid: i32, cpus: &[usize]) {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::thread::{CpuSet, sched_setaffinity};
-        let mut set = CpuSet::new();
-        cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
-        let _ = sched_setaffinity(rustix::process::Pid::from_raw(pid), &set);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (pid, cpus);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -240,10 +240,21 @@ fn limits_by(subject: &Subject<'_>) -> Option<String> {
     })
 }
 
+/// What else is in the figures, where the server's network cannot be entered.
+fn reached_by(subject: &Subject<'_>) -> Option<String> {
+    let kind = subject.runtime.kind();
+    subject.runtime.publishes_ports(&subject.spec).then(|| {
+        format!(
+            "The server is reached by a port that {kind} publishes: what passes it on is part of times and rates. CPU time for a request, counted by the server's cgroup, is its own."
+        )
+    })
+}
+
 /// How the starts were measured.
 fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
     let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
     notes.extend(limits_by(subject));
+    notes.extend(reached_by(subject));
     notes.push(
         format!(
             "{} warm and {} cold starts, each from the begin of create to the first answer {} to GET {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
@@ -267,6 +278,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
 fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
     let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
     notes.extend(limits_by(subject));
+    notes.extend(reached_by(subject));
     if let Some(case) = cases.first() {
         notes.push(format!(
             "{} connections, {} ms of warm-up before {} ms of measurement, windows of {} ms; latency from the planned start, service time from the send.",

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::container::cgroup;
 use crate::container::limits::{CpuLimit, CpuSet, LimitError, Limits};
 use crate::container::runtime::{Runtime, RuntimeError};
 use crate::container::spec::{ContainerSpec, Network};
@@ -130,13 +129,12 @@ impl<'a> Subject<'a> {
             return Err(PassError::Cpus { wanted: limit, has });
         }
         let mut by_affinity = false;
+        let mut affinity = None;
         if wanted.cpuset.is_none() {
             let server = CpuSet::new(placement.server.iter().copied());
-            let alone = Limits { cpuset: server.clone(), ..Limits::default() };
             // Not asked for by the profile, so that its lack is no reason to stop.
-            by_affinity = !runtime.kind().is_daemon()
-                && runtime.parent().is_ok_and(|it| cgroup::check_enforceable(&it.existing, &alone).is_err());
-            wanted.cpuset = server.filter(|_| !by_affinity);
+            by_affinity = server.as_ref().is_some_and(|cpus| !runtime.has_cpuset(cpus));
+            *(if by_affinity { &mut affinity } else { &mut wanted.cpuset }) = server;
         }
         let network = match profile.network {
             values::Network::Loopback => Network::Loopback,
@@ -146,6 +144,7 @@ impl<'a> Subject<'a> {
             args: profile.args.as_ref().map(|args| with_args(target, args)),
             env: profile.env.clone(),
             limits: wanted,
+            affinity,
             network,
             ..ContainerSpec::default()
         };
@@ -170,13 +169,7 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// When it cannot be created.
     pub fn create(&self) -> Result<Container, PassError> {
-        let container = self.runtime.create(self.target, &self.spec)?;
-        if self.by_affinity
-            && let Some(pid) = container.pid()
-        {
-            cpus::pin_process(pid, &self.placement.server);
-        }
-        Ok(container)
+        Ok(self.runtime.create(self.target, &self.spec)?)
     }
 
     /// What its server is asked until it is ready.

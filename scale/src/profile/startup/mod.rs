@@ -122,11 +122,11 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
 /// # Errors
 /// When it does not answer.
 pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Observed, PassError> {
-    let readiness = subject.readiness(container);
-    let late = container.is_joined_late();
+    let late = container.is_reached_late();
     if late {
         container.release()?;
     }
+    let readiness = subject.readiness(container);
     let namespace = container.netns();
     let (prepared, wait) = mpsc::channel();
     let observed = std::thread::scope(|scope| {

@@ -11,7 +11,7 @@ use crate::ui::Ui;
 /// The generic kernel; the one for clouds has no 9p.
 const PACKAGE: &str = "linux-image-amd64";
 /// In the order in which they are loaded, each with what it depends on.
-const MODULES: [&str; 7] = ["virtio_pci", "9p", "9pnet_virtio", "overlay", "fuse", "veth", "bridge"];
+const MODULES: [&str; 8] = ["virtio_pci", "9p", "9pnet_virtio", "overlay", "fuse", "veth", "bridge", "tun"];
 
 pub(super) struct Kernel {
     /// To boot.

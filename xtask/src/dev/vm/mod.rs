@@ -44,7 +44,7 @@ const MARK: &str = "tare-vm: ";
 fn expected(part: Machine) -> &'static [&'static str] {
     match part {
         Machine::Bare => &["root", "refused", "user"],
-        Machine::Systemd => &["session", "podman", "profile", "clean", "killed"],
+        Machine::Systemd => &["session", "podman", "profile", "clean", "rootless-podman", "killed"],
     }
 }
 

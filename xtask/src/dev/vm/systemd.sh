@@ -40,6 +40,23 @@ echo "tare-vm: report $(tr -d '\n' </tare-vm/home/report.json)"
 is '' "$(leftovers)"
 verdict clean
 
+# The ordinary user's podman: a storage of its own, and ids below those of its own user.
+rootless_podman() {
+  command -v podman >/dev/null || { echo 'left out: podman is not installed'; return 0; }
+  echo 'tare:100000:65536' >>/etc/subuid
+  echo 'tare:100000:65536' >>/etc/subgid
+  # As udev has it.
+  chmod 666 /dev/net/tun
+  mkdir -p /tare-vm/home/.config/containers
+  printf '[storage]\ndriver = "vfs"\n' >/tare-vm/home/.config/containers/storage.conf
+  chown -R 7001:7001 /tare-vm/home
+  profile --runtime podman --json >/tare-vm/home/podman.json || return 1
+  is true "$(grep -c '"rootless": true' /tare-vm/home/podman.json | sed s/1/true/)" || return 1
+  is '' "$(leftovers)"
+}
+rootless_podman
+verdict rootless-podman
+
 # Killed while a container lives, by a signal that nobody can handle.
 killed() {
   profile --duration 600s --pass throughput &
@@ -50,7 +67,7 @@ killed() {
   pgrep -x program >/dev/null || return 1
   pkill -KILL -x tare-scale
   for second in $(seq 60); do
-    pgrep -x 'program|tare-runtime' >/dev/null || break
+    pgrep -x program >/dev/null || pgrep -x tare-runtime >/dev/null || break
     sleep 1
   done
   is '' "$(leftovers | grep -v '^/run/user/7001/tare/')" || return 1
