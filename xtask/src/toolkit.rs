@@ -81,6 +81,11 @@ impl ToolkitError {
     }
 }
 
+/// The toolkit's checkout: the library's own folder when it was compiled lies in it.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
 /// Builds a part unless it is there already, and says where it is.
 ///
 /// # Errors
@@ -92,8 +97,7 @@ pub(crate) fn build(
     ui: Ui,
 ) -> Result<PathBuf, ToolkitError> {
     let package = part.package();
-    // Of the toolkit's checkout: this is the library's own folder when it was compiled.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = root();
     let source = root.join(part.folder()).join("Cargo.toml");
     if !source.is_file() {
         return Err(ToolkitError::NoSource { package, path: source });

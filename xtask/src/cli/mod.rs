@@ -4,6 +4,8 @@
 
 #[cfg(feature = "dev")]
 mod dev;
+#[cfg(not(feature = "dev"))]
+mod dev_later;
 mod hints;
 mod image;
 mod inspect;
@@ -16,6 +18,9 @@ use clap::{Parser, Subcommand};
 
 use crate::environment::Environment;
 use crate::ui::Ui;
+
+#[cfg(not(feature = "dev"))]
+use dev_later as dev;
 
 /// Could not be done.
 const FAILED: u8 = 2;
@@ -45,7 +50,6 @@ enum Command {
     /// Build a program of the toolkit and print where it is
     #[command(hide = true)]
     Part(scale::PartArguments),
-    #[cfg(feature = "dev")]
     #[command(flatten)]
     Dev(dev::DevCommand),
 }
@@ -74,7 +78,6 @@ pub fn main() -> ExitCode {
         Command::Profile(arguments) => scale::run("profile", &arguments, &env, ui(false)),
         Command::Load(arguments) => scale::run("load", &arguments, &env, ui(false)),
         Command::Part(arguments) => scale::part(&arguments, &env, ui(false)),
-        #[cfg(feature = "dev")]
         Command::Dev(command) => dev::run(&command, &env, ui(false)),
     });
     match result {

@@ -1,0 +1,5 @@
+//! xtask with `test` and `bench`, which the other one hands over to.
+
+fn main() -> std::process::ExitCode {
+    xtask_tare::main()
+}
