@@ -118,6 +118,21 @@ fn which_of_two_servers_failed_is_told() {
     assert!(scene.is_clean());
 }
 
+#[test]
+fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::new();
+    let profile = profile(&format!("args = [\"last=1000\", \"http=8080\"]\n{LOAD}"));
+    let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
+    let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
+    assert_eq!(event.kind, EventKind::Crash);
+    assert!(event.message.ends_with(" 7"), "{event:?}");
+    assert_eq!(event.output, ["this was the last"]);
+    assert!(scene.is_clean());
+}
+
 /// As process 1 of a container a program without a handler ignores SIGTERM.
 #[test]
 fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {

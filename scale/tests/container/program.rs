@@ -17,6 +17,8 @@ fn end_at_sigterm() {
     unsafe { signal(SIGTERM, end) };
 }
 
+static LEFT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(u64::MAX);
+
 fn serve_http(mut stream: std::net::TcpStream) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
@@ -24,6 +26,10 @@ fn serve_http(mut stream: std::net::TcpStream) {
         request.extend_from_slice(&buffer[..length]);
         while let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") {
             request.drain(..end + 4);
+            if LEFT.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+                eprintln!("this was the last");
+                std::process::exit(7);
+            }
             if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
                 return;
             }
@@ -86,6 +92,8 @@ fn main() {
                     let _ = write!(stream.unwrap(), "served by {}", std::process::id());
                 }
             }
+            // So many requests, of all connections, are answered by what follows before it crashes.
+            "last" => LEFT.store(value.parse().unwrap(), std::sync::atomic::Ordering::SeqCst),
             // No signal ends what follows.
             "deaf" => is_deaf = true,
             // Answers every request of HTTP/1.1 with the same, until SIGTERM ends it.
