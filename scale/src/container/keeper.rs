@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use tare_runtime::{Command, Create, Event, line};
 
+/// For what the container has printed and nobody has read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Bytes of output that are kept.
 const OUTPUT_KEPT: usize = 64 << 10;
 /// How long a creation or removal may take before the host is taken to be broken.
@@ -45,6 +47,8 @@ pub(crate) struct Keeper {
     child: Mutex<Child>,
     stdin: Mutex<Option<ChildStdin>>,
     shared: Arc<Shared>,
+    /// The container's output, to see whether all of it has been read.
+    pipe: Option<std::os::fd::OwnedFd>,
     /// When it was started.
     pub(crate) begun: u64,
 }
@@ -71,12 +75,14 @@ impl Keeper {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.listen(BufReader::new(stdout)));
         }
+        let pipe =
+            child.stderr.as_ref().and_then(|it| std::os::fd::AsFd::as_fd(it).try_clone_to_owned().ok());
         if let Some(stderr) = child.stderr.take() {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.collect(stderr));
         }
         let stdin = Mutex::new(child.stdin.take());
-        let keeper = Self { child: Mutex::new(child), stdin, shared, begun };
+        let keeper = Self { child: Mutex::new(child), stdin, shared, pipe, begun };
         keeper.send(&Command::Create(request))?;
         let told = keeper.wait(PATIENCE, |told| told.pid.is_some() || told.failed.is_some());
         match told.pid {
@@ -138,6 +144,12 @@ impl Keeper {
 
     /// The last of what the container printed.
     pub(crate) fn output(&self) -> String {
+        // What is in the pipe is read by a thread of its own, which may not have had its turn yet.
+        let deadline = Instant::now() + LAST_WORDS;
+        let unread = || self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
+        while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let output = lock(&self.shared.output);
         let bytes: Vec<u8> = output.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()

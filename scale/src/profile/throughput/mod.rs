@@ -229,8 +229,10 @@ fn generator(
 }
 
 fn of_load(container: &Container, source: ChildError) -> PassError {
+    // First the end: the last words come before it.
+    let exit = container.wait(Duration::from_millis(100));
     let output = container.output_tail();
-    match container.wait(Duration::from_millis(100)) {
+    match exit {
         Ok(Some(exit)) => PassError::Ended { exit, output },
         _ => PassError::Load { source, output },
     }
