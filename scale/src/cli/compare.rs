@@ -109,22 +109,13 @@ pub(super) fn run(
     let mut pairs = 0_u32;
     let comparison = compare::compare(&keys, &exact, &rules, |sides, keys| {
         pairs += 1;
-        let names = sides.map(|side| match side {
-            Side::A => "A",
-            Side::B => "B",
+        let [(first, one), (second, other)] = sides.map(|side| match side {
+            Side::A => ("A", &a),
+            Side::B => ("B", &b),
         });
         let open = keys.len();
-        progress.tell(&(
-            "Comparing",
-            format!("pair {pairs}: {} and {}, {open} metrics open", names[0], names[1]),
-        ));
-        call.pair(
-            sides.map(|side| match side {
-                Side::A => &a,
-                Side::B => &b,
-            }),
-            keys,
-        )
+        progress.tell(&("Comparing", format!("pair {pairs}: {first} and {second}, {open} metrics open")));
+        call.pair([one, other], keys)
     })?;
     drop(progress);
     if let Some(why) = &call.apart {
@@ -167,10 +158,15 @@ fn keys(names: &[String]) -> anyhow::Result<Vec<Key>> {
         keys.push(match metric.pass {
             Pass::Size => continue,
             Pass::Startup => Key::new(metric.id),
-            Pass::Throughput => Key { case: Some(Load::Closed.case()), ..Key::new(metric.id) },
+            Pass::Throughput => of_load(metric.id),
         });
     }
     Ok(keys)
+}
+
+/// A metric of the load of comparisons.
+fn of_load(metric: &'static str) -> Key {
+    Key { case: Some(Load::Closed.case()), ..Key::new(metric) }
 }
 
 /// One measuring is short: it is repeated, in turn with the other image's, until enough is known.
@@ -232,7 +228,7 @@ impl Call<'_> {
                     [self.alone(first, Pass::Throughput)?, self.alone(second, Pass::Throughput)?]
                 }
             };
-            let share = Key { case: Some(Load::Closed.case()), ..Key::new("throughput.generator-cpu") };
+            let share = of_load("throughput.generator-cpu");
             for (samples, load) in both.iter_mut().zip(loads) {
                 self.generator.extend(load.get(&share).into_iter().flatten());
                 samples.extend(load);

@@ -225,8 +225,10 @@ fn list(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn where_(Placement { server, generator }: &Placement, by_affinity: bool) -> String {
-    let how = if by_affinity { "by affinity, for no cpuset is delegated" } else { "by cpuset" };
+fn where_(subject: &Subject<'_>) -> String {
+    let Placement { server, generator } = &subject.placement;
+    let how =
+        if subject.spec.affinity.is_some() { "by affinity, for no cpuset is delegated" } else { "by cpuset" };
     format!("Server on CPU {} ({how}), generator and prober on CPU {}.", list(server), list(generator))
 }
 
@@ -252,7 +254,7 @@ fn reached_by(subject: &Subject<'_>) -> Option<String> {
 
 /// How the starts were measured.
 fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
-    let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
+    let mut notes = vec![where_(subject)];
     notes.extend(limits_by(subject));
     notes.extend(reached_by(subject));
     notes.push(
@@ -276,7 +278,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
 
 /// How the loads were measured.
 fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
-    let mut notes = vec![where_(&subject.placement, subject.by_affinity)];
+    let mut notes = vec![where_(subject)];
     notes.extend(limits_by(subject));
     notes.extend(reached_by(subject));
     if let Some(case) = cases.first() {

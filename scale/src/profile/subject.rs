@@ -107,8 +107,6 @@ pub struct Subject<'a> {
     pub ready: &'a definition::Ready,
     /// Where it and what measures it run.
     pub placement: Placement,
-    /// Whether CPUs are kept to by affinity, for want of a cpuset.
-    pub by_affinity: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -128,13 +126,15 @@ impl<'a> Subject<'a> {
         if let Some(limit) = wanted.cpu.map(CpuLimit::as_cpus).filter(|limit| *limit > has as f64) {
             return Err(PassError::Cpus { wanted: limit, has });
         }
-        let mut by_affinity = false;
         let mut affinity = None;
         if wanted.cpuset.is_none() {
             let server = CpuSet::new(placement.server.iter().copied());
             // Not asked for by the profile, so that its lack is no reason to stop.
-            by_affinity = server.as_ref().is_some_and(|cpus| !runtime.has_cpuset(cpus));
-            *(if by_affinity { &mut affinity } else { &mut wanted.cpuset }) = server;
+            if server.as_ref().is_none_or(|cpus| runtime.has_cpuset(cpus)) {
+                wanted.cpuset = server;
+            } else {
+                affinity = server;
+            }
         }
         let network = match profile.network {
             values::Network::Loopback => Network::Loopback,
@@ -148,7 +148,7 @@ impl<'a> Subject<'a> {
             network,
             ..ContainerSpec::default()
         };
-        Ok(Self { runtime, target, spec, ready: &profile.ready, placement, by_affinity })
+        Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
     }
 
     /// Where its server listens.
@@ -219,8 +219,10 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 /// # Errors
 /// When the runtime does not tell.
 pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
+    // First the end: the last words come before it.
+    let exit = container.wait(Duration::from_millis(100))?;
     let output = container.output_tail();
-    Ok(match container.wait(Duration::from_millis(100))? {
+    Ok(match exit {
         Some(exit) => PassError::Ended { exit, output },
         None => PassError::NotReady { source, output },
     })

@@ -28,12 +28,16 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    /// None where no containers can be made.
+    fn new() -> Option<Self> {
+        if !possible() {
+            return None;
+        }
         let world = World::new();
         let (target, runtime) = (world.image(), world.runtime());
         let program = std::env::var_os("TARE_TEST_SCALE");
         let program = program.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_tare-scale"))).into();
-        Self { world, target, runtime, program, allowed: cpus::allowed() }
+        Some(Self { world, target, runtime, program, allowed: cpus::allowed() })
     }
 
     fn setting<'a>(&'a self, profile: &'a Profile) -> Setting<'a> {
@@ -67,10 +71,7 @@ fn value(measurements: &[Measurement], metric: &str) -> f64 {
 
 #[test]
 fn two_servers_are_loaded_in_turns() {
-    if !possible() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let profile = profile(&format!("args = [\"http=8080\"]\nlimits = {{ memory = \"64MiB\" }}\n{LOAD}"));
     let placed = cpus::place(&scene.allowed, None, None).server.len() as f64;
     for measurements in scene.in_turns(&profile).unwrap() {
@@ -89,10 +90,7 @@ fn two_servers_are_loaded_in_turns() {
 
 #[test]
 fn servers_that_do_not_rest_or_are_held_back_are_not_loaded_in_turns() {
-    if !possible() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let restless = profile(&format!("args = [\"spin=1\", \"http=8080\"]\n{LOAD}"));
     let error = scene.in_turns(&restless).unwrap_err();
     assert!(matches!(error, TurnsError::Restless), "{error}");
@@ -104,10 +102,7 @@ fn servers_that_do_not_rest_or_are_held_back_are_not_loaded_in_turns() {
 
 #[test]
 fn which_of_two_servers_failed_is_told() {
-    if !possible() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let good = profile(&format!("args = [\"http=8080\"]\n{LOAD}"));
     let bad = profile(&format!("args = [\"say=farewell\", \"exit=3\"]\n{LOAD}"));
     let (good, bad) = (scene.setting(&good), scene.setting(&bad));
@@ -120,10 +115,7 @@ fn which_of_two_servers_failed_is_told() {
 
 #[test]
 fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
-    if !possible() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let profile = profile(&format!("args = [\"last=1000\", \"http=8080\"]\n{LOAD}"));
     let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
     let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
@@ -136,10 +128,7 @@ fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
 /// As process 1 of a container a program without a handler ignores SIGTERM.
 #[test]
 fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {
-    if !possible() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let profile = profile(
         "args = [\"deaf\", \"http=8080\"]\npasses = [\"startup\"]\nstartup = { runs = 3, cold-runs = 0, floor = false }\n",
     );

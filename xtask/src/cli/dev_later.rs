@@ -1,12 +1,10 @@
 //! `cargo xtask test` and `cargo xtask bench` where xtask was built without them, so that nobody waits for them
 //! before the first image: handed over to an xtask with the feature `dev`, built when it is first needed.
 
-use std::ffi::OsString;
-
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::Outcome;
+use super::{Outcome, PassedOn};
 use crate::environment::Environment;
 use crate::process::Cmd;
 use crate::toolkit;
@@ -18,22 +16,15 @@ use crate::workspace::Workspace;
 pub(super) enum DevCommand {
     /// Run every test
     #[command(hide = true)]
-    Test(DevArguments),
+    Test(PassedOn),
     /// Measure side by side with others' tools
     #[command(hide = true)]
-    Bench(DevArguments),
-}
-
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub(super) struct DevArguments {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
+    Bench(PassedOn),
 }
 
 /// Becomes that xtask, or on Windows waits for it.
 pub(super) fn run(command: &DevCommand, env: &Environment, _: Ui) -> anyhow::Result<Outcome> {
-    let (verb, DevArguments { arguments }) = match command {
+    let (verb, PassedOn { arguments }) = match command {
         DevCommand::Test(arguments) => ("test", arguments),
         DevCommand::Bench(arguments) => ("bench", arguments),
     };

@@ -12,9 +12,10 @@ mod inspect;
 mod list;
 mod scale;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::environment::Environment;
 use crate::ui::Ui;
@@ -44,14 +45,22 @@ enum Command {
     /// List the workspace's images
     List(list::ListArguments),
     /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
-    Profile(scale::ScaleArguments),
+    Profile(PassedOn),
     /// Send requests to a server and measure its answers
-    Load(scale::ScaleArguments),
+    Load(PassedOn),
     /// Build a program of the toolkit and print where it is
     #[command(hide = true)]
     Part(scale::PartArguments),
     #[command(flatten)]
     Dev(dev::DevCommand),
+}
+
+/// Arguments that another program reads.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
 }
 
 /// How a command ended that did what it was to do.

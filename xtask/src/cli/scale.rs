@@ -1,11 +1,9 @@
 //! `cargo xtask profile` and `cargo xtask load`: handed to the toolkit's scale, which reads the arguments
 //! itself and calls back for what is xtask's: an image of the workspace, the embedded runtime.
 
-use std::ffi::OsString;
-
 use clap::Args;
 
-use super::Outcome;
+use super::{Outcome, PassedOn};
 use crate::environment::Environment;
 use crate::process::Cmd;
 use crate::toolkit::{self, Part};
@@ -14,13 +12,6 @@ use crate::workspace::Workspace;
 
 /// Where the scale finds the xtask that called it.
 const CALLER: &str = "TARE_XTASK";
-
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub(super) struct ScaleArguments {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
-}
 
 #[derive(Debug, Args)]
 pub(super) struct PartArguments {
@@ -35,12 +26,7 @@ enum PartName {
 }
 
 /// Becomes the scale, or on Windows waits for it.
-pub(super) fn run(
-    verb: &str,
-    arguments: &ScaleArguments,
-    env: &Environment,
-    ui: Ui,
-) -> anyhow::Result<Outcome> {
+pub(super) fn run(verb: &str, arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::locate(env)?;
     let scale = toolkit::build(Part::Scale, &workspace, env, ui)?;
     let command = Cmd::new(scale).arg(verb).args(&arguments.arguments).env(CALLER, std::env::current_exe()?);

@@ -80,11 +80,11 @@ pub fn run(
         longest = longest.max(outcome.service.mean());
     }
     let duration = options.duration.0;
-    let turn = ((longest * ANSWERS) as u64).max(SHORTEST).min(duration);
-    for number in 0..(duration / turn).max(1) {
+    let count = (duration / ((longest * ANSWERS) as u64).max(SHORTEST)).max(1);
+    for number in 0..count {
         // Each is as often first as second.
         for side in if number % 2 == 0 { [0, 1] } else { [1, 0] } {
-            players[side].turn(turn).map_err(TurnsError::of(side))?;
+            players[side].turn(duration / count).map_err(TurnsError::of(side))?;
         }
     }
     let [at_rest, loaded] =
