@@ -132,6 +132,54 @@ pub(crate) fn refuse_new(listener: &impl std::os::fd::AsFd) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn refuse_new<T>(_listener: &T) {}
 
+/// Whether a handshake with this port has begun and not ended: the client has been answered, or may have been,
+/// and would be reset if nobody listened. It takes a look at every connection of the network namespace.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_handshake_under_way(port: u16) -> bool {
+    // Clients of IPv4 are in the first, also those of a listener of both.
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|path| {
+        // A host without them, or without IPv6, cannot tell.
+        std::fs::File::open(path).is_ok_and(|mut table| has_handshake(&mut table, port))
+    })
+}
+
+/// Elsewhere the system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_handshake_under_way(_port: u16) -> bool {
+    false
+}
+
+/// In the table of proc_net_tcp.rst (kernel documentation): the second field of a line is the local address and,
+/// after a colon, port in hexadecimal digits, the fourth the state, which is 3 for `TCP_SYN_RECV`.
+#[cfg(target_os = "linux")]
+fn has_handshake(table: &mut dyn io::Read, port: u16) -> bool {
+    let mut buffer = [0; 4096];
+    let (mut field, mut inside, mut value, mut local) = (0, false, 0, 0);
+    while let Ok(count @ 1..) = table.read(&mut buffer) {
+        for &byte in buffer.iter().take(count) {
+            match byte {
+                b'\n' => (field, inside) = (0, false),
+                b' ' if inside && field == 4 && local == u32::from(port) && value == 3 => return true,
+                b' ' => {
+                    if inside && field == 2 {
+                        local = value;
+                    }
+                    inside = false;
+                }
+                _ => {
+                    if !inside {
+                        (inside, value) = (true, 0);
+                        field += 1;
+                    }
+                    // The port follows a colon, which is no digit: counting begins anew.
+                    value = char::from(byte).to_digit(16).map_or(0, |digit| value << 4 | digit);
+                }
+            }
+        }
+    }
+    false
+}
+
 /// Raises the number of files that may be open as far as this process may, and tells it. Many systems set it
 /// low for programs that use select(2), and this one does not.
 #[cfg(unix)]
@@ -194,6 +242,27 @@ mod tests {
         assert_eq!(late.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
         let (_, peer) = all[0].accept().unwrap();
         assert_eq!(peer, waiting.local_addr().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_handshake_is_a_line_of_the_port_in_the_state_after_syn() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
+        for (line, expected) in [
+            ("   0: 0100007F:EA60 0100007F:B4F6 03 00000000:00000000 01:00000061 00000000     0\n", true),
+            (
+                "  12: 00000000000000000000000001000000:EA60 00000000000000000000000001000000:C350 03 0:0\n",
+                true,
+            ),
+            // Another port, a port of the other side, and a connection.
+            ("   0: 0100007F:EA61 0100007F:EA60 03 00000000:00000000 01:00000061 00000000     0\n", false),
+            ("   0: 0100007F:EA60 0100007F:B4F6 01 00000000:00000000 03:00000003 00000000     0\n", false),
+            ("   0: \n", false),
+            ("", false),
+        ] {
+            let table = format!("{head}{line}");
+            assert_eq!(has_handshake(&mut table.as_bytes(), 60000), expected, "{line}");
+        }
     }
 
     #[test]

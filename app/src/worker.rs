@@ -19,7 +19,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::date::{IMF_FIXDATE, imf_fixdate};
 use crate::http1;
-use crate::listen::refuse_new;
+use crate::listen::{is_handshake_under_way, refuse_new};
 use crate::log::Level;
 use crate::metrics::Counters;
 use crate::server::{Phase, Server};
@@ -27,6 +27,8 @@ use crate::server::{Phase, Server};
 /// How long to wait when a connection cannot be accepted for lack of file descriptors or memory. Trying
 /// again at once would take a whole CPU; nobody notices a tenth of a second in that state.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// When a worker that stops looks for handshakes that have not ended; after twice that time again, and so on.
+const HANDSHAKE: Duration = Duration::from_millis(5);
 /// Connections accepted in a row before those that are open get a turn.
 const ACCEPT_AT_ONCE: usize = 64;
 /// Sets of buffers that are kept for the next request.
@@ -219,19 +221,32 @@ impl Worker {
             // It fails when the server is gone, which means the same.
             let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
         };
-        race(draining, self.accept(&listener)).await;
+        let mut accept = Box::pin(self.accept(&listener));
+        race(draining, accept.as_mut()).await;
 
         let stopping = Instant::now();
         refuse_new(&listener);
         self.wake_all();
         let deadline = stopping + self.server.live.stop_deadline();
         let linger = (stopping + self.server.live.linger()).min(deadline);
-        // Handshakes that were under way still end, and are served.
-        race(self.all_ended(true), race(sleep_until(linger.into()), self.accept(&listener))).await;
+        // Handshakes that were under way still end, and are served. They take as long as their packets are on
+        // their way, and one may begin while the kernel takes over that no more are wanted.
+        let port = listener.local_addr().map_or(0, |address| address.port());
+        let (mut pause, mut settled) = (HANDSHAKE, false);
+        loop {
+            let until = if settled { linger } else { linger.min(Instant::now() + pause) };
+            race(self.all_served(settled), race(sleep_until(until.into()), accept.as_mut())).await;
+            if settled || until == linger {
+                break;
+            }
+            settled = !is_handshake_under_way(port);
+            pause *= 2;
+        }
+        drop(accept);
         drop(listener);
         self.closing.store(true, Ordering::Relaxed);
         self.wake_all();
-        race(self.all_ended(false), sleep_until(deadline.into())).await;
+        race(self.all_ended(), sleep_until(deadline.into())).await;
         sweeper.abort();
         Ok(self.cut_off())
     }
@@ -419,14 +434,20 @@ impl Worker {
         }
     }
 
-    /// Waits until no connection is left, and with `backlog` until none waits to be accepted either.
-    async fn all_ended(&self, backlog: bool) {
-        if backlog {
-            // Whatever waits is accepted by the other side of the race: at the first yield the event loop
-            // hears of it, during the second it is accepted.
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
+    /// Waits until no connection waits to be accepted, of which none comes once it is `settled`, and none is left.
+    async fn all_served(&self, settled: bool) {
+        if !settled {
+            std::future::pending::<()>().await;
         }
+        // Whatever waits is accepted by the other side of the race: at the first yield the event loop
+        // hears of it, during the second it is accepted.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        self.all_ended().await;
+    }
+
+    /// Waits until no connection is left.
+    async fn all_ended(&self) {
         while lock(&self.table).taken() > 0 {
             self.empty.notified().await;
         }

@@ -215,7 +215,7 @@ impl Server {
 #[test]
 fn stop_under_load_loses_not_one_accepted_request() -> io::Result<()> {
     for round in 0..3 {
-        let config = Config { workers: Some(2), linger: Duration::from_millis(300), ..patient() };
+        let config = Config { workers: Some(2), linger: NEVER, stop_deadline: NEVER, ..patient() };
         let server = Server::start(config)?;
         let address = server.address;
         let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -249,6 +249,38 @@ fn stop_under_load_loses_not_one_accepted_request() -> io::Result<()> {
         }
         assert_eq!(stopped, Stopped { cut_off: 0 });
     }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_handshake_that_is_under_way_when_the_server_stops_is_served() -> io::Result<()> {
+    use socket2::{Domain, SockFilter, Socket, Type};
+
+    const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+
+    let mut server = Server::start(Config { linger: NEVER, stop_deadline: NEVER, ..patient() })?;
+    let address = server.address;
+    // What the server answers is lost until it stops; a second later it answers again.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.attach_filter(&[DROP_ALL])?;
+    let connecting = socket.try_clone()?;
+    let connected = thread::spawn(move || connecting.connect(&address.into()));
+    // As the kernel's documentation has it (proc_net_tcp.rst): this port, somebody's, and TCP_SYN_RECV.
+    let (port, state) = (format!(":{:04X} ", address.port()), " 03 ");
+    while !std::fs::read_to_string("/proc/net/tcp")?
+        .lines()
+        .any(|line| line.find(&port).is_some_and(|at| at < 20 && line.contains(state)))
+    {
+        thread::yield_now();
+    }
+    drop(server.stop.take());
+    while TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_ok() {}
+    socket.detach_filter()?;
+    connected.join().map_err(|_| io::Error::other("the client panicked"))??;
+    let answer = Client::over(socket.into())?.ask("GET", "/")?;
+    assert_eq!((answer.status.as_str(), answer.body.as_str()), ("HTTP/1.1 200 OK", "Hello from tare\n"));
+    assert_eq!(server.stop()?, Stopped { cut_off: 0 });
     Ok(())
 }
 

@@ -120,27 +120,18 @@ pub fn cpu_list(text: &str) -> Result<Vec<u32>, Malformed> {
         let number = number(text).and_then(|it| u32::try_from(it).ok());
         number.filter(|cpu| *cpu < MOST_CPUS).ok_or_else(error)
     };
-    let mut cpus = Vec::new();
+    // However often a file repeats a range, this stays as long as a machine is wide.
+    let mut named = vec![false; MOST_CPUS as usize];
     for range in text.trim_ascii().split(',').filter(|_| !text.trim_ascii().is_empty()) {
-        match range.split_once('-') {
-            None => cpus.push(cpu(range)?),
-            Some((first, last)) => {
-                let (first, last) = (cpu(first)?, cpu(last)?);
-                if first > last {
-                    return Err(error());
-                }
-                cpus.extend(first..=last);
-            }
-        }
-        // However often a file repeats a range, the list stays as long as a machine is wide.
-        if cpus.len() > MOST_CPUS as usize {
-            cpus.sort_unstable();
-            cpus.dedup();
-        }
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (cpu(first)?, cpu(last)?);
+        named
+            .get_mut(first as usize..=last as usize)
+            .filter(|range| !range.is_empty())
+            .ok_or_else(error)?
+            .fill(true);
     }
-    cpus.sort_unstable();
-    cpus.dedup();
-    Ok(cpus)
+    Ok((0..).zip(named).filter_map(|(cpu, named)| named.then_some(cpu)).collect())
 }
 
 /// `MemTotal` of `/proc/meminfo` in bytes.
