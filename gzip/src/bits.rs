@@ -43,12 +43,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next bits without taking them: at least 15 are valid.
+    /// Makes enough bits available for a whole token: 48 (RFC 1951, section 3.2.5), which may be zeros behind the
+    /// end.
     #[inline]
-    pub(crate) fn peek(&mut self) -> u32 {
-        if self.count < 15 {
+    pub(crate) fn fill(&mut self) {
+        if self.count < 48 {
             self.refill();
         }
+    }
+
+    /// The next bits without taking them, as many as [`fill`](Self::fill) has left.
+    #[inline]
+    pub(crate) fn peek_filled(&self) -> u32 {
         self.buffer as u32
     }
 

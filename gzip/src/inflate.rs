@@ -46,13 +46,14 @@ const DISTANCE_BITS: [u8; 30] =
 
 const END_OF_BLOCK: u16 = 256;
 
-/// The parts of a deflate stream that stand for what comes after its first `before` bytes, and how many
-/// bytes it stands for altogether. `plain` is what it stands for: bytes of a match that begins too early
-/// are taken from it. `None` if the stream is damaged.
-pub(crate) fn after(deflated: &[u8], before: usize, plain: &[u8]) -> Option<(Vec<Part>, usize)> {
+/// The parts of a deflate stream that stand for what comes after its first `before` bytes. `plain` is what it
+/// stands for: bytes of a match that begins too early are taken from it. `None` if the stream is damaged or is
+/// not all of `deflated`.
+pub(crate) fn after(deflated: &[u8], before: usize, plain: &[u8]) -> Option<Vec<Part>> {
     let mut reader = Reader::new(deflated);
-    let mut tables = Tables::default();
+    let mut codes = Codes::default();
     let mut parts = Vec::new();
+    // It is counted as far as that matters.
     let mut position = 0;
     loop {
         if reader.overran() {
@@ -76,64 +77,51 @@ pub(crate) fn after(deflated: &[u8], before: usize, plain: &[u8]) -> Option<(Vec
                 position += length;
             }
             kind @ 1..=2 => {
-                if kind == 1 {
-                    tables.fixed();
-                } else {
-                    tables.read(&mut reader)?;
-                }
+                let lengths = if kind == 1 { Lengths::fixed() } else { Lengths::read(&mut reader)? };
                 // Without the bit that says whether it is the last.
                 let header = start + 1..reader.position();
-                let mut cut = None;
+                let mut ended = false;
                 if position < before {
-                    let ended;
-                    (position, ended) = tables.tokens(&mut reader, position, before)?;
-                    if ended {
-                        // A block that is wholly before; the last cannot be followed by another.
-                        if last {
-                            return Some((parts, position));
-                        }
-                        continue;
-                    }
-                    if position > before {
+                    (position, ended) = codes.tokens(&lengths, &mut reader, position, before)?;
+                    if !ended && position > before {
                         parts.push(Part::Literals(plain.get(before..position)?.to_vec()));
                     }
-                    cut = Some(position);
                 }
-                let tokens = reader.position();
-                (position, _) = tables.tokens(&mut reader, position, usize::MAX)?;
-                // Else only the end of the block was left of it.
-                if cut != Some(position) {
-                    parts.push(Part::Block { header, tokens: tokens..reader.position() });
+                if !ended {
+                    let tokens = reader.position();
+                    // Else only the end of the block was left of it.
+                    if codes.rest(&lengths, &mut reader)? {
+                        parts.push(Part::Block { header, tokens: tokens..reader.position() });
+                    }
                 }
             }
             _ => return None,
         }
         if last {
-            return (!reader.overran()).then_some((parts, position));
+            return (reader.position().div_ceil(8) == deflated.len() as u64).then_some(parts);
         }
     }
 }
 
-/// The two codes of a block.
-#[derive(Default)]
-struct Tables {
-    literals: Code,
-    distances: Code,
+/// How long the words of a block's two codes are; 0 for what does not occur.
+struct Lengths {
+    /// Of the literals and lengths, then of the distances.
+    all: Vec<u8>,
+    literals: usize,
 }
 
-impl Tables {
-    /// The codes that need no description (section 3.2.6).
-    fn fixed(&mut self) {
-        let mut lengths = [8; 288];
-        lengths[144..256].fill(9);
-        lengths[256..280].fill(7);
-        // Complete, so they cannot be refused.
-        let _ = self.literals.build(&lengths);
-        let _ = self.distances.build(&[5; 32]);
+impl Lengths {
+    /// Those that need no description (section 3.2.6).
+    fn fixed() -> Self {
+        let mut all = vec![8; 288];
+        all[144..256].fill(9);
+        all[256..280].fill(7);
+        all.resize(288 + 32, 5);
+        Self { all, literals: 288 }
     }
 
     /// Those that are described before the block's tokens (section 3.2.7).
-    fn read(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let literals = reader.take(5) as usize + 257;
         let distances = reader.take(5) as usize + 1;
         let count = reader.take(4) as usize + 4;
@@ -142,57 +130,160 @@ impl Tables {
             of_lengths[*place] = reader.take(3) as u8;
         }
         let mut code = Code::default();
-        code.build(&of_lengths)?;
-        let mut lengths = Vec::with_capacity(320);
-        while lengths.len() < literals + distances {
-            let (value, repeat) = match code.symbol(reader)? {
-                length @ 0..=15 => (length as u8, 1),
-                16 => (*lengths.last()?, reader.take(2) + 3),
+        code.build(&of_lengths, |symbol, bits| Some((symbol as u8, bits)))?;
+        let mut all = Vec::with_capacity(320);
+        while all.len() < literals + distances {
+            reader.fill();
+            let (symbol, bits) = code.at(reader)?;
+            if bits == 0 {
+                return None;
+            }
+            reader.skip(u32::from(bits));
+            let (value, repeat) = match symbol {
+                0..=15 => (symbol, 1),
+                16 => (*all.last()?, reader.take(2) + 3),
                 17 => (0, reader.take(3) + 3),
                 _ => (0, reader.take(7) + 11),
             };
-            lengths.resize(lengths.len() + repeat as usize, value);
+            all.resize(all.len() + repeat as usize, value);
         }
-        let described = lengths.get(..literals + distances).filter(|it| it.len() == lengths.len())?;
-        self.literals.build(&described[..literals])?;
-        self.distances.build(&described[literals..])
+        (all.len() == literals + distances).then_some(Self { all, literals })
     }
+}
 
+/// The codes of a block, in the form in which they are asked. They keep their memory from block to block.
+#[derive(Default)]
+struct Codes {
+    literals: Code<Meaning>,
+    distances: Code<Meaning>,
+    literal_steps: Code<Step>,
+    distance_steps: Code<Step>,
+}
+
+impl Codes {
     /// Passes over tokens until they stand for everything before `until` or the block ends; the position
     /// then, and whether the block ended.
-    fn tokens(&self, reader: &mut Reader<'_>, mut position: usize, until: usize) -> Option<(usize, bool)> {
+    fn tokens(
+        &mut self,
+        lengths: &Lengths,
+        reader: &mut Reader<'_>,
+        mut position: usize,
+        until: usize,
+    ) -> Option<(usize, bool)> {
+        let (literals, distances) = lengths.all.split_at(lengths.literals);
+        self.literals.build(literals, |symbol, word| {
+            let (advance, extra) = match symbol {
+                0..END_OF_BLOCK => (1, 0),
+                END_OF_BLOCK => (0, 0),
+                _ => *LENGTHS.get(usize::from(symbol - 257))?,
+            };
+            Some(Meaning { advance, word, extra })
+        })?;
+        self.distances.build(distances, |symbol, word| {
+            Some(Meaning { advance: 0, word, extra: *DISTANCE_BITS.get(usize::from(symbol))? })
+        })?;
         while position < until {
-            let symbol = self.literals.symbol(reader)?;
-            if symbol < END_OF_BLOCK {
-                position += 1;
-                continue;
-            }
-            if symbol == END_OF_BLOCK {
+            reader.fill();
+            let advance = self.literals.pass(reader)?;
+            if advance == 0 {
                 return Some((position, true));
             }
-            let (length, bits) = *LENGTHS.get(usize::from(symbol - 257))?;
-            position += usize::from(length) + reader.take(u32::from(bits)) as usize;
-            let distance = self.distances.symbol(reader)?;
-            reader.take(u32::from(*DISTANCE_BITS.get(usize::from(distance))?));
+            position += advance;
+            if advance > 1 {
+                self.distances.pass(reader)?;
+            }
             if reader.overran() {
                 return None;
             }
         }
         Some((position, false))
     }
+
+    /// Passes over what is left of a block, and tells whether there was anything.
+    fn rest(&mut self, lengths: &Lengths, reader: &mut Reader<'_>) -> Option<bool> {
+        let (literals, distances) = lengths.all.split_at(lengths.literals);
+        self.literal_steps.build(literals, |symbol, word| match symbol {
+            0..END_OF_BLOCK => Some(Step(word)),
+            END_OF_BLOCK => Some(Step(word | Step::END)),
+            _ => LENGTHS.get(usize::from(symbol - 257)).map(|(_, extra)| Step((word + extra) | Step::MATCH)),
+        })?;
+        self.distance_steps.build(distances, |symbol, word| {
+            DISTANCE_BITS.get(usize::from(symbol)).map(|extra| Step(word + extra))
+        })?;
+        let mut any = false;
+        loop {
+            reader.fill();
+            let step = self.literal_steps.at(reader)?;
+            if step.bits() == 0 || reader.overran() {
+                return None;
+            }
+            reader.skip(step.bits());
+            if step.0 & Step::MATCH != 0 {
+                let step = self.distance_steps.at(reader)?;
+                if step.bits() == 0 {
+                    return None;
+                }
+                reader.skip(step.bits());
+            } else if step.0 & Step::END != 0 {
+                return Some(any);
+            }
+            any = true;
+        }
+    }
+}
+
+/// What a word stands for: `advance` bytes, 0 for the end of the block, and as many more as the next `extra` bits
+/// say.
+#[derive(Clone, Copy, Default)]
+struct Meaning {
+    advance: u16,
+    /// How many bits it has; 0 where no word begins like that.
+    word: u8,
+    extra: u8,
+}
+
+impl Code<Meaning> {
+    /// Passes over a word and what belongs to it; how many bytes it stands for.
+    fn pass(&self, reader: &mut Reader<'_>) -> Option<usize> {
+        let Meaning { advance, word, extra } = self.at(reader)?;
+        if word == 0 {
+            return None;
+        }
+        reader.skip(u32::from(word));
+        let more = reader.peek_filled() & ((1 << extra) - 1);
+        reader.skip(u32::from(extra));
+        Some(usize::from(advance) + more as usize)
+    }
+}
+
+/// How many bits a word has with those that belong to it, in its five lowest bits: 0 where no word begins like that.
+/// One byte, so that a table of them stays in the processor's nearest cache.
+#[derive(Clone, Copy, Default)]
+struct Step(u8);
+
+impl Step {
+    /// A distance follows.
+    const MATCH: u8 = 1 << 5;
+    /// It ends the block.
+    const END: u8 = 1 << 6;
+
+    fn bits(self) -> u32 {
+        u32::from(self.0 & 0x1f)
+    }
 }
 
 /// A Huffman code (section 3.2.2) as a table over all bit strings of its greatest length.
 #[derive(Default)]
-struct Code {
-    /// Symbol and length; length 0 where no code begins like that.
-    table: Vec<(u16, u8)>,
+struct Code<T> {
+    table: Vec<T>,
     mask: u32,
 }
 
-impl Code {
-    /// From the lengths of its words. An incomplete code is taken: deflate allows one of a single word.
-    fn build(&mut self, lengths: &[u8]) -> Option<()> {
+impl<T: Copy + Default> Code<T> {
+    /// From the lengths of its words and what one of a symbol and a length stands for; words that must not occur
+    /// stand for nothing, as words that there are not. An incomplete code is taken: deflate allows one of a single
+    /// word.
+    fn build(&mut self, lengths: &[u8], meaning: impl Fn(u16, u8) -> Option<T>) -> Option<()> {
         let longest = u32::from(lengths.iter().copied().max().unwrap_or(0)).max(1);
         let mut counts = [0_u32; 16];
         for length in lengths {
@@ -208,7 +299,7 @@ impl Code {
         }
         self.mask = (1 << longest) - 1;
         self.table.clear();
-        self.table.resize(1 << longest, (0, 0));
+        self.table.resize(1 << longest, T::default());
         for (symbol, length) in lengths.iter().enumerate() {
             if *length == 0 {
                 continue;
@@ -217,20 +308,17 @@ impl Code {
             // Words are read from their highest bit on, everything else from its lowest.
             let reversed = word.reverse_bits() >> (32 - u32::from(*length));
             *word += 1;
-            for place in (reversed as usize..self.table.len()).step_by(1 << length) {
-                self.table[place] = (symbol as u16, *length);
+            let Some(meaning) = meaning(symbol as u16, *length) else { continue };
+            for place in self.table.iter_mut().skip(reversed as usize).step_by(1 << length) {
+                *place = meaning;
             }
         }
         Some(())
     }
 
+    /// What the next word of a reader stands for that has been filled.
     #[inline]
-    fn symbol(&self, reader: &mut Reader<'_>) -> Option<u16> {
-        let (symbol, length) = *self.table.get((reader.peek() & self.mask) as usize)?;
-        if length == 0 {
-            return None;
-        }
-        reader.skip(u32::from(length));
-        Some(symbol)
+    fn at(&self, reader: &Reader<'_>) -> Option<T> {
+        self.table.get((reader.peek_filled() & self.mask) as usize).copied()
     }
 }

@@ -82,10 +82,7 @@ impl Compressor {
             .deflate_compress(input, &mut deflated)
             .map_err(|_| Error::Libdeflate("found its own bound too small"))?;
         deflated.truncate(length);
-        let (parts, end) = inflate::after(&deflated, before, input).ok_or(DAMAGED)?;
-        if end != input.len() {
-            return Err(DAMAGED);
-        }
+        let parts = inflate::after(&deflated, before, input).ok_or(DAMAGED)?;
         Ok(Piece::new(deflated, parts, piece))
     }
 
