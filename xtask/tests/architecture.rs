@@ -21,7 +21,7 @@ mod layers {
         ("process", &[]),
         ("ui", &[]),
         ("environment", &[]),
-        ("git", &["process", "units"]),
+        ("git", &["environment", "process", "units"]),
         ("cargo_config", &["environment"]),
         ("workspace", &["cargo_config", "environment", "process", "units"]),
         // Programs that are built when first needed.

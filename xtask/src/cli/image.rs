@@ -135,7 +135,7 @@ struct Outdated;
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     // git and cargo take some milliseconds each and do not need each other.
     std::thread::scope(|scope| {
-        let git = Git::ask(&env.start_dir());
+        let git = Git::ask(env);
         let located = Workspace::locate(env).ok();
         if let Some(workspace) = &located
             && let Some(definitions) = definitions_without_cargo(workspace, &arguments.names)

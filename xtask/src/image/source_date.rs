@@ -23,13 +23,11 @@ impl SourceDate<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn what_was_chosen_wins_over_the_commit() {
-        let (seven, nothing) = (Git::of_commit(7), Git::ask(Path::new("/nowhere")));
+        let (seven, nothing) = (Git::of_commit(7), Git::of_nothing());
         let five = "5".parse().ok();
         for (chosen, git, seconds) in [(five, &seven, 5), (None, &seven, 7), (None, &nothing, 0)] {
             assert_eq!(SourceDate { chosen, git }.time().seconds(), seconds);

@@ -70,7 +70,7 @@ fn bare(definition: &Definition) -> Definition {
 
 /// The image of the definition's first platform, with its layers in the scratch folder.
 fn image(bench: &Bench<'_>, definition: &Definition, scratch: &Scratch) -> anyhow::Result<Image> {
-    let git = Git::ask(&bench.workspace.root);
+    let git = Git::ask(bench.env);
     let created = SourceDate { chosen: source_date_epoch(bench.env)?, git: &git };
     let mut env = bench.env.clone();
     env.variables.insert("CARGO".into(), bench.cargo.clone().into());
