@@ -24,7 +24,7 @@ use crate::image::rootfs::{self, Binary};
 use crate::image::source_date::SourceDate;
 use crate::oci::blob::Staging;
 use crate::oci::compress::{Compression, Pool};
-use crate::oci::entry::{Content, Entry, EntryKind};
+use crate::oci::entry::{Content, Entry, EntryKind, InMemory};
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
@@ -307,6 +307,8 @@ impl Call<'_> {
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
         let mut assembled = assemble(self.context, definition, self.git, programs, store)?;
+        // Its threads give their memory back while the rest is written.
+        drop(pool);
 
         let writing = Instant::now();
         let paths = self.output_paths(definition);
@@ -423,7 +425,7 @@ impl Call<'_> {
             };
             lines.push(format!("  {platform}: {command}"));
         }
-        let binary = Binary { name: binary_name, bytes: std::sync::Arc::from([]) };
+        let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()) };
         for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created.time())? {
             lines.push(format!("layer {}", layer.name));
             lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));

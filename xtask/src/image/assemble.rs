@@ -225,6 +225,10 @@ fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
+    // One of them, as where only the program has changed, does not need to wait for a thread.
+    if let [item] = items {
+        return Ok(vec![work(item)?]);
+    }
     let work = &work;
     std::thread::scope(|scope| {
         let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();

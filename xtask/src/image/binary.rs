@@ -11,6 +11,7 @@ use super::source_date::SourceDate;
 use crate::audit::{self, AuditError};
 use crate::elf::{self, ElfError, Facts, Machine};
 use crate::environment::Environment;
+use crate::oci::entry::InMemory;
 use crate::oci::platform::Platform;
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
@@ -157,7 +158,7 @@ fn of_cargo(
     if build.audit {
         check_audit(&image, &path, &stripped)?;
     }
-    let binary = Binary { name: selected.bin, bytes: stripped.into() };
+    let binary = Binary { name: selected.bin, bytes: InMemory::new(stripped) };
     Ok(Program { binary, unstripped: Some(path) })
 }
 
@@ -194,7 +195,7 @@ fn of_command(
         Err(_) => {}
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Program { binary: Binary { name, bytes: bytes.into() }, unstripped: None })
+    Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes) }, unstripped: None })
 }
 
 fn read(image: &str, path: &Path) -> Result<Vec<u8>, BinaryError> {

@@ -221,7 +221,7 @@ pub fn write(
         let (binary, unstripped) = paths.binaries(of);
         let dir = binary.parent().unwrap_or(&paths.dir);
         fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
-        let written = write_executable(staging, &binary, |path| fs::write(path, &of.program.binary.bytes))?;
+        let written = write_executable(staging, &binary, |path| fs::write(path, &**of.program.binary.bytes))?;
         finished.push((written, binary));
         if let Some(source) = &of.program.unstripped {
             // cargo changes its file in place with the next build, so this is no hard link.

@@ -12,7 +12,7 @@ use super::definition::{
     APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
 };
 use super::zoneinfo::{Zone, zones};
-use crate::oci::entry::{Content, Entry, EntryKind, Owner, Tree};
+use crate::oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
 use crate::oci::layer::LayerPlan;
 use crate::oci::path::{ImagePath, ImagePathError};
 use crate::units::Epoch;
@@ -125,7 +125,7 @@ pub struct Binary {
     /// Its name.
     pub name: String,
     /// Its bytes.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<InMemory>,
 }
 
 impl Binary {
@@ -225,7 +225,7 @@ impl Plan<'_> {
             owner: definition.owner,
             capabilities: definition.capabilities.map(Box::new),
         };
-        let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(bytes.into()));
+        let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(InMemory::new(bytes)));
         match &definition.what {
             What::Dir(path) => self.put(entry(path.clone(), EntryKind::Directory, 0o755), writer),
             What::Symlink { path, to } => {
@@ -449,7 +449,7 @@ fn skeleton() -> Result<Vec<Entry>, ImagePathError> {
         nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
     const GROUP: &str = "root:x:0:\nnonroot:x:65532:\nnobody:x:65534:\n";
     let nonroot = Owner { uid: 65532, gid: 65532 };
-    let file = |text: &str| EntryKind::File(Content::Bytes(text.as_bytes().into()));
+    let file = |text: &str| EntryKind::File(Content::Bytes(InMemory::new(text.into())));
     [
         ("/etc/passwd", file(PASSWD), 0o644, Owner::default()),
         ("/etc/group", file(GROUP), 0o644, Owner::default()),

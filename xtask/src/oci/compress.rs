@@ -12,10 +12,10 @@ use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use tare_gzip::{Compressor, Joiner, Piece, WINDOW};
 
+use super::digest::{Digest, Digesting};
 use super::spec;
 
 /// No block of zstd is longer. Small enough that a block in each of a few threads fits in tens of
@@ -33,17 +33,19 @@ const LONGEST_UNCUT: u64 = 128 << 10;
 /// time there, and the default base layer without certificates is such a block.
 const SHORT_BLOCK: usize = 64 << 10;
 
-/// How long the blocks of a tar of this length are: equal ones, at least two where it pays, so that
-/// two cores finish together. Depends on nothing but the length and the method: zstd, which looks back
-/// as far as the block goes, has few long ones.
+/// How long the blocks of a tar of this length are, with the part of the block before that each of gzip's begins
+/// with: equal ones, at least two where it pays, so that two cores finish together. Depends on nothing but the
+/// length and the method: zstd, which looks back as far as the block goes, has few long ones.
 #[must_use]
 pub fn block_length(compression: Compression, tar_length: u64) -> usize {
-    let blocks = match compression {
-        Compression::Gzip(_) if tar_length > LONGEST_UNCUT => tar_length.div_ceil(LONGEST_PIECE).max(2),
-        Compression::Gzip(_) => 1,
-        Compression::Zstd(_) | Compression::None => tar_length.div_ceil(LONGEST_FRAME).max(1),
+    let (blocks, twice) = match compression {
+        Compression::Gzip(_) if tar_length > LONGEST_UNCUT => {
+            (tar_length.div_ceil(LONGEST_PIECE).max(2), WINDOW as u64)
+        }
+        Compression::Gzip(_) => (1, 0),
+        Compression::Zstd(_) | Compression::None => (tar_length.div_ceil(LONGEST_FRAME).max(1), 0),
     };
-    tar_length.div_ceil(blocks) as usize
+    (tar_length + (blocks - 1) * twice).div_ceil(blocks) as usize
 }
 
 /// More threads than this only cost memory: a block in and a block out each.
@@ -54,8 +56,8 @@ const MOST_THREADS: usize = 8;
 pub enum Compression {
     /// Not at all.
     None,
-    /// libdeflate at this level, 1 to 12.
-    Gzip(u8),
+    /// libdeflate at this level, 1 to 12, or at the one that suits the layer.
+    Gzip(Option<u8>),
     /// zstd at this level, 1 to 22. Docker before version 23 cannot load it.
     Zstd(u8),
 }
@@ -67,10 +69,22 @@ pub struct CompressionError(String);
 
 impl Compression {
     /// Of libdeflate's levels the fastest whose result is within 0.1 % of the smallest
-    /// (`cargo xtask bench image` prints the table).
+    /// (`cargo xtask bench image` prints the tables).
     pub const DEFAULT_GZIP: u8 = 11;
+    /// The same for layers that are little else than a program, which has few long matches to find.
+    pub const PROGRAM_GZIP: u8 = 10;
     /// What zstd's own documentation calls the highest level without extreme memory.
     pub const DEFAULT_ZSTD: u8 = 19;
+
+    /// The same with its level, for a layer that is little else than a program or not.
+    #[must_use]
+    pub fn of_layer(self, program: bool) -> Self {
+        match self {
+            Self::Gzip(None) if program => Self::Gzip(Some(Self::PROGRAM_GZIP)),
+            Self::Gzip(None) => Self::Gzip(Some(Self::DEFAULT_GZIP)),
+            other => other,
+        }
+    }
 
     /// The media type of layers compressed this way.
     #[must_use]
@@ -85,7 +99,7 @@ impl Compression {
 
 impl Default for Compression {
     fn default() -> Self {
-        Self::Gzip(Self::DEFAULT_GZIP)
+        Self::Gzip(None)
     }
 }
 
@@ -93,7 +107,8 @@ impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("none"),
-            Self::Gzip(level) => write!(f, "gzip:{level}"),
+            Self::Gzip(None) => f.write_str("gzip"),
+            Self::Gzip(Some(level)) => write!(f, "gzip:{level}"),
             Self::Zstd(level) => write!(f, "zstd:{level}"),
         }
     }
@@ -111,8 +126,8 @@ impl FromStr for Compression {
         };
         match (method, level) {
             ("none", None) => Ok(Self::None),
-            ("gzip", None) => Ok(Self::Gzip(Self::DEFAULT_GZIP)),
-            ("gzip", Some(level @ 1..=12)) => Ok(Self::Gzip(level)),
+            ("gzip", None) => Ok(Self::Gzip(None)),
+            ("gzip", Some(level @ 1..=12)) => Ok(Self::Gzip(Some(level))),
             ("zstd", None) => Ok(Self::Zstd(Self::DEFAULT_ZSTD)),
             ("zstd", Some(level @ 1..=22)) => Ok(Self::Zstd(level)),
             _ => Err(CompressionError(text.to_owned())),
@@ -122,7 +137,7 @@ impl FromStr for Compression {
 
 /// A part of the tar, with what comes before it if that helps to compress it.
 struct Block {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     /// How many of the bytes come before the block.
     before: usize,
     /// Whether it is all there is.
@@ -146,9 +161,10 @@ struct BlockCompressor {
 impl BlockCompressor {
     fn compress(&mut self, compression: Compression, block: Block) -> BlockResult {
         match compression {
-            Compression::None => Ok(Compressed::Bytes(block.bytes)),
+            Compression::None => Ok(Compressed::Bytes(Arc::unwrap_or_clone(block.bytes))),
             Compression::Gzip(level) => {
-                let level = if block.alone && block.bytes.len() <= SHORT_BLOCK { 12 } else { level };
+                let short = block.alone && block.bytes.len() <= SHORT_BLOCK;
+                let level = if short { 12 } else { level.unwrap_or(Compression::DEFAULT_GZIP) };
                 let compressor = match &mut self.gzip {
                     Some((kept, compressor)) if *kept == level => compressor,
                     other => &mut other.insert((level, Compressor::new(level).map_err(io::Error::other)?)).1,
@@ -210,9 +226,8 @@ impl Drop for Permit {
 
 /// Threads that compress blocks for any number of layers, within one bound on memory.
 pub struct Pool {
-    jobs: Option<Sender<Job>>,
+    jobs: Sender<Job>,
     permits: Arc<Permits>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
@@ -233,8 +248,11 @@ impl Pool {
         };
         // One more than there are threads, so that a block is ready when a thread is.
         let permits = Arc::new(Permits { free: Mutex::new(threads + 1), freed: Condvar::new() });
-        let threads = (0..threads).map(|_| std::thread::spawn(run.clone())).collect();
-        Self { jobs: Some(jobs), permits, threads }
+        // They end when there is nobody left to give them work, and give their memory back then.
+        for _ in 0..threads {
+            std::thread::spawn(run.clone());
+        }
+        Self { jobs, permits }
     }
 
     /// A writer that compresses a tar of this length into `sink`.
@@ -250,21 +268,13 @@ impl Pool {
             before: 0,
             started: false,
             in_flight: VecDeque::new(),
+            tar: Digesting::new(io::sink()),
         }
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.jobs = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has already answered with a closed channel.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Compresses what is written into it. [`finish`](Self::finish) must be called at the end.
+/// Compresses what is written into it, and knows the digest of that. [`finish`](Self::finish) must be called at the
+/// end.
 pub struct Encoder<'a, W: Write> {
     pool: &'a Pool,
     compression: Compression,
@@ -275,6 +285,8 @@ pub struct Encoder<'a, W: Write> {
     before: usize,
     started: bool,
     in_flight: VecDeque<(Permit, Receiver<BlockResult>)>,
+    /// Of what was written. A block is hashed when it has been handed out, so that nobody waits for that.
+    tar: Digesting<io::Sink>,
 }
 
 /// Where compressed blocks go to.
@@ -284,30 +296,32 @@ enum Sink<W: Write> {
 }
 
 impl<W: Write> Encoder<'_, W> {
-    /// Compresses what is left and gives back what was written into.
+    /// Compresses what is left and gives back what was written into, and the digest and length of what was written.
     ///
     /// # Errors
     /// Those of the sink.
-    pub fn finish(mut self) -> io::Result<W> {
+    pub fn finish(mut self) -> io::Result<(W, (Digest, u64))> {
         // Nothing at all is one empty member or frame: an empty file is neither gzip nor zstd.
         if self.block.len() > self.before || !self.started && self.compression != Compression::None {
             self.submit()?;
         }
         while self.collect()? {}
-        match self.sink {
-            Sink::Plain(sink) => Ok(sink),
-            Sink::Joined(joiner) => joiner.finish().map_err(io_error),
-        }
+        let sink = match self.sink {
+            Sink::Plain(sink) => sink,
+            Sink::Joined(joiner) => joiner.finish().map_err(io_error)?,
+        };
+        Ok((sink, self.tar.finish().1))
     }
 
     /// Hands the full block to the threads.
     fn submit(&mut self) -> io::Result<()> {
-        let bytes = std::mem::take(&mut self.block);
-        let block = Block { before: self.before, alone: matches!(self.sink, Sink::Plain(_)), bytes };
+        let bytes = Arc::new(std::mem::take(&mut self.block));
+        let (before, alone) = (self.before, matches!(self.sink, Sink::Plain(_)));
+        let block = Block { before, alone, bytes: Arc::clone(&bytes) };
         self.started = true;
         if !block.alone {
             self.reserve();
-            self.block.extend_from_slice(&block.bytes[block.bytes.len().saturating_sub(WINDOW)..]);
+            self.block.extend_from_slice(&bytes[bytes.len().saturating_sub(WINDOW)..]);
             self.before = self.block.len();
         }
         // The permits may all be with blocks of this very layer, so these are written out first;
@@ -322,10 +336,9 @@ impl<W: Write> Encoder<'_, W> {
         };
         let (done, result) = channel();
         let job = Job { compression: self.compression, block, done };
-        let jobs = self.pool.jobs.as_ref().ok_or_else(thread_gone)?;
-        jobs.send(job).map_err(|_| thread_gone())?;
+        self.pool.jobs.send(job).map_err(|_| thread_gone())?;
         self.in_flight.push_back((permit, result));
-        Ok(())
+        self.tar.write_all(&bytes[before..])
     }
 
     /// Writes out the oldest block; false if there is none.
@@ -341,10 +354,9 @@ impl<W: Write> Encoder<'_, W> {
         Ok(true)
     }
 
-    /// Makes room for a block with what comes before it.
+    /// Makes room for a block.
     fn reserve(&mut self) {
-        self.block
-            .reserve_exact(self.block_length + if matches!(self.sink, Sink::Plain(_)) { 0 } else { WINDOW });
+        self.block.reserve_exact(self.block_length);
     }
 }
 
@@ -363,15 +375,16 @@ fn thread_gone() -> io::Error {
 impl<W: Write> Write for Encoder<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         if let (Compression::None, Sink::Plain(sink)) = (self.compression, &mut self.sink) {
-            return sink.write(buffer);
+            let written = sink.write(buffer)?;
+            self.tar.write_all(&buffer[..written])?;
+            return Ok(written);
         }
         if self.block.capacity() == 0 {
             self.reserve();
         }
-        let full = self.before + self.block_length;
-        let taken = buffer.len().min(full - self.block.len());
+        let taken = buffer.len().min(self.block_length - self.block.len());
         self.block.extend_from_slice(&buffer[..taken]);
-        if self.block.len() == full {
+        if self.block.len() == self.block_length {
             self.submit()?;
         }
         Ok(taken)
@@ -394,7 +407,9 @@ mod tests {
         let pool = Pool::start(threads);
         let mut encoder = pool.encoder(compression, data.len() as u64, Vec::new());
         encoder.write_all(data).unwrap();
-        encoder.finish().unwrap()
+        let (compressed, (digest, length)) = encoder.finish().unwrap();
+        assert_eq!((digest, length), (Digest::of(data), data.len() as u64));
+        compressed
     }
 
     /// Text-like bytes that compress, but differently from block to block.
@@ -411,7 +426,7 @@ mod tests {
     #[test]
     fn bytes_do_not_depend_on_the_number_of_threads() {
         let data = sample(3 * BLOCK + 17);
-        for compression in [Compression::Gzip(1), Compression::Zstd(1), Compression::None] {
+        for compression in [Compression::Gzip(Some(1)), Compression::Zstd(1), Compression::None] {
             let one = compress(compression, 1, &data);
             assert_eq!(one, compress(compression, 4, &data), "{compression}");
         }
@@ -419,7 +434,7 @@ mod tests {
 
     #[test]
     fn the_level_counts_where_there_is_more_than_a_short_block() {
-        let level = |level: u8, length: usize| compress(Compression::Gzip(level), 2, &sample(length));
+        let level = |level: u8, length: usize| compress(Compression::Gzip(Some(level)), 2, &sample(length));
         assert_eq!(level(1, SHORT_BLOCK), level(12, SHORT_BLOCK));
         assert_ne!(level(1, SHORT_BLOCK + 1), level(12, SHORT_BLOCK + 1));
     }
@@ -427,9 +442,9 @@ mod tests {
     #[test]
     fn the_cuts_of_gzip_cost_next_to_nothing() {
         let data = sample(2 * BLOCK);
-        let cut = compress(Compression::Gzip(6), 2, &data).len();
+        let cut = compress(Compression::Gzip(Some(6)), 2, &data).len();
         let whole = Compressor::new(6).unwrap().member(&data).unwrap().len();
-        let blocks = data.len().div_ceil(block_length(Compression::Gzip(6), data.len() as u64));
+        let blocks = data.len().div_ceil(block_length(Compression::Gzip(Some(6)), data.len() as u64));
         assert_eq!(blocks, 16);
         assert!(cut < whole + 100 * blocks, "{cut} {whole}");
     }
@@ -441,7 +456,7 @@ mod tests {
             let zstd = compress(Compression::Zstd(1), 2, &data);
             assert_eq!(zstd::stream::decode_all(&zstd[..]).unwrap(), data);
             let mut gzip = Vec::new();
-            let compressed = compress(Compression::Gzip(1), 2, &data);
+            let compressed = compress(Compression::Gzip(Some(1)), 2, &data);
             // One member, which readers that stop at its end read whole as well.
             flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut gzip).unwrap();
             assert_eq!(gzip, data);
@@ -452,14 +467,15 @@ mod tests {
     fn several_layers_share_few_threads_without_blocking_each_other() {
         let data = sample(5 * BLOCK);
         let pool = Pool::start(1);
-        let alone = compress(Compression::Gzip(1), 1, &data);
+        let alone = compress(Compression::Gzip(Some(1)), 1, &data);
         let together: Vec<Vec<u8>> = std::thread::scope(|scope| {
             let layers: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
-                        let mut encoder = pool.encoder(Compression::Gzip(1), data.len() as u64, Vec::new());
+                        let mut encoder =
+                            pool.encoder(Compression::Gzip(Some(1)), data.len() as u64, Vec::new());
                         encoder.write_all(&data).unwrap();
-                        encoder.finish().unwrap()
+                        encoder.finish().unwrap().0
                     })
                 })
                 .collect();
@@ -481,12 +497,12 @@ mod tests {
         }
         let pool = Pool::start(1);
         let data = sample(4 * BLOCK);
-        let mut failing = pool.encoder(Compression::Gzip(1), data.len() as u64, Full);
+        let mut failing = pool.encoder(Compression::Gzip(Some(1)), data.len() as u64, Full);
         assert_eq!(failing.write_all(&data).unwrap_err().kind(), io::ErrorKind::StorageFull);
         drop(failing);
-        let mut good = pool.encoder(Compression::Gzip(1), data.len() as u64, Vec::new());
+        let mut good = pool.encoder(Compression::Gzip(Some(1)), data.len() as u64, Vec::new());
         good.write_all(&data).unwrap();
-        assert!(!good.finish().unwrap().is_empty());
+        assert!(!good.finish().unwrap().0.is_empty());
     }
 
     #[test]
@@ -496,12 +512,12 @@ mod tests {
             (0, 0),
             (1, 1),
             (128 * kib, 128 * kib),
-            (128 * kib + 1, 64 * kib + 1),
-            (mib, mib / 2),
-            (mib + 1, (mib + 1).div_ceil(3)),
-            (1 << 40, mib / 2),
+            (128 * kib + 1, 80 * kib + 1),
+            (mib, 528 * kib),
+            (mib + 1, (mib + 1 + 64 * kib).div_ceil(3)),
+            (1 << 40, 544 * kib),
         ] {
-            assert_eq!(block_length(Compression::Gzip(6), tar), block as usize, "{tar}");
+            assert_eq!(block_length(Compression::Gzip(Some(6)), tar), block as usize, "{tar}");
         }
         assert_eq!(block_length(Compression::Zstd(19), 2 * mib), 2 << 20);
         assert_eq!(block_length(Compression::Zstd(19), 5 * mib), (5 << 20) / 2);

@@ -1,10 +1,12 @@
 //! What an image holds at one path, as data.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::capabilities::Capabilities;
+use super::digest::Digest;
 use super::path::ImagePath;
 
 /// Numeric user and group.
@@ -22,11 +24,41 @@ impl fmt::Display for Owner {
     }
 }
 
+/// A file's bytes, with their digest: that of a program is known before it is known when its files are from.
+#[derive(Debug)]
+pub struct InMemory {
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl InMemory {
+    /// These bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Arc<Self> {
+        let digest = Digest::of(&bytes);
+        Arc::new(Self { bytes, digest })
+    }
+
+    /// Of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl Deref for InMemory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Where a file's bytes come from.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// They are here.
-    Bytes(Arc<[u8]>),
+    Bytes(Arc<InMemory>),
     /// They are in a file of this length.
     File(Box<Path>, u64),
     /// They are in a file of this length in a folder that is taken over as a whole; its path there is

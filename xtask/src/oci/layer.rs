@@ -23,6 +23,23 @@ pub struct LayerPlan {
     pub mtime: Epoch,
 }
 
+impl LayerPlan {
+    /// Whether it is little else than a program that was built: an ELF file of more bytes than all others.
+    fn is_program(&self) -> bool {
+        let (mut programs, mut rest) = (0, 0);
+        for entry in &self.entries {
+            match &entry.kind {
+                EntryKind::File(Content::Bytes(bytes)) if bytes.starts_with(b"\x7fELF") => {
+                    programs += bytes.len() as u64;
+                }
+                EntryKind::File(content) => rest += content.size(),
+                EntryKind::Directory | EntryKind::Symlink(_) => {}
+            }
+        }
+        programs > rest
+    }
+}
+
 /// Why a layer could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -73,10 +90,11 @@ pub fn write<W: Write>(
     out: W,
 ) -> Result<(Layer, W), LayerError> {
     let length = tar_length(plan)?;
-    let mut tar = Digesting::new(pool.encoder(compression, length, Digesting::new(out)));
+    let compression = compression.of_layer(plan.is_program());
+    let mut tar = pool.encoder(compression, length, Digesting::new(out));
     write_tar(plan, &mut tar)?;
-    let (encoder, (diff_id, uncompressed_size)) = tar.finish();
-    let (out, (digest, size)) = encoder.finish().map_err(LayerError::Write)?.finish();
+    let (blob, (diff_id, uncompressed_size)) = tar.finish().map_err(LayerError::Write)?;
+    let (out, (digest, size)) = blob.finish();
     let layer = Layer {
         name: plan.name.clone(),
         descriptor: Descriptor::new(compression.media_type(), digest, size),
@@ -152,7 +170,7 @@ fn open<'a>(entry: &Entry, content: &'a Content) -> Result<Box<dyn Read + 'a>, L
             Ok(file) => Ok(Box::new(file)),
             Err(source) => Err(LayerError::Read { path, source }),
         },
-        (Content::Bytes(bytes), None) => Ok(Box::new(&**bytes)),
+        (Content::Bytes(bytes), None) => Ok(Box::new(&***bytes)),
         (_, None) => Ok(Box::new(io::empty())),
     }
 }
@@ -221,6 +239,10 @@ pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
             EntryKind::File(content) => {
                 put(&mut sink, b"file")?;
                 put(&mut sink, &content.size().to_le_bytes())?;
+                if let Content::Bytes(bytes) = content {
+                    put(&mut sink, bytes.digest().to_string().as_bytes())?;
+                    continue;
+                }
                 for_each_chunk(entry, content, &mut buffer, |chunk| {
                     sink.write_all(chunk).map_err(LayerError::Write)
                 })?;
@@ -233,7 +255,7 @@ pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::entry::Owner;
+    use crate::oci::entry::{InMemory, Owner};
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
         Entry { path: path.parse().unwrap(), kind, mode: 0o644, owner: Owner::default(), capabilities: None }
@@ -244,7 +266,30 @@ mod tests {
     }
 
     fn bytes(content: &[u8]) -> EntryKind {
-        EntryKind::File(Content::Bytes(content.into()))
+        EntryKind::File(Content::Bytes(InMemory::new(content.into())))
+    }
+
+    #[test]
+    fn what_is_little_else_than_a_program_gets_the_level_of_programs() {
+        let file =
+            |path: &str, bytes: Vec<u8>| entry(path, EntryKind::File(Content::Bytes(InMemory::new(bytes))));
+        let program = || file("/app", [&b"\x7fELF"[..], &[7; 4000]].concat());
+        let pool = Pool::start(1);
+        let blob = |entries: Vec<Entry>, level: Option<u8>| {
+            let plan = LayerPlan { name: "l".to_owned(), entries, mtime: Epoch::ZERO };
+            assert_eq!(Compression::default(), Compression::Gzip(None));
+            (plan.is_program(), write(&plan, Compression::Gzip(level), &pool, Vec::new()).unwrap().1)
+        };
+        let words: Vec<u8> = (0..90_000_u32).flat_map(|n| (n % 977 * n).to_string().into_bytes()).collect();
+        let large = || file("/words", words.clone());
+        // Words in the program's own bytes, so that levels differ.
+        let of_words = || file("/app", [&b"\x7fELF"[..], &words].concat());
+        assert!(blob(vec![program()], None).0);
+        assert!(!blob(vec![program(), large()], None).0);
+        assert!(!blob(vec![large()], None).0);
+        assert_eq!(blob(vec![of_words()], None), blob(vec![of_words()], Some(Compression::PROGRAM_GZIP)));
+        assert_eq!(blob(vec![large()], None), blob(vec![large()], Some(Compression::DEFAULT_GZIP)));
+        assert_ne!(blob(vec![large()], Some(10)).1, blob(vec![large()], Some(11)).1);
     }
 
     #[test]
@@ -255,7 +300,7 @@ mod tests {
             entry("/a/l", EntryKind::Symlink(b"f".as_slice().into())),
         ]);
         let pool = Pool::start(1);
-        let (layer, blob) = write(&plan, Compression::Gzip(6), &pool, Vec::new()).unwrap();
+        let (layer, blob) = write(&plan, Compression::Gzip(Some(6)), &pool, Vec::new()).unwrap();
         let (raw, tar) = write(&plan, Compression::None, &pool, Vec::new()).unwrap();
         assert_eq!(layer.descriptor.digest, Digest::of(&blob));
         assert_eq!(layer.descriptor.size, blob.len() as u64);

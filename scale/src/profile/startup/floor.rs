@@ -2,11 +2,10 @@
 //! container costs before the server's own work begins is what this one costs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use xtask_tare::oci::blob::{BlobSource, FileError, Staging};
 use xtask_tare::oci::compress::{Compression, Pool};
-use xtask_tare::oci::entry::{Content, Entry, EntryKind, Owner};
+use xtask_tare::oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
 use xtask_tare::oci::image::{Image, Index, Parts};
 use xtask_tare::oci::layer::{self, LayerError, LayerPlan};
 use xtask_tare::oci::layout;
@@ -63,7 +62,7 @@ pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, FloorError> {
 fn entries(platform: Platform) -> Vec<Entry> {
     // What runtimes mount on, and the program.
     let folder = |name: &str| (name.as_bytes().to_vec(), EntryKind::Directory);
-    let program = EntryKind::File(Content::Bytes(Arc::from(program(platform))));
+    let program = EntryKind::File(Content::Bytes(InMemory::new(program(platform))));
     [folder("dev"), folder("etc"), folder("proc"), folder("sys"), folder("tmp"), (PROGRAM.to_vec(), program)]
         .into_iter()
         .filter_map(|(path, kind)| {
