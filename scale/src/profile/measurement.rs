@@ -186,6 +186,13 @@ pub enum Doubt {
         /// The variation above which this doubt is raised.
         limit: f64,
     },
+    /// The figure is a difference, and what it is a difference of varies by more than that.
+    Unresolved {
+        /// The least that the samples leave possible, in nanoseconds.
+        lowest: f64,
+        /// The most.
+        highest: f64,
+    },
     /// Speed kept changing until the end of the run.
     NoSteadyState {
         /// Windows looked at.
@@ -247,6 +254,7 @@ impl Doubt {
             Self::SharedCpus { .. } => "shared-cpus",
             Self::TooFewSamples { .. } => "too-few-samples",
             Self::Scattered { .. } => "scattered",
+            Self::Unresolved { .. } => "unresolved",
             Self::NoSteadyState { .. } => "no-steady-state",
             Self::Clock { .. } => "clock",
             Self::NearMemoryLimit { .. } => "near-memory-limit",
@@ -277,6 +285,7 @@ impl Doubt {
             Self::SharedCpus { .. } => "use a machine with a second CPU, or set `cpuset` in the profile",
             Self::TooFewSamples { .. } => "raise `runs` or `duration`",
             Self::Scattered { .. } => "stop what else runs on this machine, or raise `runs`",
+            Self::Unresolved { .. } => "raise `runs`, or use a machine that starts containers more evenly",
             Self::NoSteadyState { .. } => {
                 "raise `duration`, and see whether the server leaks or still warms up"
             }
@@ -332,6 +341,12 @@ impl fmt::Display for Doubt {
             Self::Scattered { variation, limit } => {
                 write!(f, "samples vary by {} of their mean (over {})", percent(*variation), percent(*limit))
             }
+            Self::Unresolved { lowest, highest } => write!(
+                f,
+                "the difference may be anything from {:.1} to {:.1} ms",
+                lowest / 1e6,
+                highest / 1e6
+            ),
             Self::NoSteadyState { windows, variation } => write!(
                 f,
                 "no steady state in {}: the later ones still vary by {}",
@@ -373,6 +388,7 @@ mod tests {
             Doubt::SharedCpus { cpus: "0".into() },
             Doubt::TooFewSamples { samples: 1, needed: 10 },
             Doubt::Scattered { variation: 0.25, limit: 0.1 },
+            Doubt::Unresolved { lowest: -12.5e6, highest: 3.0e5 },
             Doubt::NoSteadyState { windows: 20, variation: 0.071 },
             Doubt::Clock { step: 1_000_000, figure: 2.0e6 },
             Doubt::NearMemoryLimit { peak: 31_000_000, limit: 32_000_000 },
@@ -400,6 +416,7 @@ mod tests {
                 "server and generator shared CPU 0",
                 "1 sample, where 10 are needed",
                 "samples vary by 25.0 % of their mean (over 10.0 %)",
+                "the difference may be anything from -12.5 to 0.3 ms",
                 "no steady state in 20 windows: the later ones still vary by 7.1 %",
                 "2000000 ns measured with a clock that steps by 1000000 ns",
                 "memory reached 31.00 MB of 32.00 MB",

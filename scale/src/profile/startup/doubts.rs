@@ -1,12 +1,21 @@
 //! What speaks against the figures of the start-up pass.
 
-use crate::profile::measurement::Measurement;
+use crate::profile::measurement::{Doubt, Measurement};
 use crate::profile::stats;
 use crate::profile::validity::{self, MachineFacts};
+
+use super::rows::Cache;
 
 /// Adds to the figures what speaks against them.
 pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
     let doubts = validity::machine(machine);
+    for cache in [Cache::Warm, Cache::Cold] {
+        let unresolved = unresolved(cache, measurements);
+        let difference = measurements.iter_mut().find(|row| row.metric == id(cache, "ready-minus-floor"));
+        if let Some(difference) = difference {
+            difference.doubts.extend(unresolved);
+        }
+    }
     for measurement in measurements {
         measurement.doubts.extend(doubts.iter().cloned());
         if !measurement.samples.is_empty() {
@@ -16,6 +25,19 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
             measurement.doubts.extend(validity::scattered(&middle, validity::STARTUP_VARIATION));
         }
     }
+}
+
+fn id(cache: Cache, point: &str) -> String {
+    format!("startup.{}.{point}", cache.name())
+}
+
+/// Whether a container for the server may take no longer than one for the program that only exits, as far as the
+/// intervals of both say. On a host where what they have in common varies much, it does.
+fn unresolved(cache: Cache, measurements: &[Measurement]) -> Option<Doubt> {
+    let interval = |point| measurements.iter().find(|row| row.metric == id(cache, point))?.interval;
+    let (ready, floor) = (interval("ready")?, interval("floor")?);
+    let (lowest, highest) = (ready.0 - floor.1, ready.1 - floor.0);
+    (lowest <= 0.0).then_some(Doubt::Unresolved { lowest, highest })
 }
 
 /// The samples between the quartiles.
@@ -29,7 +51,25 @@ fn middle_half(samples: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::measurement::Doubt;
+
+    #[test]
+    fn a_difference_that_may_be_nothing_is_doubted() {
+        let row = |point, interval| Measurement { interval, ..Measurement::exact(point, 1.0) };
+        let of = |floor: (f64, f64)| {
+            let mut rows = [
+                row("startup.warm.ready", Some((12.0, 14.0))),
+                row("startup.warm.floor", Some(floor)),
+                row("startup.warm.ready-minus-floor", None),
+                row("startup.cold.ready-minus-floor", None),
+            ];
+            add(&mut rows, &MachineFacts::default());
+            rows.map(|row| row.doubts)
+        };
+        assert_eq!(of((8.0, 11.9)), [vec![], vec![], vec![], vec![]]);
+        let doubt = Doubt::Unresolved { lowest: -12.0, highest: 0.0 };
+        assert_eq!(of((14.0, 24.0)), [vec![], vec![], vec![doubt], vec![]]);
+        assert_eq!(of((11.0, 12.0))[2].len(), 1);
+    }
 
     #[test]
     fn one_slow_start_of_twenty_is_no_doubt() {
