@@ -44,7 +44,8 @@ pub struct Counters {
     pub voluntary_switches: Option<u64>,
     /// Times it was taken away.
     pub involuntary_switches: Option<u64>,
-    /// Resident memory of the processes that live now, bytes; shared pages count in each.
+    /// Resident memory of the processes that live now, bytes, as far as the kernel has added it up: some pages a
+    /// CPU may be missing. Shared pages count in each.
     pub rss: Option<u64>,
 }
 

@@ -268,7 +268,10 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
         ),
     );
     if !starts.warm_floor.is_empty() {
-        notes.push("The floor is a program that only exits, started in turn on the same path.".to_owned());
+        notes.push(
+            "The floor is a program that only exits, started in turn on the same path, until it runs."
+                .to_owned(),
+        );
     }
     if starts.cold.is_empty() {
         notes.push("No cold starts: none asked for, or the image's files lie with a daemon.".to_owned());

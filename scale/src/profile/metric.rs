@@ -210,7 +210,7 @@ macro_rules! startup {
             startup(concat!("startup.", $cache, ".ready.min"), Unit::Nanoseconds, "least of the runs",
                 concat!("The same, in the fastest run, page cache ", $word)),
             startup(concat!("startup.", $cache, ".floor"), Unit::Nanoseconds, MEDIAN,
-                concat!("A container whose program only exits, on the same path, until it has exited, page cache ", $word)),
+                concat!("A container whose program only exits, on the same path, until it runs (with docker and podman until it has exited), page cache ", $word)),
             startup(concat!("startup.", $cache, ".ready-minus-floor"), Unit::Nanoseconds, "difference of the medians",
                 concat!("Ready without what this host needs for any container, page cache ", $word)),
             startup(concat!("startup.", $cache, ".cpu-to-ready"), Unit::Nanoseconds, MEDIAN,

@@ -50,7 +50,7 @@ pub struct Run {
     pub stop: Option<u64>,
 }
 
-/// One start of the floor's program: from before the container was created until the program had ended.
+/// One start of the floor's program: from before the container was created until the program ran, or had ended.
 pub type Floor = u64;
 
 /// The figures of the runs with one state of the cache, without doubts.
