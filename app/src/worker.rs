@@ -232,16 +232,16 @@ impl Worker {
         // Handshakes that were under way still end, and are served. They take as long as their packets are on
         // their way, and one may begin while the kernel takes over that no more are wanted.
         let port = listener.local_addr().map_or(0, |address| address.port());
-        let (mut pause, mut settled) = (HANDSHAKE, false);
+        let mut pause = HANDSHAKE;
         loop {
-            let until = if settled { linger } else { linger.min(Instant::now() + pause) };
-            race(self.all_served(settled), race(sleep_until(until.into()), accept.as_mut())).await;
-            if settled || until == linger {
+            let until = linger.min(Instant::now() + pause);
+            race(sleep_until(until.into()), accept.as_mut()).await;
+            if until == linger || !is_handshake_under_way(port) {
                 break;
             }
-            settled = !is_handshake_under_way(port);
             pause *= 2;
         }
+        race(self.all_served(), race(sleep_until(linger.into()), accept.as_mut())).await;
         drop(accept);
         drop(listener);
         self.closing.store(true, Ordering::Relaxed);
@@ -434,11 +434,8 @@ impl Worker {
         }
     }
 
-    /// Waits until no connection waits to be accepted, of which none comes once it is `settled`, and none is left.
-    async fn all_served(&self, settled: bool) {
-        if !settled {
-            std::future::pending::<()>().await;
-        }
+    /// Waits until no connection waits to be accepted, and none is left.
+    async fn all_served(&self) {
         // Whatever waits is accepted by the other side of the race: at the first yield the event loop
         // hears of it, during the second it is accepted.
         tokio::task::yield_now().await;
