@@ -130,17 +130,12 @@ impl Lengths {
             of_lengths[*place] = reader.take(3) as u8;
         }
         let mut code = Code::default();
-        code.build(&of_lengths, |symbol, bits| Some((symbol as u8, bits)))?;
+        code.build(&of_lengths, |symbol, word| Some(Meaning { advance: symbol, word, extra: 0 }))?;
         let mut all = Vec::with_capacity(320);
         while all.len() < literals + distances {
             reader.fill();
-            let (symbol, bits) = code.at(reader)?;
-            if bits == 0 {
-                return None;
-            }
-            reader.skip(u32::from(bits));
-            let (value, repeat) = match symbol {
-                0..=15 => (symbol, 1),
+            let (value, repeat) = match code.pass(reader)? {
+                length @ 0..=15 => (length as u8, 1),
                 16 => (*all.last()?, reader.take(2) + 3),
                 17 => (0, reader.take(3) + 3),
                 _ => (0, reader.take(7) + 11),
@@ -233,7 +228,7 @@ impl Codes {
 }
 
 /// What a word stands for: `advance` bytes, 0 for the end of the block, and as many more as the next `extra` bits
-/// say.
+/// say. In the code of the codes' lengths it is the symbol.
 #[derive(Clone, Copy, Default)]
 struct Meaning {
     advance: u16,
@@ -250,9 +245,7 @@ impl Code<Meaning> {
             return None;
         }
         reader.skip(u32::from(word));
-        let more = reader.peek_filled() & ((1 << extra) - 1);
-        reader.skip(u32::from(extra));
-        Some(usize::from(advance) + more as usize)
+        Some(usize::from(advance) + reader.take(u32::from(extra)) as usize)
     }
 }
 
