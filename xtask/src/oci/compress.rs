@@ -76,12 +76,11 @@ impl Compression {
     /// What zstd's own documentation calls the highest level without extreme memory.
     pub const DEFAULT_ZSTD: u8 = 19;
 
-    /// The same with its level, for a layer that is little else than a program or not.
+    /// The same for a layer that is little else than a program, or is not.
     #[must_use]
     pub fn of_layer(self, program: bool) -> Self {
         match self {
             Self::Gzip(None) if program => Self::Gzip(Some(Self::PROGRAM_GZIP)),
-            Self::Gzip(None) => Self::Gzip(Some(Self::DEFAULT_GZIP)),
             other => other,
         }
     }

@@ -271,19 +271,17 @@ mod tests {
 
     #[test]
     fn what_is_little_else_than_a_program_gets_the_level_of_programs() {
-        let file =
-            |path: &str, bytes: Vec<u8>| entry(path, EntryKind::File(Content::Bytes(InMemory::new(bytes))));
-        let program = || file("/app", [&b"\x7fELF"[..], &[7; 4000]].concat());
+        assert_eq!(Compression::default(), Compression::Gzip(None));
+        let program = || entry("/app", bytes(&[&b"\x7fELF"[..], &[7; 4000]].concat()));
         let pool = Pool::start(1);
         let blob = |entries: Vec<Entry>, level: Option<u8>| {
-            let plan = LayerPlan { name: "l".to_owned(), entries, mtime: Epoch::ZERO };
-            assert_eq!(Compression::default(), Compression::Gzip(None));
+            let plan = plan(entries);
             (plan.is_program(), write(&plan, Compression::Gzip(level), &pool, Vec::new()).unwrap().1)
         };
         let words: Vec<u8> = (0..90_000_u32).flat_map(|n| (n % 977 * n).to_string().into_bytes()).collect();
-        let large = || file("/words", words.clone());
+        let large = || entry("/words", bytes(&words));
         // Words in the program's own bytes, so that levels differ.
-        let of_words = || file("/app", [&b"\x7fELF"[..], &words].concat());
+        let of_words = || entry("/app", bytes(&[&b"\x7fELF"[..], &words].concat()));
         assert!(blob(vec![program()], None).0);
         assert!(!blob(vec![program(), large()], None).0);
         assert!(!blob(vec![large()], None).0);

@@ -11,7 +11,7 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
     let doubts = validity::machine(machine);
     for cache in [Cache::Warm, Cache::Cold] {
         let unresolved = unresolved(cache, measurements);
-        let difference = measurements.iter_mut().find(|row| row.metric == id(cache, "ready-minus-floor"));
+        let difference = measurements.iter_mut().find(|row| row.metric == cache.metric("ready-minus-floor"));
         if let Some(difference) = difference {
             difference.doubts.extend(unresolved);
         }
@@ -27,14 +27,10 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
     }
 }
 
-fn id(cache: Cache, point: &str) -> String {
-    format!("startup.{}.{point}", cache.name())
-}
-
 /// Whether a container for the server may take no longer than one for the program that only exits, as far as the
 /// intervals of both say. On a host where what they have in common varies much, it does.
 fn unresolved(cache: Cache, measurements: &[Measurement]) -> Option<Doubt> {
-    let interval = |point| measurements.iter().find(|row| row.metric == id(cache, point))?.interval;
+    let interval = |point| measurements.iter().find(|row| row.metric == cache.metric(point))?.interval;
     let (ready, floor) = (interval("ready")?, interval("floor")?);
     let (lowest, highest) = (ready.0 - floor.1, ready.1 - floor.0);
     (lowest <= 0.0).then_some(Doubt::Unresolved { lowest, highest })

@@ -27,6 +27,11 @@ impl Cache {
             Self::Cold => "cold",
         }
     }
+
+    /// The id of a metric of the start-up pass.
+    pub(super) fn metric(self, point: &str) -> String {
+        format!("startup.{}.{point}", self.name())
+    }
 }
 
 /// One start of the server, in nanoseconds of [`crate::clock::now`].
@@ -87,7 +92,7 @@ pub fn measurements(cache: Cache, runs: &[Run], floor: &[Floor]) -> Vec<Measurem
 }
 
 fn of(cache: Cache, point: &str, value: f64) -> Option<Measurement> {
-    let metric = metric::find(&format!("startup.{}.{point}", cache.name()))?;
+    let metric = metric::find(&cache.metric(point))?;
     Some(Measurement::exact(metric.id, value))
 }
 

@@ -13,6 +13,7 @@ use super::size::gunzip;
 use super::stats::{Series, Unit, ratio};
 use super::{Bench, SAMPLE};
 use crate::image::definition::APPLICATION_LAYER;
+use crate::image::outputs::OutputPaths;
 use crate::oci::blob::blob_path;
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::entry::{Content, Entry, EntryKind, Owner};
@@ -59,8 +60,8 @@ fn goal(of: &str, best: Option<Compression>, default: u8) -> Option<Goal> {
 fn applications(bench: &Bench<'_>) -> anyhow::Result<(Vec<String>, Vec<Vec<u8>>)> {
     let mut images = vec![("the sample".to_owned(), bench.sample()?)];
     for name in bench.workspace.image_names()? {
-        let summary = bench.workspace.output_dir().join(&name).join(format!("{name}.json"));
-        if let Ok(json) = fs::read(&summary)
+        let summary = OutputPaths::new(&bench.workspace.output_dir(), &name).summary;
+        if let Ok(json) = fs::read(summary)
             && name != SAMPLE
         {
             images.push((name, Built::parse(&json)?));
