@@ -90,6 +90,23 @@ fn a_match_over_the_cut_is_cut() {
 }
 
 #[test]
+fn words_of_every_length_are_passed_over() {
+    // Each literal half as often as the one before it, and each distance: so words grow bit by bit.
+    let mut data = Vec::new();
+    for choice in random(1_600_000, 3).chunks_exact(8) {
+        let choice = u64::from_le_bytes(choice.try_into().unwrap());
+        data.extend_from_slice(&[choice.trailing_zeros() as u8, (choice >> 56) as u8 | 128]);
+        let back = 3 << (choice >> 20).trailing_zeros().min(13);
+        if back + 9 < data.len() {
+            data.extend_from_within(data.len() - back - 9..data.len() - back);
+        }
+    }
+    for level in [1, 6, 12] {
+        assert!(read(&joined(level, &data, &[data.len() / 2])) == data, "{level}");
+    }
+}
+
+#[test]
 fn nothing_is_a_member_too() {
     assert_eq!(read(&joined(6, b"", &[])), b"");
     assert_eq!(read(&Joiner::new(Vec::new()).finish().unwrap()), b"");
