@@ -306,14 +306,19 @@ impl Call<'_> {
         let pool = Pool::start(self.env.parallelism);
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
-        let mut assembled = assemble(self.context, definition, self.git, programs, store)?;
+        let paths = self.output_paths(definition);
+        let output_staging = Staging::create(paths.staging())?;
+        let (assembled, binaries) = std::thread::scope(|scope| {
+            let binaries = scope.spawn(|| outputs::write_binaries(&programs.0, &paths, &output_staging));
+            let assembled = assemble(self.context, definition, self.git, programs.clone(), store);
+            (assembled, binaries.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let mut assembled = assembled?;
         // Its threads give their memory back while the rest is written.
         drop(pool);
 
         let writing = Instant::now();
-        let paths = self.output_paths(definition);
-        let output_staging = Staging::create(paths.staging())?;
-        outputs::write(&assembled, &tags, &paths, &output_staging)?;
+        outputs::write(&assembled, binaries?, &tags, &paths, &output_staging)?;
         assembled.timings.output = writing.elapsed();
         let summary = outputs::summary(&definition.name, &assembled, &tags, compression, &paths)
             .context("an image needs a platform")?;

@@ -202,12 +202,46 @@ pub fn summary(
     })
 }
 
-/// Writes layout, archive and binaries.
+/// A finished file that is not in its place yet.
+#[derive(Debug)]
+pub struct Finished {
+    written: PathBuf,
+    place: PathBuf,
+}
+
+/// Writes the programs of all platforms, into files that are not in their places yet.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_binaries(
+    programs: &[PlatformProgram],
+    paths: &OutputPaths,
+    staging: &Staging,
+) -> Result<Vec<Finished>, FileError> {
+    let mut finished = Vec::new();
+    for of in programs {
+        let (binary, unstripped) = paths.binaries(of);
+        let dir = binary.parent().unwrap_or(&paths.dir);
+        fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
+        let bytes = &of.program.binary.bytes;
+        let written = write_executable(staging, &binary, |path| fs::write(path, &***bytes))?;
+        finished.push(Finished { written, place: binary });
+        if let Some(source) = &of.program.unstripped {
+            // cargo changes its file in place with the next build, so this is no hard link.
+            let written = write_executable(staging, &unstripped, |path| fs::copy(source, path).map(drop))?;
+            finished.push(Finished { written, place: unstripped });
+        }
+    }
+    Ok(finished)
+}
+
+/// Writes layout and archive, and puts them and the binaries into their places.
 ///
 /// # Errors
 /// When a file cannot be written; what an earlier run left is then still whole.
 pub fn write(
     assembled: &Assembled,
+    binaries: Vec<Finished>,
     tags: &[Reference],
     paths: &OutputPaths,
     staging: &Staging,
@@ -216,25 +250,13 @@ pub fn write(
     let index_json = layout::index_json(&assembled.index, tags).map_err(json_error)?;
     // Everything is written into files that are not finished first: when the disk is full, nothing has
     // changed yet.
-    let mut finished = Vec::new();
-    for of in &assembled.programs {
-        let (binary, unstripped) = paths.binaries(of);
-        let dir = binary.parent().unwrap_or(&paths.dir);
-        fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
-        let written = write_executable(staging, &binary, |path| fs::write(path, &**of.program.binary.bytes))?;
-        finished.push((written, binary));
-        if let Some(source) = &of.program.unstripped {
-            // cargo changes its file in place with the next build, so this is no hard link.
-            let written = write_executable(staging, &unstripped, |path| fs::copy(source, path).map(drop))?;
-            finished.push((written, unstripped));
-        }
-    }
-    let (file, archive) = staging.file()?;
+    let (file, written) = staging.file()?;
     archive::write(&assembled.index, &index_json, tags, file)
         .map_err(FileError::on("write", &paths.archive))?;
-    finished.push((archive, paths.archive.clone()));
+    let mut finished = binaries;
+    finished.push(Finished { written, place: paths.archive.clone() });
     layout::write(&assembled.index, &index_json, &paths.layout, staging)?;
-    finished.iter().try_for_each(|(written, place)| staging.publish(written, place))
+    finished.iter().try_for_each(|file| staging.publish(&file.written, &file.place))
 }
 
 /// Writes an executable file that is to go to `place`, and gives back where it lies until then.
