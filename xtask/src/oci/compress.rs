@@ -10,13 +10,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
-use tare_gzip::{Compressor, Joiner, Piece, WINDOW};
+use tare_gzip::{Joiner, WINDOW};
 
+use self::pool::{Block, BlockResult, Compressed, Job, Permit, thread_gone};
 use super::digest::{Digest, Digesting};
 use super::spec;
+
+mod pool;
+
+pub use self::pool::Pool;
 
 /// No block of zstd is longer. Small enough that a block in each of a few threads fits in tens of
 /// megabytes, large enough that starting each block with an empty window costs 0.1 % at most.
@@ -28,10 +33,6 @@ const LONGEST_PIECE: u64 = 512 << 10;
 
 /// A shorter layer is one block, which takes less time than to cut it.
 const LONGEST_UNCUT: u64 = 128 << 10;
-
-/// Blocks up to this length are compressed at the highest level, whatever is asked for: it takes no
-/// time there, and the default base layer without certificates is such a block.
-const SHORT_BLOCK: usize = 64 << 10;
 
 /// How long the blocks of a tar of this length are, with the part of the block before that each of gzip's begins
 /// with: equal ones, at least two where it pays, so that two cores finish together. Depends on nothing but the
@@ -47,9 +48,6 @@ pub fn block_length(compression: Compression, tar_length: u64) -> usize {
     };
     (tar_length + (blocks - 1) * twice).div_ceil(blocks) as usize
 }
-
-/// More threads than this only cost memory: a block in and a block out each.
-const MOST_THREADS: usize = 8;
 
 /// How layers are compressed. Written `none`, `gzip`, `gzip:6`, `zstd`, `zstd:19`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,126 +132,7 @@ impl FromStr for Compression {
     }
 }
 
-/// A part of the tar, with what comes before it if that helps to compress it.
-struct Block {
-    bytes: Arc<Vec<u8>>,
-    /// How many of the bytes come before the block.
-    before: usize,
-    /// Whether it is all there is.
-    alone: bool,
-}
-
-/// A compressed block.
-enum Compressed {
-    /// As it is to be written.
-    Bytes(Vec<u8>),
-    /// To be joined to those before it.
-    Piece(Piece),
-}
-
-/// Compresses one block with what a thread keeps from block to block.
-#[derive(Default)]
-struct BlockCompressor {
-    gzip: Option<(u8, Compressor)>,
-}
-
-impl BlockCompressor {
-    fn compress(&mut self, compression: Compression, block: Block) -> BlockResult {
-        match compression {
-            Compression::None => Ok(Compressed::Bytes(Arc::unwrap_or_clone(block.bytes))),
-            Compression::Gzip(level) => {
-                let short = block.alone && block.bytes.len() <= SHORT_BLOCK;
-                let level = if short { 12 } else { level.unwrap_or(Compression::DEFAULT_GZIP) };
-                let compressor = match &mut self.gzip {
-                    Some((kept, compressor)) if *kept == level => compressor,
-                    other => &mut other.insert((level, Compressor::new(level).map_err(io::Error::other)?)).1,
-                };
-                let compressed = if block.alone {
-                    compressor.member(&block.bytes).map(Compressed::Bytes)
-                } else {
-                    compressor.piece(&block.bytes, block.before).map(Compressed::Piece)
-                };
-                compressed.map_err(io::Error::other)
-            }
-            Compression::Zstd(level) => {
-                zstd::bulk::compress(&block.bytes, i32::from(level)).map(Compressed::Bytes)
-            }
-        }
-    }
-}
-
-type BlockResult = io::Result<Compressed>;
-
-struct Job {
-    compression: Compression,
-    block: Block,
-    done: Sender<BlockResult>,
-}
-
-/// Counts the blocks that may be in memory at once, over all layers.
-struct Permits {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-/// The right to have one block in memory; given back when dropped.
-struct Permit(Arc<Permits>);
-
-impl Permits {
-    fn try_take(self: &Arc<Self>) -> Option<Permit> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(1)?;
-        Some(Permit(Arc::clone(self)))
-    }
-
-    fn take(self: &Arc<Self>) -> Permit {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Permit(Arc::clone(self))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
-    }
-}
-
-/// Threads that compress blocks for any number of layers, within one bound on memory.
-pub struct Pool {
-    jobs: Sender<Job>,
-    permits: Arc<Permits>,
-}
-
 impl Pool {
-    /// Starts `threads` threads, at least one and at most eight.
-    #[must_use]
-    pub fn start(threads: usize) -> Self {
-        let threads = threads.clamp(1, MOST_THREADS);
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        let run = move || {
-            let mut compressor = BlockCompressor::default();
-            loop {
-                let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Job { compression, block, done }) = job else { return };
-                // A layer that failed no longer listens; its blocks need no answer.
-                let _ = done.send(compressor.compress(compression, block));
-            }
-        };
-        // One more than there are threads, so that a block is ready when a thread is.
-        let permits = Arc::new(Permits { free: Mutex::new(threads + 1), freed: Condvar::new() });
-        // They end when there is nobody left to give them work, and give their memory back then.
-        for _ in 0..threads {
-            std::thread::spawn(run.clone());
-        }
-        Self { jobs, permits }
-    }
-
     /// A writer that compresses a tar of this length into `sink`.
     pub fn encoder<W: Write>(&self, compression: Compression, tar_length: u64, sink: W) -> Encoder<'_, W> {
         let block_length = block_length(compression, tar_length);
@@ -284,7 +163,7 @@ pub struct Encoder<'a, W: Write> {
     before: usize,
     started: bool,
     in_flight: VecDeque<(Permit, Receiver<BlockResult>)>,
-    /// Of what was written. A block is hashed when it has been handed out, so that nobody waits for that.
+    /// Of what was written. A block is hashed when it has been handed out, so that no thread waits for that.
     tar: Digesting<io::Sink>,
 }
 
@@ -302,7 +181,7 @@ impl<W: Write> Encoder<'_, W> {
     pub fn finish(mut self) -> io::Result<(W, (Digest, u64))> {
         // Nothing at all is one empty member or frame: an empty file is neither gzip nor zstd.
         if self.block.len() > self.before || !self.started && self.compression != Compression::None {
-            self.submit()?;
+            self.submit(true)?;
         }
         while self.collect()? {}
         let sink = match self.sink {
@@ -312,32 +191,40 @@ impl<W: Write> Encoder<'_, W> {
         Ok((sink, self.tar.finish().1))
     }
 
-    /// Hands the full block to the threads.
-    fn submit(&mut self) -> io::Result<()> {
+    /// Hands out the full block, or the last one.
+    fn submit(&mut self, last: bool) -> io::Result<()> {
         let bytes = Arc::new(std::mem::take(&mut self.block));
         let (before, alone) = (self.before, matches!(self.sink, Sink::Plain(_)));
         let block = Block { before, alone, bytes: Arc::clone(&bytes) };
         self.started = true;
-        if !block.alone {
+        if !last {
             self.reserve();
-            self.block.extend_from_slice(&bytes[bytes.len().saturating_sub(WINDOW)..]);
+            if !alone {
+                self.block.extend_from_slice(&bytes[bytes.len().saturating_sub(WINDOW)..]);
+            }
             self.before = self.block.len();
         }
         // The permits may all be with blocks of this very layer, so these are written out first;
         // only without any is it safe to wait for another layer.
         let permit = loop {
-            if let Some(permit) = self.pool.permits.try_take() {
+            if let Some(permit) = self.pool.try_permit() {
                 break permit;
             }
             if !self.collect()? {
-                break self.pool.permits.take();
+                break self.pool.permit();
             }
         };
         let (done, result) = channel();
         let job = Job { compression: self.compression, block, done };
-        self.pool.jobs.send(job).map_err(|_| thread_gone())?;
         self.in_flight.push_back((permit, result));
-        self.tar.write_all(&bytes[before..])
+        if last {
+            self.tar.write_all(&bytes[before..])?;
+            drop(bytes);
+            self.pool.submit_last(job)
+        } else {
+            self.pool.submit(job)?;
+            self.tar.write_all(&bytes[before..])
+        }
     }
 
     /// Writes out the oldest block; false if there is none.
@@ -367,10 +254,6 @@ fn io_error(error: tare_gzip::Error) -> io::Error {
     }
 }
 
-fn thread_gone() -> io::Error {
-    io::Error::other("a compressing thread ended early")
-}
-
 impl<W: Write> Write for Encoder<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         if let (Compression::None, Sink::Plain(sink)) = (self.compression, &mut self.sink) {
@@ -381,11 +264,12 @@ impl<W: Write> Write for Encoder<'_, W> {
         if self.block.capacity() == 0 {
             self.reserve();
         }
+        // Not before there is more: the last block is left to the end.
+        if self.block.len() == self.block_length && !buffer.is_empty() {
+            self.submit(false)?;
+        }
         let taken = buffer.len().min(self.block_length - self.block.len());
         self.block.extend_from_slice(&buffer[..taken]);
-        if self.block.len() == self.block_length {
-            self.submit()?;
-        }
         Ok(taken)
     }
 
@@ -398,6 +282,9 @@ impl<W: Write> Write for Encoder<'_, W> {
 mod tests {
     use std::io::Read;
 
+    use tare_gzip::Compressor;
+
+    use super::pool::SHORT_BLOCK;
     use super::*;
 
     const BLOCK: usize = LONGEST_FRAME as usize;
