@@ -17,7 +17,8 @@ use crate::process::Cmd;
 pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
     let mut archives = vec![context.sample()?.archive.clone(), context.both()?.archive.clone()];
     // crane reads no zstd in archives (0.22.1).
-    for (folder, compression) in [("crane-none", "none"), ("crane-gzip", "gzip")] {
+    for (folder, compression) in [("crane-none", "none"), ("crane-gzip", "gzip"), ("crane-gzip-6", "gzip:6")]
+    {
         archives.push(context.fixture(ODD, folder, &["--compression", compression])?.archive);
     }
     for archive in archives {

@@ -154,9 +154,10 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     same("architecture", at(&facts, "/Architecture"), &architecture.into())?;
     life(&mut docker, SAMPLE, "/app/app", &nobody, false).context("life of the sample for both platforms")?;
 
-    // Every compression, and the content that comes out.
-    for compression in ["none", "gzip", "zstd"] {
-        let odd = context.fixture(ODD, &name(compression), &["--compression", compression])?;
+    // Every compression, and the content that comes out; gzip:6 writes several members.
+    for compression in ["none", "gzip", "gzip:6", "zstd"] {
+        let folder = name(&compression.replace(':', "-"));
+        let odd = context.fixture(ODD, &folder, &["--compression", compression])?;
         if compression == "zstd" && store == Store::Classic {
             refuses(&docker, &odd.archive)?;
         } else {

@@ -69,7 +69,7 @@ impl Podman {
 /// The whole of it.
 pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
     let podman = Podman::new(context)?;
-    for compression in ["none", "gzip", "zstd"] {
+    for compression in ["none", "gzip", "gzip:6", "zstd"] {
         content(&podman, context, compression)?;
     }
     parameters(&podman, &context.fixture(FULL, "podman-full", &[])?, FULL)?;
@@ -99,7 +99,7 @@ pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
 const ALLOWED: Allowed = Allowed { extra: &[], other_time: &[""] };
 
 fn content(podman: &Podman, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
-    let folder = format!("podman-{compression}");
+    let folder = format!("podman-{}", compression.replace(':', "-"));
     let built = context.fixture(ODD, &folder, &["--compression", compression])?;
     podman.load(&built.archive)?;
     let facts = podman.inspect("odd:latest")?;

@@ -24,12 +24,12 @@ fn unpack_to(layout: &Path, bundle: &Path) -> anyhow::Result<()> {
 
 /// What umoci unpacks is what the layers say. (0.4.7 does not know zstd.)
 pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
-    for compression in ["none", "gzip"] {
-        let built =
-            context.fixture(ODD, &format!("umoci-{compression}-image"), &["--compression", compression])?;
+    for compression in ["none", "gzip", "gzip:6"] {
+        let name = format!("umoci-{}", compression.replace(':', "-"));
+        let built = context.fixture(ODD, &format!("{name}-image"), &["--compression", compression])?;
         let tags = Cmd::new("umoci").args(["list", "--layout"]).arg(&built.layout).read()?;
         same("tags", &String::from_utf8_lossy(&tags).trim(), &"latest")?;
-        let bundle = context.folder().join(format!("umoci-{compression}"));
+        let bundle = context.folder().join(&name);
         unpack_to(&built.layout, &bundle)?;
         let (source, image) = built.read()?;
         let expected = of_image(&source, &image)?;
