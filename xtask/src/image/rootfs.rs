@@ -177,7 +177,9 @@ pub fn plan(
 
 impl Plan<'_> {
     fn error(&self, layer: usize, place: Option<Position>, kind: RootfsErrorKind) -> RootfsError {
-        let place = match (&self.definition.file, place) {
+        // As the errors of its syntax show it.
+        let file = self.definition.file.as_ref().map(|file| file.strip_prefix(self.root).unwrap_or(file));
+        let place = match (file, place) {
             (Some(file), Some(Position { line, column })) => format!("{}:{line}:{column}", file.display()),
             (Some(file), None) => file.display().to_string(),
             (None, _) => format!("image {}", self.definition.name),

@@ -21,7 +21,7 @@ fn files_that_are_not_there_or_not_what_they_should_be_are_refused() {
     fixture.write("images/app/folder/file", "x");
     let hint = "hint: `from` is relative to the image's folder\n";
     let outside = "hint: copy it into the workspace, so that every checkout has it\n";
-    let at = "ROOT/images/app/image.toml:6:1: layer more:";
+    let at = "images/app/image.toml:6:1: layer more:";
     for (entry, says) in [
         (
             "{ file = \"/etc/app.toml\" }",
@@ -70,7 +70,7 @@ fn two_entries_cannot_be_one_path_and_nothing_lies_below_a_file() {
     let fixture = Fixture::new();
     fixture.write("images/app/static/app.toml", "x");
     fixture.write("images/app/a", "x");
-    let at = "ROOT/images/app/image.toml";
+    let at = "images/app/image.toml";
     let twice = format!(
         "error: {at}:6:1: layer more: /etc/passwd is written twice: by layer base and by layer more (line 6)\n"
     );
@@ -124,7 +124,7 @@ fn a_tree_with_a_link_that_leaves_it_is_refused() {
         fixture.write("images/app/static/sub/file", "x");
         symlink(target, fixture.path(format!("images/app/static/{link}"))).unwrap();
         let says = format!(
-            "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/{link} links to {target}, which is outside the tree\n{hint}"
+            "error: images/app/image.toml:6:1: layer more: ROOT/images/app/static/{link} links to {target}, which is outside the tree\n{hint}"
         );
         fixture.refuses_definitions(&[(&with_entries(STATIC_TREE), &says)]);
     }
@@ -189,10 +189,10 @@ fn what_is_neither_file_nor_folder_nor_link_is_refused() {
             }
         };
         let says = format!(
-            "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is a {kind}, which cannot go into an image\n\
+            "error: images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is a {kind}, which cannot go into an image\n\
              hint: remove it, or name the files one by one\n"
         );
-        let named = "error: ROOT/images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is not a file\n";
+        let named = "error: images/app/image.toml:6:1: layer more: ROOT/images/app/static/sub/special is not a file\n";
         fixture.refuses_definitions(&[
             (&with_entries(STATIC_TREE), &says),
             (&with_entries("{ file = \"/x\", from = \"static/sub/special\" }"), named),
@@ -205,8 +205,7 @@ fn a_name_that_deletes_from_lower_layers_is_refused() {
     let fixture = Fixture::new();
     fixture.write("images/app/static/.wh.passwd", "");
     let whiteout = "has a component that starts with .wh., which marks a deletion in an image layer\n";
-    let in_tree =
-        format!("error: ROOT/images/app/image.toml:6:1: layer more: `/static/.wh.passwd` {whiteout}");
+    let in_tree = format!("error: images/app/image.toml:6:1: layer more: `/static/.wh.passwd` {whiteout}");
     let named = format!("error: images/app/image.toml:6:10: `/etc/.wh.passwd` {whiteout}");
     fixture.refuses_definitions(&[
         (&with_entries(STATIC_TREE), &in_tree),
