@@ -84,7 +84,8 @@ impl Staging {
     /// When the folder cannot be removed or created.
     pub fn create(dir: PathBuf) -> Result<Self, FileError> {
         match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // Where something above it is no folder, that it cannot be created says more.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(FileError { operation: "remove", path: dir, source: error });
             }
             _ => {}

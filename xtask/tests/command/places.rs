@@ -110,7 +110,7 @@ fn a_file_in_the_way_of_a_folder_is_named() {
     fixture.write("out", "a file");
     assert_eq!(
         fixture.refuses(&["image", "app", "--output", "out"]),
-        "error: cannot remove ROOT/out/app/.staging: Not a directory (os error 20)\n"
+        "error: cannot create ROOT/out/app/.staging: Not a directory (os error 20)\n"
     );
     assert_eq!(fs::read(fixture.path("out")).unwrap(), b"a file");
 }
