@@ -117,8 +117,8 @@ impl Drop for Permit {
 pub struct Pool {
     jobs: Sender<Job>,
     permits: Arc<Permits>,
-    /// For the last block of a layer.
-    spare: Mutex<BlockCompressor>,
+    /// For the last block of a layer; none where one thread is all there is to be.
+    spare: Option<Mutex<BlockCompressor>>,
 }
 
 impl Pool {
@@ -142,7 +142,7 @@ impl Pool {
         for _ in 0..threads {
             std::thread::spawn(run.clone());
         }
-        Self { jobs, permits, spare: Mutex::default() }
+        Self { jobs, permits, spare: (threads > 1).then(Mutex::default) }
     }
 
     /// The right to have another block in memory, if that is free.
@@ -163,8 +163,10 @@ impl Pool {
     /// The same with the last block of a layer, which is compressed at once unless another layer does so with its
     /// own: all that is left to do for it is to wait, and a thread that is woken may run late.
     pub(super) fn submit_last(&self, job: Job) -> io::Result<()> {
-        let Ok(mut compressor) = self.spare.try_lock() else { return self.submit(job) };
-        job.run(&mut compressor);
+        match self.spare.as_ref().map(Mutex::try_lock) {
+            Some(Ok(mut compressor)) => job.run(&mut compressor),
+            _ => self.submit(job)?,
+        }
         Ok(())
     }
 }
