@@ -189,8 +189,13 @@ impl<'a> Bench<'a> {
 
     /// Builds the sample as everybody does.
     fn sample(&self) -> anyhow::Result<Built> {
-        self.ui.status("Building", SAMPLE);
-        let command = self.tare(&self.workspace.root).args(["image", SAMPLE, "--quiet", "--json"]);
+        self.image(SAMPLE)
+    }
+
+    /// Builds an image of this workspace.
+    fn image(&self, name: &str) -> anyhow::Result<Built> {
+        self.ui.status("Building", name);
+        let command = self.tare(&self.workspace.root).args(["image", name, "--quiet", "--json"]);
         Built::parse(&command.read()?)
     }
 

@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 
-use super::Bench;
 use super::contest::{self, Contestant};
 use super::daemon::Daemon;
 use super::fixture::{Fixture, write};
 use super::report::{Bound, Goal, Part, Row, Table, thousandths};
 use super::scratch::Scratch;
 use super::stats::Series;
+use super::{Bench, SAMPLE};
 use crate::oci::reader::Encoding;
 use crate::process::Cmd;
 
@@ -52,15 +52,47 @@ struct Entrant<'a> {
     result: Option<PathBuf>,
 }
 
+/// A plain hyper server, about as large as the program that the goals were set with (760 kB), and the sample.
+const PROGRAMS: [&str; 2] = ["hyper", SAMPLE];
+
 pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
-    let sample = bench.sample()?;
-    let program = fs::read(&sample.platform()?.binary).context("cannot read the sample's program")?;
     let scratch = bench.scratch("packaging")?;
     let mut part = Part::new("packaging");
+    part.note("static programs, with another end in each round; one warm-up round");
+    part.note("tare's time is that of the whole process, with git");
+    part.note(
+        "BuildKit runs as it comes, with provenance; crane appends a tar, which is made of the program first",
+    );
+    part.note(
+        "crane compresses at gzip's level 1, docker build, podman build and BuildKit --load not at all",
+    );
+    part.note("a ratio is that of tare's time to the other's in the same round");
     let daemons = Daemons::start(bench, &scratch, &mut part);
-    let mut entrants = tares(bench, &scratch, &program)?;
-    entrants.extend(builders(bench, &scratch, &program, &daemons, &mut part)?);
-    entrants.extend(packers(bench, &scratch, &program, &mut part)?);
+    for name in PROGRAMS {
+        let image = bench.image(name)?;
+        let read = || format!("cannot read the program of image {name}");
+        let program = fs::read(&image.platform()?.binary).with_context(read)?;
+        let measured = contest(bench, &scratch.within(name)?, &daemons, &program, &mut part)?;
+        part.note(format!("{name}: {} bytes", program.len()));
+        compute(&measured, name, &mut part);
+    }
+    // What cannot be measured is told for each program.
+    part.left_out.sort();
+    part.left_out.dedup();
+    Ok(part)
+}
+
+/// Everybody packs a program, in turn.
+fn contest(
+    bench: &Bench<'_>,
+    scratch: &Scratch,
+    daemons: &Daemons,
+    program: &[u8],
+    part: &mut Part,
+) -> anyhow::Result<Vec<Measured>> {
+    let mut entrants = tares(bench, scratch, program)?;
+    entrants.extend(builders(bench, scratch, program, daemons, part)?);
+    entrants.extend(packers(bench, scratch, program, part)?);
 
     let (kinds, results): (Vec<Kind>, Vec<Option<PathBuf>>) =
         entrants.iter().map(|entrant| (entrant.kind, entrant.result.clone())).unzip();
@@ -73,8 +105,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
         let size = result.map(|path| layer_size(&path)).transpose()?;
         measured.push(Measured { name, kind, time, size });
     }
-    compute(&measured, program.len(), &mut part);
-    Ok(part)
+    Ok(measured)
 }
 
 struct Measured {
@@ -85,18 +116,7 @@ struct Measured {
     size: Option<u64>,
 }
 
-fn compute(measured: &[Measured], program: usize, part: &mut Part) {
-    part.note(format!(
-        "a static program of {program} bytes, with another end in each round; one warm-up round"
-    ));
-    part.note("tare's time is that of the whole process, with git");
-    part.note(
-        "BuildKit runs as it comes, with provenance; crane appends a tar, which is made of the program first",
-    );
-    part.note(
-        "crane compresses at gzip's level 1, docker build, podman build and BuildKit --load not at all",
-    );
-    part.note("a ratio is that of tare's time to the other's in the same round");
+fn compute(measured: &[Measured], program: &'static str, part: &mut Part) {
     let of = |kind: Kind| measured.iter().find(|one| one.kind == kind);
     let tare = of(Kind::Tare);
     let gzip6 = of(Kind::TareGzip6);
@@ -113,16 +133,14 @@ fn compute(measured: &[Measured], program: usize, part: &mut Part) {
             Row { name: one.name.clone(), cells }
         })
         .collect();
-    part.tables.push(Table {
-        columns: vec!["packaging", "time", "tare / this", "tare gzip:6 / this", "layer"],
-        rows,
-    });
+    part.tables
+        .push(Table { columns: vec![program, "time", "tare / this", "tare gzip:6 / this", "layer"], rows });
 
     for (kind, what) in [(Kind::Builder, "do not compress"), (Kind::Compressing, "compress")] {
         let builders = measured.iter().filter(|one| one.kind == kind);
         match (tare, builders.min_by_key(|one| one.time.median())) {
             (Some(tare), Some(fastest)) => part.goals.push(Goal::new(
-                format!("tare / {}, the fastest of the builders that {what}", fastest.name),
+                format!("{program}: tare / {}, the fastest of the builders that {what}", fastest.name),
                 Bound::AtMost(thousandths(250)),
                 tare.time.over(&fastest.time),
             )),
@@ -132,13 +150,13 @@ fn compute(measured: &[Measured], program: usize, part: &mut Part) {
     match (gzip6, of(Kind::Crane)) {
         (Some(tare), Some(crane)) => {
             part.goals.push(Goal::new(
-                "tare gzip:6 / tar and crane append",
+                format!("{program}: tare gzip:6 / tar and crane append"),
                 Bound::AtMost(thousandths(600)),
                 tare.time.over(&crane.time),
             ));
             if let (Some(ours), Some(theirs)) = (tare.size, crane.size) {
                 part.goals.push(Goal::new(
-                    "layer of tare gzip:6, smaller than that of crane append",
+                    format!("{program}: layer of tare gzip:6, smaller than that of crane append"),
                     Bound::Below(theirs),
                     Series::bytes(ours),
                 ));
@@ -195,6 +213,12 @@ impl Daemons {
         };
         let docker = start(bench.tool("dockerd"), "docker", "docker build");
         let docker29 = start(dockerd29(bench), "docker29", "BuildKit");
+        if let Some(daemon) = &docker {
+            part.note(format!("docker build is the classic builder of docker {}", daemon.version));
+        }
+        if let Some(daemon) = &docker29 {
+            part.note(format!("BuildKit is that of docker {}", daemon.version));
+        }
         Self { docker, docker29 }
     }
 }
@@ -216,7 +240,6 @@ fn builders<'a>(
 ) -> anyhow::Result<Vec<Entrant<'a>>> {
     let mut entrants = Vec::new();
     if let Some(daemon) = &daemons.docker {
-        part.note(format!("docker build is the classic builder of docker {}", daemon.version));
         let name = "docker build".to_owned();
         entrants.push(builder(scratch, program, name, "classic", move |_| {
             daemon.client("docker").env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", NAME])
@@ -228,7 +251,6 @@ fn builders<'a>(
                 let arguments = ["build", "--quiet", "--tag", NAME];
                 daemon.client(&buildx).args(arguments)
             };
-            part.note(format!("BuildKit is that of docker {}", daemon.version));
             let named = |output: &str| format!("BuildKit, {output}");
             let load = build.clone();
             entrants.push(builder(scratch, program, named("--load"), "buildkit-load", move |_| {

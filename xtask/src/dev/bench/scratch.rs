@@ -31,6 +31,11 @@ impl Scratch {
         &self.dir
     }
 
+    /// Another one in it.
+    pub(super) fn within(&self, name: &str) -> anyhow::Result<Self> {
+        Self::create(self.dir.join(name))
+    }
+
     /// A folder in it.
     pub(super) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(name);
