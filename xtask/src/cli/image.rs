@@ -22,7 +22,7 @@ use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
 use crate::image::source_date::SourceDate;
-use crate::oci::blob::Staging;
+use crate::oci::blob::{FileError, Staging};
 use crate::oci::compress::{Compression, Pool};
 use crate::oci::entry::{Content, Entry, EntryKind, InMemory};
 use crate::oci::platform::Platform;
@@ -307,18 +307,24 @@ impl Call<'_> {
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
         let paths = self.output_paths(definition);
-        let output_staging = Staging::create(paths.staging())?;
-        let (assembled, binaries) = std::thread::scope(|scope| {
-            let binaries = scope.spawn(|| outputs::write_binaries(&programs.0, &paths, &output_staging));
+        // Meanwhile, because a thread that is started for it afterwards may run late.
+        let write_binaries = || {
+            let staging = Staging::create(paths.staging())?;
+            let binaries = outputs::write_binaries(&programs.0, &paths, &staging)?;
+            Ok::<_, FileError>((staging, binaries))
+        };
+        let (assembled, written) = std::thread::scope(|scope| {
+            let written = scope.spawn(write_binaries);
             let assembled = assemble(self.context, definition, self.git, programs.clone(), store);
-            (assembled, binaries.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (assembled, written.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let mut assembled = assembled?;
         // Its threads give their memory back while the rest is written.
         drop(pool);
 
         let writing = Instant::now();
-        outputs::write(&assembled, binaries?, &tags, &paths, &output_staging)?;
+        let (output_staging, binaries) = written?;
+        outputs::write(&assembled, binaries, &tags, &paths, &output_staging)?;
         assembled.timings.output = writing.elapsed();
         let summary = outputs::summary(&definition.name, &assembled, &tags, compression, &paths)
             .context("an image needs a platform")?;
