@@ -34,20 +34,17 @@ const LONGEST_PIECE: u64 = 512 << 10;
 /// A layer that is not longer is one member, which takes less time than to cut it.
 const LONGEST_UNCUT: u64 = 128 << 10;
 
-/// How long the blocks of a tar of this length are, with the part of the block before that pieces begin with: equal
-/// ones, with gzip at least two where it pays, so that two cores finish together. Depends on nothing but the length
-/// and the method.
+/// How long the blocks of a tar of this length are: equal ones, with gzip at least two where it pays, so that two
+/// cores finish together. Depends on nothing but the length and the method.
 #[must_use]
 pub fn block_length(compression: Compression, tar_length: u64) -> usize {
-    let (blocks, twice) = match compression {
-        Compression::Gzip(_) if tar_length <= LONGEST_UNCUT => (1, 0),
-        Compression::Gzip(_) if compression.is_joined() => {
-            (tar_length.div_ceil(LONGEST_PIECE).max(2), WINDOW as u64)
-        }
-        Compression::Gzip(_) => (tar_length.div_ceil(LONGEST_BLOCK).max(2), 0),
-        Compression::Zstd(_) | Compression::None => (tar_length.div_ceil(LONGEST_BLOCK).max(1), 0),
+    let blocks = match compression {
+        Compression::Gzip(_) if tar_length <= LONGEST_UNCUT => 1,
+        Compression::Gzip(_) if compression.is_joined() => tar_length.div_ceil(LONGEST_PIECE).max(2),
+        Compression::Gzip(_) => tar_length.div_ceil(LONGEST_BLOCK).max(2),
+        Compression::Zstd(_) | Compression::None => tar_length.div_ceil(LONGEST_BLOCK).max(1),
     };
-    (tar_length + (blocks - 1) * twice).div_ceil(blocks) as usize
+    tar_length.div_ceil(blocks) as usize
 }
 
 /// How layers are compressed. Written `none`, `gzip`, `gzip:6`, `zstd`, `zstd:19`.
@@ -205,11 +202,10 @@ impl<W: Write> Encoder<'_, W> {
         let block = Block { before, alone, bytes: Arc::clone(&bytes) };
         self.started = true;
         if !last {
-            self.reserve();
-            if !alone {
-                self.block.extend_from_slice(&bytes[bytes.len().saturating_sub(WINDOW)..]);
-            }
-            self.before = self.block.len();
+            let window = if alone { &[] } else { &bytes[bytes.len().saturating_sub(WINDOW)..] };
+            self.block.reserve_exact(window.len() + self.block_length);
+            self.block.extend_from_slice(window);
+            self.before = window.len();
         }
         // The permits may all be with blocks of this very layer, so these are written out first;
         // only without any is it safe to wait for another layer.
@@ -247,9 +243,9 @@ impl<W: Write> Encoder<'_, W> {
         Ok(true)
     }
 
-    /// Makes room for a block.
-    fn reserve(&mut self) {
-        self.block.reserve_exact(self.block_length);
+    /// How many bytes more belong to the block.
+    fn missing(&self) -> usize {
+        self.before + self.block_length - self.block.len()
     }
 }
 
@@ -269,13 +265,13 @@ impl<W: Write> Write for Encoder<'_, W> {
             return Ok(written);
         }
         if self.block.capacity() == 0 {
-            self.reserve();
+            self.block.reserve_exact(self.block_length);
         }
         // Not before there is more: the last block is left to the end.
-        if self.block.len() == self.block_length && !buffer.is_empty() {
+        if self.missing() == 0 && !buffer.is_empty() {
             self.submit(false)?;
         }
-        let taken = buffer.len().min(self.block_length - self.block.len());
+        let taken = buffer.len().min(self.missing());
         self.block.extend_from_slice(&buffer[..taken]);
         Ok(taken)
     }
@@ -421,10 +417,10 @@ mod tests {
             (0, 0, 0),
             (1, 1, 1),
             (128 * kib, 128 * kib, 128 * kib),
-            (128 * kib + 1, 80 * kib + 1, 64 * kib + 1),
-            (mib, 528 * kib, 512 * kib),
-            (mib + 1, (mib + 1 + 64 * kib).div_ceil(3), 512 * kib + 1),
-            (1 << 40, 544 * kib, 4 * mib),
+            (128 * kib + 1, 64 * kib + 1, 64 * kib + 1),
+            (mib, 512 * kib, 512 * kib),
+            (mib + 1, (mib + 1).div_ceil(3), 512 * kib + 1),
+            (1 << 40, 512 * kib, 4 * mib),
         ] {
             assert_eq!(block_length(Compression::Gzip(None), tar), piece as usize, "{tar}");
             assert_eq!(block_length(Compression::Gzip(Some(10)), tar), piece as usize, "{tar}");
