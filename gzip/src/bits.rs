@@ -1,6 +1,10 @@
 //! Bits in deflate's order: the first is the lowest of the first byte (RFC 1951, section 3.1.1).
 
+use crate::huffman::Word;
+use crate::token::Token;
+
 /// Reads bits of a slice; behind its end there are zeros, and [`Reader::overran`] says so.
+#[derive(Clone)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     /// The next byte that is not in `buffer` yet.
@@ -27,7 +31,7 @@ impl<'a> Reader<'a> {
 
     /// Makes at least 56 bits available.
     #[inline]
-    fn refill(&mut self) {
+    pub(crate) fn refill(&mut self) {
         if let Some(chunk) = self.bytes.get(self.next..).and_then(|rest| rest.first_chunk::<8>()) {
             self.buffer |= u64::from_le_bytes(*chunk) << self.count;
             let taken = (63 - self.count) >> 3;
@@ -50,6 +54,14 @@ impl<'a> Reader<'a> {
         if self.count < 48 {
             self.refill();
         }
+    }
+
+    /// Takes bits of those that [`fill`](Self::fill) has made available.
+    #[inline]
+    pub(crate) fn take_filled(&mut self, count: u32) -> u32 {
+        let value = (self.buffer & ((1 << count) - 1)) as u32;
+        self.skip(count);
+        value
     }
 
     /// The next bits without taking them, as many as [`fill`](Self::fill) has left.
@@ -90,30 +102,78 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A word, and how many extra bits follow it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Written {
+    pub(crate) word: Word,
+    pub(crate) extra: u8,
+}
+
 /// Appends bits to bytes; the bits of an unfinished byte are kept aside.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     buffer: u64,
-    /// Below 8 between calls.
+    /// Below 32 between calls.
     count: u32,
 }
 
 impl Writer {
     /// At most 32 bits.
+    #[inline]
     pub(crate) fn put(&mut self, out: &mut Vec<u8>, value: u32, count: u32) {
         self.buffer |= u64::from(value) << self.count;
         self.count += count;
-        while self.count >= 8 {
-            out.push(self.buffer as u8);
-            self.buffer >>= 8;
-            self.count -= 8;
+        if self.count >= 32 {
+            out.extend_from_slice(&(self.buffer as u32).to_le_bytes());
+            self.buffer >>= 32;
+            self.count -= 32;
         }
     }
 
-    /// Fills the byte up with zeros.
+    /// Tokens in the words of both codes, which take `length` bits together.
+    pub(crate) fn put_tokens(
+        &mut self,
+        out: &mut Vec<u8>,
+        tokens: &[Token],
+        length: u64,
+        literals: &[Written],
+        distances: &[Written],
+    ) {
+        let mut place = out.len();
+        // Whole registers are written, of which only some bytes count.
+        out.resize(place + (u64::from(self.count) + length).div_ceil(8) as usize + 16, 0);
+        let (mut buffer, mut count) = (self.buffer, self.count);
+        let mut flush = |buffer: &mut u64, count: &mut u32| {
+            out[place..place + 8].copy_from_slice(&buffer.to_le_bytes());
+            place += (*count / 8) as usize;
+            *buffer >>= *count & !7;
+            *count &= 7;
+        };
+        for token in tokens {
+            // At most 7 bits and, of a token, 48 (RFC 1951, section 3.2.5).
+            flush(&mut buffer, &mut count);
+            let Written { word, extra } = literals[token.symbol()];
+            buffer |= (u64::from(word.bits) | u64::from(token.extra()) << word.length) << count;
+            count += u32::from(word.length + extra);
+            let Written { word, extra } = distances[token.distance()];
+            buffer |= (u64::from(word.bits) | u64::from(token.far()) << word.length) << count;
+            count += u32::from(word.length + extra);
+        }
+        flush(&mut buffer, &mut count);
+        out.truncate(place);
+        (self.buffer, self.count) = (buffer, count);
+    }
+
+    /// Fills the byte up with zeros, and appends all there is.
     pub(crate) fn align(&mut self, out: &mut Vec<u8>) {
-        let missing = (8 - self.count) % 8;
-        self.put(out, 0, missing);
+        let bytes = self.count.div_ceil(8) as usize;
+        out.extend_from_slice(&self.buffer.to_le_bytes()[..bytes]);
+        *self = Self::default();
+    }
+
+    /// How many bits there are, with those of `out`.
+    pub(crate) fn position(&self, out: &[u8]) -> u64 {
+        out.len() as u64 * 8 + u64::from(self.count)
     }
 
     /// Bits `from..to` of `bytes`.

@@ -1,65 +1,34 @@
-//! Reading deflate (RFC 1951) as far as its structure: where blocks and tokens begin, and how many bytes
-//! each stands for. What they stand for is known already.
+//! Reading deflate (RFC 1951): which tokens its blocks have.
+
+use std::ops::Range;
 
 use crate::bits::Reader;
-use crate::join::Part;
+use crate::huffman;
+use crate::token::{Counts, DISTANCE_BITS, END_OF_BLOCK, LENGTHS, NO_DISTANCE, ORDER, Token};
 
-/// The order in which a block tells the lengths of the code length codes (section 3.2.7).
-const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+/// What a block stands for, as far as it comes after the first bytes.
+#[derive(Debug)]
+pub(crate) enum Block<'a> {
+    /// Bytes that could not be compressed, and where they lie.
+    Stored(Range<usize>),
+    /// Tokens without the end, and how often each symbol occurs.
+    Coded(&'a [Token], &'a Counts),
+}
 
-/// The shortest match of the codes 257 to 285, and how many extra bits follow (section 3.2.5).
-const LENGTHS: [(u16, u8); 29] = [
-    (3, 0),
-    (4, 0),
-    (5, 0),
-    (6, 0),
-    (7, 0),
-    (8, 0),
-    (9, 0),
-    (10, 0),
-    (11, 1),
-    (13, 1),
-    (15, 1),
-    (17, 1),
-    (19, 2),
-    (23, 2),
-    (27, 2),
-    (31, 2),
-    (35, 3),
-    (43, 3),
-    (51, 3),
-    (59, 3),
-    (67, 4),
-    (83, 4),
-    (99, 4),
-    (115, 4),
-    (131, 5),
-    (163, 5),
-    (195, 5),
-    (227, 5),
-    (258, 0),
-];
-
-/// How many extra bits follow the distance codes 0 to 29 (section 3.2.5).
-const DISTANCE_BITS: [u8; 30] =
-    [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13];
-
-const END_OF_BLOCK: u16 = 256;
-
-/// The parts of a deflate stream that stand for what comes after its first `before` bytes. `plain` is what it
-/// stands for: bytes of a match that begins too early are taken from it. `None` if the stream is damaged or is
-/// not all of `deflated`.
-pub(crate) fn after(deflated: &[u8], before: usize, plain: &[u8]) -> Option<Vec<Part>> {
+/// Tells the blocks of a deflate stream that stand for what comes after its first `before` bytes, in their order.
+/// `plain` is what it stands for: bytes of a match that begins too early are taken from it. `None` if the stream is
+/// damaged, is not all of `deflated`, or does not stand for as many bytes as there are, or if `tell` says so.
+pub(crate) fn after(
+    deflated: &[u8],
+    before: usize,
+    plain: &[u8],
+    mut tell: impl FnMut(Block<'_>) -> Option<()>,
+) -> Option<()> {
     let mut reader = Reader::new(deflated);
     let mut codes = Codes::default();
-    let mut parts = Vec::new();
-    // It is counted as far as that matters.
+    let mut tokens = Vec::new();
     let mut position = 0;
     loop {
-        if reader.overran() {
-            return None;
-        }
-        let start = reader.position();
         let last = reader.take(1) == 1;
         match reader.take(2) {
             0 => {
@@ -71,57 +40,52 @@ pub(crate) fn after(deflated: &[u8], before: usize, plain: &[u8]) -> Option<Vec<
                 let (length, data) = (length as usize, (reader.position() / 8) as usize);
                 reader.skip_bytes(length)?;
                 let skipped = before.saturating_sub(position).min(length);
-                if skipped < length {
-                    parts.push(Part::Stored(data + skipped..data + length));
-                }
+                tell(Block::Stored(data + skipped..data + length))?;
                 position += length;
             }
             kind @ 1..=2 => {
-                let lengths = if kind == 1 { Lengths::fixed() } else { Lengths::read(&mut reader)? };
-                // Without the bit that says whether it is the last.
-                let header = start + 1..reader.position();
-                let mut ended = false;
-                if position < before {
-                    (position, ended) = codes.tokens(&lengths, &mut reader, position, before)?;
-                    if !ended && position > before {
-                        parts.push(Part::Literals(plain.get(before..position)?.to_vec()));
-                    }
+                codes.read(&mut reader, kind == 1)?;
+                codes.tokens(&mut reader, &mut tokens)?;
+                let mut skipped = 0;
+                while position < before && skipped < tokens.len() {
+                    position += tokens[skipped].length();
+                    skipped += 1;
                 }
-                if !ended {
-                    let tokens = reader.position();
-                    // Else only the end of the block was left of it.
-                    if codes.rest(&lengths, &mut reader)? {
-                        parts.push(Part::Block { header, tokens: tokens..reader.position() });
-                    }
+                if position > before && skipped > 0 && position - tokens[skipped - 1].length() < before {
+                    // A match over the border: what is left of it.
+                    let rest = plain.get(before..position)?.iter().map(|byte| Token::literal(*byte));
+                    position = before;
+                    tokens.splice(..skipped, rest);
+                    skipped = 0;
                 }
+                let tokens = &tokens[skipped..];
+                let counts = Counts::of(tokens);
+                position += counts.bytes();
+                tell(Block::Coded(tokens, &counts))?;
             }
             _ => return None,
         }
         if last {
-            return (reader.position().div_ceil(8) == deflated.len() as u64).then_some(parts);
+            let all = reader.position().div_ceil(8) == deflated.len() as u64 && position == plain.len();
+            return all.then_some(());
         }
     }
 }
 
-/// How long the words of a block's two codes are; 0 for what does not occur.
-struct Lengths {
-    /// Of the literals and lengths, then of the distances.
-    all: Vec<u8>,
-    literals: usize,
+/// The codes of a block. They keep their memory from block to block.
+#[derive(Default)]
+struct Codes {
+    literals: Code,
+    distances: Code,
 }
 
-impl Lengths {
-    /// Those that need no description (section 3.2.6).
-    fn fixed() -> Self {
-        let mut all = vec![8; 288];
-        all[144..256].fill(9);
-        all[256..280].fill(7);
-        all.resize(288 + 32, 5);
-        Self { all, literals: 288 }
-    }
-
-    /// Those that are described before the block's tokens (section 3.2.7).
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+impl Codes {
+    /// Those that need no description (section 3.2.6), or those that are described (section 3.2.7).
+    fn read(&mut self, reader: &mut Reader<'_>, fixed: bool) -> Option<()> {
+        if fixed {
+            self.literals.build(&FIXED_LITERALS, extra_of_literal)?;
+            return self.distances.build(&[5; 30], extra_of_distance);
+        }
         let literals = reader.take(5) as usize + 257;
         let distances = reader.take(5) as usize + 1;
         let count = reader.take(4) as usize + 4;
@@ -129,12 +93,13 @@ impl Lengths {
         for place in &ORDER[..count] {
             of_lengths[*place] = reader.take(3) as u8;
         }
-        let mut code = Code::default();
-        code.build(&of_lengths, |symbol, word| Some(Meaning { advance: symbol, word, extra: 0 }))?;
+        self.literals.build(&of_lengths, |_| Some(0))?;
         let mut all = Vec::with_capacity(320);
         while all.len() < literals + distances {
             reader.fill();
-            let (value, repeat) = match code.pass(reader)? {
+            let found = self.literals.next(reader, false)?;
+            reader.skip(found.word());
+            let (value, repeat) = match found.symbol() {
                 length @ 0..=15 => (length as u8, 1),
                 16 => (*all.last()?, reader.take(2) + 3),
                 17 => (0, reader.take(3) + 3),
@@ -142,176 +107,138 @@ impl Lengths {
             };
             all.resize(all.len() + repeat as usize, value);
         }
-        (all.len() == literals + distances).then_some(Self { all, literals })
+        let (of_literals, of_distances) = all.split_at_checked(literals)?;
+        self.literals.build(of_literals, extra_of_literal)?;
+        self.distances.build(of_distances, extra_of_distance)?;
+        (all.len() == literals + distances).then_some(())
     }
-}
 
-/// The codes of a block, in the form in which they are asked. They keep their memory from block to block.
-#[derive(Default)]
-struct Codes {
-    literals: Code<Meaning>,
-    distances: Code<Meaning>,
-    literal_steps: Code<Step>,
-    distance_steps: Code<Step>,
-}
-
-impl Codes {
-    /// Passes over tokens until they stand for everything before `until` or the block ends; the position
-    /// then, and whether the block ended.
-    fn tokens(
-        &mut self,
-        lengths: &Lengths,
-        reader: &mut Reader<'_>,
-        mut position: usize,
-        until: usize,
-    ) -> Option<(usize, bool)> {
-        let (literals, distances) = lengths.all.split_at(lengths.literals);
-        self.literals.build(literals, |symbol, word| {
-            let (advance, extra) = match symbol {
-                0..END_OF_BLOCK => (1, 0),
-                END_OF_BLOCK => (0, 0),
-                _ => *LENGTHS.get(usize::from(symbol - 257))?,
-            };
-            Some(Meaning { advance, word, extra })
-        })?;
-        self.distances.build(distances, |symbol, word| {
-            Some(Meaning { advance: 0, word, extra: *DISTANCE_BITS.get(usize::from(symbol))? })
-        })?;
-        while position < until {
-            reader.fill();
-            let advance = self.literals.pass(reader)?;
-            if advance == 0 {
-                return Some((position, true));
+    /// Reads all tokens of a block, and passes over its end. Not inlined, and with a reader of its own, so that registers
+    /// are enough.
+    #[inline(never)]
+    fn tokens(&self, from: &mut Reader<'_>, tokens: &mut Vec<Token>) -> Option<()> {
+        tokens.clear();
+        let mut reader = from.clone();
+        loop {
+            // A token has 48 bits at most (section 3.2.5).
+            reader.refill();
+            let found = self.literals.next(&reader, false)?;
+            reader.skip(found.word());
+            if found.symbol() == END_OF_BLOCK {
+                *from = reader;
+                return (!from.overran()).then_some(());
             }
-            position += advance;
-            if advance > 1 {
-                self.distances.pass(reader)?;
-            }
+            let extra = reader.take_filled(found.extra());
+            let distance = self.distances.next(&reader, found.symbol() < END_OF_BLOCK)?;
+            reader.skip(distance.word());
+            let far = reader.take_filled(distance.extra());
+            tokens.push(Token::new(found.symbol(), extra, distance.symbol(), far));
             if reader.overran() {
                 return None;
             }
         }
-        Some((position, false))
-    }
-
-    /// Passes over what is left of a block, and tells whether there was anything.
-    fn rest(&mut self, lengths: &Lengths, reader: &mut Reader<'_>) -> Option<bool> {
-        let (literals, distances) = lengths.all.split_at(lengths.literals);
-        self.literal_steps.build(literals, |symbol, word| match symbol {
-            0..END_OF_BLOCK => Some(Step(word)),
-            END_OF_BLOCK => Some(Step(word | Step::END)),
-            _ => LENGTHS.get(usize::from(symbol - 257)).map(|(_, extra)| Step((word + extra) | Step::MATCH)),
-        })?;
-        self.distance_steps.build(distances, |symbol, word| {
-            DISTANCE_BITS.get(usize::from(symbol)).map(|extra| Step(word + extra))
-        })?;
-        let mut any = false;
-        loop {
-            reader.fill();
-            let step = self.literal_steps.at(reader)?;
-            if step.bits() == 0 || reader.overran() {
-                return None;
-            }
-            reader.skip(step.bits());
-            if step.0 & Step::MATCH != 0 {
-                let step = self.distance_steps.at(reader)?;
-                if step.bits() == 0 {
-                    return None;
-                }
-                reader.skip(step.bits());
-            } else if step.0 & Step::END != 0 {
-                return Some(any);
-            }
-            any = true;
-        }
     }
 }
 
-/// What a word stands for: `advance` bytes, 0 for the end of the block, and as many more as the next `extra` bits
-/// say. In the code of the codes' lengths it is the symbol.
+fn extra_of_literal(symbol: usize) -> Option<u8> {
+    match symbol.checked_sub(usize::from(END_OF_BLOCK) + 1) {
+        Some(length) => LENGTHS.get(length).map(|(_, extra)| *extra),
+        None => Some(0),
+    }
+}
+
+fn extra_of_distance(symbol: usize) -> Option<u8> {
+    DISTANCE_BITS.get(symbol).copied()
+}
+
+/// How long the words of literals and lengths are in the code that needs no description.
+pub(crate) const FIXED_LITERALS: [u8; 288] = {
+    let mut lengths = [8; 288];
+    let mut symbol = 144;
+    while symbol < 280 {
+        lengths[symbol] = if symbol < 256 { 9 } else { 7 };
+        symbol += 1;
+    }
+    lengths
+};
+
+/// A symbol, how many extra bits follow its word, and how many bits that has.
 #[derive(Clone, Copy, Default)]
-struct Meaning {
-    advance: u16,
-    /// How many bits it has; 0 where no word begins like that.
-    word: u8,
-    extra: u8,
-}
+struct Found(u32);
 
-impl Code<Meaning> {
-    /// Passes over a word and what belongs to it; how many bytes it stands for.
-    fn pass(&self, reader: &mut Reader<'_>) -> Option<usize> {
-        let Meaning { advance, word, extra } = self.at(reader)?;
-        if word == 0 {
-            return None;
-        }
-        reader.skip(u32::from(word));
-        Some(usize::from(advance) + reader.take(u32::from(extra)) as usize)
+impl Found {
+    /// Neither longer than what the short table holds nor no word at all.
+    const SHORT: u32 = 1 << 8;
+
+    fn new(symbol: u16, extra: u8, word: u8) -> Self {
+        let short = if u32::from(word) <= SHORT_BITS { Self::SHORT } else { 0 };
+        Self(u32::from(symbol) << 16 | short | u32::from(extra) << 4 | u32::from(word))
+    }
+
+    #[inline]
+    fn symbol(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline]
+    fn extra(self) -> u32 {
+        self.0 >> 4 & 0xf
+    }
+
+    #[inline]
+    fn word(self) -> u32 {
+        self.0 & 0xf
     }
 }
 
-/// How many bits a word has with those that belong to it, in its five lowest bits: 0 where no word begins like that.
-/// One byte, so that a table of them stays in the processor's nearest cache.
-#[derive(Clone, Copy, Default)]
-struct Step(u8);
+/// Most words are not longer: a table of them stays in the processor's nearest cache, one of all words does not.
+const SHORT_BITS: u32 = 10;
+const SHORT: usize = 1 << SHORT_BITS;
 
-impl Step {
-    /// A distance follows.
-    const MATCH: u8 = 1 << 5;
-    /// It ends the block.
-    const END: u8 = 1 << 6;
-
-    fn bits(self) -> u32 {
-        u32::from(self.0 & 0x1f)
-    }
-}
-
-/// A Huffman code (section 3.2.2) as a table over all bit strings of its greatest length.
-#[derive(Default)]
-struct Code<T> {
-    table: Vec<T>,
+/// A Huffman code as tables over all bit strings of its greatest length, and of the short ones.
+struct Code {
+    all: Vec<Found>,
     mask: u32,
+    /// Behind the words there is the place of [`NO_DISTANCE`].
+    short: [Found; 2 * SHORT],
 }
 
-impl<T: Copy + Default> Code<T> {
-    /// From the lengths of its words and what one of a symbol and a length stands for; words that must not occur
-    /// stand for nothing, as words that there are not. An incomplete code is taken: deflate allows one of a single
-    /// word.
-    fn build(&mut self, lengths: &[u8], meaning: impl Fn(u16, u8) -> Option<T>) -> Option<()> {
+impl Default for Code {
+    fn default() -> Self {
+        Self { all: Vec::new(), mask: 0, short: [Found::new(NO_DISTANCE, 0, 0); 2 * SHORT] }
+    }
+}
+
+impl Code {
+    /// From the lengths of its words, and how many extra bits follow each; symbols that must not occur have none.
+    fn build(&mut self, lengths: &[u8], extra: impl Fn(usize) -> Option<u8>) -> Option<()> {
         let longest = u32::from(lengths.iter().copied().max().unwrap_or(0)).max(1);
-        let mut counts = [0_u32; 16];
-        for length in lengths {
-            *counts.get_mut(usize::from(*length))? += 1;
-        }
-        counts[0] = 0;
-        let mut next = [0_u32; 16];
-        for length in 1..16 {
-            next[length] = (next[length - 1] + counts[length - 1]) << 1;
-            if next[length] + counts[length] > 1 << length {
-                return None;
-            }
-        }
+        let words = huffman::words(lengths)?;
         self.mask = (1 << longest) - 1;
-        self.table.clear();
-        self.table.resize(1 << longest, T::default());
-        for (symbol, length) in lengths.iter().enumerate() {
-            if *length == 0 {
-                continue;
-            }
-            let word = &mut next[usize::from(*length)];
-            // Words are read from their highest bit on, everything else from its lowest.
-            let reversed = word.reverse_bits() >> (32 - u32::from(*length));
-            *word += 1;
-            let Some(meaning) = meaning(symbol as u16, *length) else { continue };
-            for place in self.table.iter_mut().skip(reversed as usize).step_by(1 << length) {
-                *place = meaning;
-            }
+        self.all.clear();
+        self.all.resize(1 << longest, Found::default());
+        for (symbol, word) in words.iter().enumerate().filter(|(_, word)| word.length > 0) {
+            let Some(extra) = extra(symbol) else { continue };
+            let found = Found::new(symbol as u16, extra, word.length);
+            let places = self.all.iter_mut().skip(usize::from(word.bits)).step_by(1 << word.length);
+            places.for_each(|place| *place = found);
+        }
+        let length = self.all.len().min(SHORT);
+        for part in self.short[..SHORT].chunks_mut(length) {
+            part.copy_from_slice(&self.all[..length]);
         }
         Some(())
     }
 
-    /// What the next word of a reader stands for that has been filled.
+    /// The next word of a reader that has been filled, or none at all.
     #[inline]
-    fn at(&self, reader: &Reader<'_>) -> Option<T> {
-        self.table.get((reader.peek_filled() & self.mask) as usize).copied()
+    fn next(&self, reader: &Reader<'_>, none: bool) -> Option<Found> {
+        let place = (reader.peek_filled() as usize % SHORT) + usize::from(none) * SHORT;
+        let found = self.short[place];
+        if found.0 & Found::SHORT != 0 {
+            return Some(found);
+        }
+        let found = *self.all.get((reader.peek_filled() & self.mask) as usize)?;
+        (found.word() > 0).then_some(found)
     }
 }

@@ -5,29 +5,25 @@ use std::ops::Range;
 
 use crate::Error;
 use crate::bits::Writer;
+use crate::deflate;
+use crate::inflate::{self, Block};
 
 /// What a member begins with (RFC 1952, section 2.3): deflate, no flags, no time, an unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// A part of a piece, in places of its deflate stream.
+/// A part of a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Bytes of a match that began before the piece.
-    Literals(Vec<u8>),
-    /// Bits of a block with Huffman codes: its type and codes, and its tokens with the end.
-    Block {
-        /// From behind the bit that says whether it is the last.
-        header: Range<u64>,
-        /// To behind the end of the block.
-        tokens: Range<u64>,
-    },
-    /// Bytes of a stored block.
+enum Part {
+    /// Bits of the piece's blocks with Huffman codes.
+    Coded(Range<u64>),
+    /// Bytes of a stored block, where libdeflate wrote them.
     Stored(Range<usize>),
 }
 
 /// Compressed data that continues what came before it. Made by [`Compressor::piece`](crate::Compressor::piece).
 #[derive(Debug)]
 pub struct Piece {
+    coded: Vec<u8>,
     deflated: Vec<u8>,
     parts: Vec<Part>,
     /// CRC-32 of the data, with their length.
@@ -36,9 +32,31 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub(crate) fn new(deflated: Vec<u8>, parts: Vec<Part>, data: &[u8]) -> Self {
+    /// From what libdeflate made of `input`, whose first `before` bytes come before the piece. `None` if that is not
+    /// deflate.
+    pub(crate) fn new(deflated: Vec<u8>, before: usize, input: &[u8]) -> Option<Self> {
+        let mut coded = Vec::with_capacity(deflated.len() + 64);
+        let mut bits = Writer::default();
+        let mut parts = Vec::new();
+        let mut start = 0;
+        inflate::after(&deflated, before, input, |block| {
+            match block {
+                Block::Coded([], _) => {}
+                Block::Coded(tokens, counts) => deflate::write_block(tokens, counts, &mut bits, &mut coded)?,
+                Block::Stored(range) if range.is_empty() => {}
+                Block::Stored(range) => {
+                    let end = bits.position(&coded);
+                    parts.extend([Part::Coded(start..end), Part::Stored(range)]);
+                    start = end;
+                }
+            }
+            Some(())
+        })?;
+        parts.push(Part::Coded(start..bits.position(&coded)));
+        bits.align(&mut coded);
+        let data = &input[before..];
         let checksum = crc32fast::Hasher::new_with_initial_len(libdeflater::crc32(data), data.len() as u64);
-        Self { deflated, parts, checksum, length: data.len() as u64 }
+        Some(Self { coded, deflated, parts, checksum, length: data.len() as u64 })
     }
 }
 
@@ -73,23 +91,7 @@ impl<W: Write> Joiner<W> {
         let Self { bits, ready, .. } = self;
         for part in &piece.parts {
             match part {
-                Part::Literals(bytes) => {
-                    // Not the last block; with the fixed codes (RFC 1951, section 3.2.6).
-                    bits.put(ready, 0b01 << 1, 3);
-                    for byte in bytes {
-                        let (word, length) = match u32::from(*byte) {
-                            byte @ 0..144 => (0x30 + byte, 8),
-                            byte => (0x190 + byte - 144, 9),
-                        };
-                        bits.put(ready, word.reverse_bits() >> (32 - length), length);
-                    }
-                    bits.put(ready, 0, 7);
-                }
-                Part::Block { header, tokens } => {
-                    bits.put(ready, 0, 1);
-                    bits.copy(ready, &piece.deflated, header.start, header.end);
-                    bits.copy(ready, &piece.deflated, tokens.start, tokens.end);
-                }
+                Part::Coded(range) => bits.copy(ready, &piece.coded, range.start, range.end),
                 Part::Stored(range) => {
                     bits.put(ready, 0, 3);
                     bits.align(ready);

@@ -4,7 +4,8 @@
 //! cut so that cores can share it loses what each piece could have found in the 32 KiB before it. So each
 //! piece is compressed together with those 32 KiB ([`Compressor::piece`]), what they became is taken out
 //! again, and the rest is joined to the piece before it at the bit where that one ended ([`Joiner`]). It is
-//! what `gzjoin` of zlib's examples does, at the borders of tokens instead of whole blocks.
+//! what `gzjoin` of zlib's examples does, at the borders of tokens instead of whole blocks. On the way the
+//! tokens get Huffman codes that take fewer bits to tell, as zopfli's do, which saves more than the cuts cost.
 //!
 //! ```
 //! use tare_gzip::{Compressor, Joiner, WINDOW};
@@ -21,8 +22,11 @@
 //! ```
 
 mod bits;
+mod deflate;
+mod huffman;
 mod inflate;
 mod join;
+mod token;
 
 use libdeflater::CompressionLvl;
 
@@ -75,15 +79,13 @@ impl Compressor {
             Some(too_far) => (&data[too_far..], WINDOW),
             None => (data, before),
         };
-        let piece = &input[before..];
         let mut deflated = vec![0; self.libdeflate.deflate_compress_bound(input.len())];
         let length = self
             .libdeflate
             .deflate_compress(input, &mut deflated)
             .map_err(|_| Error::Libdeflate("found its own bound too small"))?;
         deflated.truncate(length);
-        let parts = inflate::after(&deflated, before, input).ok_or(DAMAGED)?;
-        Ok(Piece::new(deflated, parts, piece))
+        Piece::new(deflated, before, input).ok_or(DAMAGED)
     }
 
     /// Compresses all of it at once into a member, which is quicker than a single piece.

@@ -18,7 +18,7 @@ use crate::oci::layer::Layer;
 use crate::oci::spec::Descriptor;
 
 /// Changes when what is written for one plan changes.
-const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 5");
+const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 6");
 
 /// More than this is cut down, the longest unused first.
 const SIZE_LIMIT: u64 = 4 << 30;

@@ -81,8 +81,8 @@ impl Compression {
         }
     }
 
-    /// Whether a layer's blocks are joined to one member. At libdeflate's near-optimal levels, from 10 on, that is 2 %
-    /// of the time; at those below it would be a sixth to a third of it.
+    /// Whether a layer's blocks are joined to one member. At libdeflate's near-optimal levels, from 10 on, that is 8 %
+    /// of the time; to that of those below it would add half and more.
     fn is_joined(self) -> bool {
         matches!(self, Self::Gzip(None | Some(10..)))
     }
