@@ -9,6 +9,7 @@ mod support;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
+use std::time::Duration;
 
 use app::Config;
 use support::Client;
@@ -446,6 +447,8 @@ fn every_case_ends_the_same_when_it_comes_byte_by_byte() -> io::Result<()> {
             if client.send([*byte]).is_err() {
                 break;
             }
+            // Mostly long enough for the server to read it before the next one comes.
+            thread::sleep(Duration::from_micros(50));
         }
         let expected = outcome.statuses();
         let found = statuses(client);

@@ -70,7 +70,12 @@ pub enum Refusal {
 pub fn parse(input: &[u8], limit: usize) -> Result<Option<(Head<'_>, usize)>, Refusal> {
     // "A server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line
     // (CRLF) received prior to the request-line": RFC 9112, 2.2. One it is.
-    let skipped = if input.starts_with(b"\r\n") { 2 } else { 0 };
+    let skipped = match input {
+        // It may not be whole yet.
+        b"\r" => return Ok(None),
+        [b'\r', b'\n', ..] => 2,
+        _ => 0,
+    };
     let head = &input[skipped..];
     if head.first().is_some_and(|byte| !is_token(*byte)) {
         return Err(Refusal::BadRequest);
@@ -358,13 +363,17 @@ mod tests {
 
     #[test]
     fn head_is_whole_with_its_empty_line_and_not_before() {
-        let text = b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nGET ";
-        let whole = text.len() - 4;
-        for end in 0..whole {
-            assert_eq!(parse(&text[..end], 1024), Ok(None), "{end}");
+        // With the empty line that may come before it, and without.
+        for before in ["", "\r\n"] {
+            let text = format!("{before}GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nGET ");
+            let text = text.as_bytes();
+            let whole = text.len() - 4;
+            for end in 0..whole {
+                assert_eq!(parse(&text[..end], 1024), Ok(None), "{before:?} {end}");
+            }
+            let (head, length) = parse(text, 1024).unwrap().unwrap();
+            assert_eq!((head.method, head.path, head.keep_alive, length), ("GET", "/a", true, whole));
         }
-        let (head, length) = parse(text, 1024).unwrap().unwrap();
-        assert_eq!((head.method, head.path, head.keep_alive, length), ("GET", "/a", true, whole));
     }
 
     #[test]
