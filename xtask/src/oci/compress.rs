@@ -322,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_those_that_they_always_were() {
+        let data = sample(300_000);
+        for (compression, digest) in
+            [("gzip", "efe345424a24"), ("gzip:10", "684db40d9373"), ("gzip:6", "43cbd161cc5d")]
+        {
+            let compressed = compress(compression.parse().unwrap(), 2, &data);
+            assert_eq!(Digest::of(&compressed).short(), digest, "{compression}");
+        }
+    }
+
+    #[test]
     fn the_level_counts_where_there_is_more_than_a_short_block() {
         let level = |level: u8, length: usize| compress(Compression::Gzip(Some(level)), 2, &sample(length));
         assert_eq!(level(1, SHORT_BLOCK), level(12, SHORT_BLOCK));
