@@ -1,8 +1,5 @@
 //! Bits in deflate's order: the first is the lowest of the first byte (RFC 1951, section 3.1.1).
 
-use crate::huffman::Word;
-use crate::token::Token;
-
 /// Reads bits of a slice; behind its end there are zeros, and [`Reader::overran`] says so.
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {
@@ -29,7 +26,7 @@ impl<'a> Reader<'a> {
         self.position() > self.bytes.len() as u64 * 8
     }
 
-    /// Makes at least 56 bits available.
+    /// Makes at least 56 bits available, which may be zeros behind the end.
     #[inline]
     pub(crate) fn refill(&mut self) {
         if let Some(chunk) = self.bytes.get(self.next..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -47,16 +44,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Makes enough bits available for a whole token: 48 (RFC 1951, section 3.2.5), which may be zeros behind the
-    /// end.
-    #[inline]
-    pub(crate) fn fill(&mut self) {
-        if self.count < 48 {
-            self.refill();
-        }
-    }
-
-    /// Takes bits of those that [`fill`](Self::fill) has made available.
+    /// Takes bits of those that [`refill`](Self::refill) has made available.
     #[inline]
     pub(crate) fn take_filled(&mut self, count: u32) -> u32 {
         let value = (self.buffer & ((1 << count) - 1)) as u32;
@@ -64,7 +52,7 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// The next bits without taking them, as many as [`fill`](Self::fill) has left.
+    /// The next bits without taking them, as many as [`refill`](Self::refill) has left.
     #[inline]
     pub(crate) fn peek_filled(&self) -> u32 {
         self.buffer as u32
@@ -83,9 +71,7 @@ impl<'a> Reader<'a> {
         if self.count < count {
             self.refill();
         }
-        let value = (self.buffer & ((1 << count) - 1)) as u32;
-        self.skip(count);
-        value
+        self.take_filled(count)
     }
 
     /// Skips what is left of a byte.
@@ -100,13 +86,6 @@ impl<'a> Reader<'a> {
         (self.next, self.buffer, self.count) = (end, 0, 0);
         Some(())
     }
-}
-
-/// A word, and how many extra bits follow it.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Written {
-    pub(crate) word: Word,
-    pub(crate) extra: u8,
 }
 
 /// Appends bits to bytes; the bits of an unfinished byte are kept aside.
@@ -130,14 +109,13 @@ impl Writer {
         }
     }
 
-    /// Tokens in the words of both codes, which take `length` bits together.
-    pub(crate) fn put_tokens(
+    /// Many at once, at most 48 bits each (as a token of deflate has: RFC 1951, section 3.2.5) and `length` together.
+    #[inline]
+    pub(crate) fn put_all(
         &mut self,
         out: &mut Vec<u8>,
-        tokens: &[Token],
         length: u64,
-        literals: &[Written],
-        distances: &[Written],
+        words: impl Iterator<Item = (u64, u32)>,
     ) {
         let mut place = out.len();
         // Whole registers are written, of which only some bytes count.
@@ -149,15 +127,11 @@ impl Writer {
             *buffer >>= *count & !7;
             *count &= 7;
         };
-        for token in tokens {
-            // At most 7 bits and, of a token, 48 (RFC 1951, section 3.2.5).
+        for (value, bits) in words {
+            // So that there are at most 7 before it.
             flush(&mut buffer, &mut count);
-            let Written { word, extra } = literals[token.symbol()];
-            buffer |= (u64::from(word.bits) | u64::from(token.extra()) << word.length) << count;
-            count += u32::from(word.length + extra);
-            let Written { word, extra } = distances[token.distance()];
-            buffer |= (u64::from(word.bits) | u64::from(token.far()) << word.length) << count;
-            count += u32::from(word.length + extra);
+            buffer |= value << count;
+            count += bits;
         }
         flush(&mut buffer, &mut count);
         out.truncate(place);

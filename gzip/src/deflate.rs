@@ -4,10 +4,10 @@
 //! a row are equally long. Codes that suit how often each symbol occurs to the last bit are longer to tell than codes
 //! for the same block in which symbols beside each other that occur nearly as often are taken for equally frequent.
 
-use crate::bits::{Writer, Written};
-use crate::huffman;
+use crate::bits::Writer;
+use crate::huffman::{self, Word};
 use crate::inflate::FIXED_LITERALS;
-use crate::token::{Counts, DISTANCE_BITS, DISTANCES, END_OF_BLOCK, LENGTHS, ORDER, Token};
+use crate::token::{self, Counts, DISTANCE_BITS, DISTANCES, END_OF_BLOCK, LITERAL_BITS, ORDER, Token};
 
 /// By how much counts may differ that are taken for equal: not at all, or as much as saved most of what was tried.
 const TOLERANCES: [u32; 2] = [0, 6];
@@ -32,10 +32,7 @@ impl Lengths {
 
     /// How many bits the words of a block take.
     fn bits(&self, counts: &Counts) -> u64 {
-        let of = |counts: &[u32], lengths: &[u8]| -> u64 {
-            counts.iter().zip(lengths).map(|(count, length)| u64::from(*count) * u64::from(*length)).sum()
-        };
-        of(&counts.literals, &self.literals) + of(counts.distances(), &self.distances)
+        token::bits(&counts.literals, &self.literals) + token::bits(counts.distances(), &self.distances)
     }
 }
 
@@ -166,16 +163,37 @@ pub(crate) fn write_block(
         }
         None => bits.put(out, 0b01, 2),
     }
-    let lengths_of_extra = LENGTHS.map(|(_, extra)| extra);
-    let literals = written(&lengths.literals, &[&[0; 257][..], &lengths_of_extra].concat())?;
+    let literals = written(&lengths.literals, &LITERAL_BITS)?;
     let distances = written(&lengths.distances, &DISTANCE_BITS)?;
-    bits.put_tokens(out, tokens, lengths.bits(counts) + counts.extra_bits(), &literals, &distances);
-    let end = literals[usize::from(END_OF_BLOCK)];
-    bits.put(out, u32::from(end.word.bits), u32::from(end.word.length));
+    let words = tokens.iter().map(|token| {
+        let (literal, length) = literals[token.symbol()].with(token.extra());
+        let (distance, far) = distances[token.distance()].with(token.far());
+        (literal | distance << length, length + far)
+    });
+    bits.put_all(out, lengths.bits(counts) + counts.extra_bits(), words);
+    let (end, length) = literals[usize::from(END_OF_BLOCK)].with(0);
+    bits.put(out, end as u32, length);
     Some(())
 }
 
-/// The words of a code with how many extra bits follow each, and behind them that of [`NO_DISTANCE`], which has no bits.
+/// A word, and how many extra bits follow it.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    word: Word,
+    extra: u8,
+}
+
+impl Written {
+    /// Both together, when the extra bits say this, and how many bits that is.
+    #[inline]
+    fn with(self, extra: u32) -> (u64, u32) {
+        let Word { bits, length } = self.word;
+        (u64::from(bits) | u64::from(extra) << length, u32::from(length + self.extra))
+    }
+}
+
+/// The words of a code with how many extra bits follow each, and behind them that of
+/// [`NO_DISTANCE`](crate::token::NO_DISTANCE), which has no bits.
 fn written(lengths: &[u8], extra: &[u8]) -> Option<Vec<Written>> {
     let words = huffman::words(lengths)?.into_iter().zip(extra);
     let words = words.map(|(word, extra)| Written { word, extra: *extra });

@@ -1,16 +1,14 @@
 //! Reading deflate (RFC 1951): which tokens its blocks have.
 
-use std::ops::Range;
-
 use crate::bits::Reader;
 use crate::huffman;
-use crate::token::{Counts, DISTANCE_BITS, END_OF_BLOCK, LENGTHS, NO_DISTANCE, ORDER, Token};
+use crate::token::{Counts, DISTANCE_BITS, DISTANCES, END_OF_BLOCK, LITERAL_BITS, NO_DISTANCE, ORDER, Token};
 
 /// What a block stands for, as far as it comes after the first bytes.
 #[derive(Debug)]
 pub(crate) enum Block<'a> {
-    /// Bytes that could not be compressed, and where they lie.
-    Stored(Range<usize>),
+    /// Bytes that could not be compressed.
+    Stored(&'a [u8]),
     /// Tokens without the end, and how often each symbol occurs.
     Coded(&'a [Token], &'a Counts),
 }
@@ -40,7 +38,7 @@ pub(crate) fn after(
                 let (length, data) = (length as usize, (reader.position() / 8) as usize);
                 reader.skip_bytes(length)?;
                 let skipped = before.saturating_sub(position).min(length);
-                tell(Block::Stored(data + skipped..data + length))?;
+                tell(Block::Stored(&deflated[data + skipped..data + length]))?;
                 position += length;
             }
             kind @ 1..=2 => {
@@ -51,7 +49,7 @@ pub(crate) fn after(
                     position += tokens[skipped].length();
                     skipped += 1;
                 }
-                if position > before && skipped > 0 && position - tokens[skipped - 1].length() < before {
+                if position > before && skipped > 0 {
                     // A match over the border: what is left of it.
                     let rest = plain.get(before..position)?.iter().map(|byte| Token::literal(*byte));
                     position = before;
@@ -83,8 +81,8 @@ impl Codes {
     /// Those that need no description (section 3.2.6), or those that are described (section 3.2.7).
     fn read(&mut self, reader: &mut Reader<'_>, fixed: bool) -> Option<()> {
         if fixed {
-            self.literals.build(&FIXED_LITERALS, extra_of_literal)?;
-            return self.distances.build(&[5; 30], extra_of_distance);
+            self.literals.build(&FIXED_LITERALS, &LITERAL_BITS)?;
+            return self.distances.build(&[5; DISTANCES], &DISTANCE_BITS);
         }
         let literals = reader.take(5) as usize + 257;
         let distances = reader.take(5) as usize + 1;
@@ -93,10 +91,10 @@ impl Codes {
         for place in &ORDER[..count] {
             of_lengths[*place] = reader.take(3) as u8;
         }
-        self.literals.build(&of_lengths, |_| Some(0))?;
+        self.literals.build(&of_lengths, &[0; 19])?;
         let mut all = Vec::with_capacity(320);
         while all.len() < literals + distances {
-            reader.fill();
+            reader.refill();
             let found = self.literals.next(reader, false)?;
             reader.skip(found.word());
             let (value, repeat) = match found.symbol() {
@@ -108,8 +106,8 @@ impl Codes {
             all.resize(all.len() + repeat as usize, value);
         }
         let (of_literals, of_distances) = all.split_at_checked(literals)?;
-        self.literals.build(of_literals, extra_of_literal)?;
-        self.distances.build(of_distances, extra_of_distance)?;
+        self.literals.build(of_literals, &LITERAL_BITS)?;
+        self.distances.build(of_distances, &DISTANCE_BITS)?;
         (all.len() == literals + distances).then_some(())
     }
 
@@ -138,17 +136,6 @@ impl Codes {
             }
         }
     }
-}
-
-fn extra_of_literal(symbol: usize) -> Option<u8> {
-    match symbol.checked_sub(usize::from(END_OF_BLOCK) + 1) {
-        Some(length) => LENGTHS.get(length).map(|(_, extra)| *extra),
-        None => Some(0),
-    }
-}
-
-fn extra_of_distance(symbol: usize) -> Option<u8> {
-    DISTANCE_BITS.get(symbol).copied()
 }
 
 /// How long the words of literals and lengths are in the code that needs no description.
@@ -211,15 +198,16 @@ impl Default for Code {
 
 impl Code {
     /// From the lengths of its words, and how many extra bits follow each; symbols that must not occur have none.
-    fn build(&mut self, lengths: &[u8], extra: impl Fn(usize) -> Option<u8>) -> Option<()> {
+    fn build(&mut self, lengths: &[u8], extra: &[u8]) -> Option<()> {
         let longest = u32::from(lengths.iter().copied().max().unwrap_or(0)).max(1);
         let words = huffman::words(lengths)?;
         self.mask = (1 << longest) - 1;
         self.all.clear();
         self.all.resize(1 << longest, Found::default());
-        for (symbol, word) in words.iter().enumerate().filter(|(_, word)| word.length > 0) {
-            let Some(extra) = extra(symbol) else { continue };
-            let found = Found::new(symbol as u16, extra, word.length);
+        for (symbol, (word, extra)) in
+            (0..).zip(words.iter().zip(extra)).filter(|(_, (word, _))| word.length > 0)
+        {
+            let found = Found::new(symbol, *extra, word.length);
             let places = self.all.iter_mut().skip(usize::from(word.bits)).step_by(1 << word.length);
             places.for_each(|place| *place = found);
         }

@@ -14,17 +14,17 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// A part of a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
-    /// Bits of the piece's blocks with Huffman codes.
+    /// Bits of blocks with Huffman codes.
     Coded(Range<u64>),
-    /// Bytes of a stored block, where libdeflate wrote them.
+    /// Bytes of a stored block.
     Stored(Range<usize>),
 }
 
 /// Compressed data that continues what came before it. Made by [`Compressor::piece`](crate::Compressor::piece).
 #[derive(Debug)]
 pub struct Piece {
-    coded: Vec<u8>,
-    deflated: Vec<u8>,
+    /// What its parts are of.
+    bytes: Vec<u8>,
     parts: Vec<Part>,
     /// CRC-32 of the data, with their length.
     checksum: crc32fast::Hasher,
@@ -34,29 +34,31 @@ pub struct Piece {
 impl Piece {
     /// From what libdeflate made of `input`, whose first `before` bytes come before the piece. `None` if that is not
     /// deflate.
-    pub(crate) fn new(deflated: Vec<u8>, before: usize, input: &[u8]) -> Option<Self> {
-        let mut coded = Vec::with_capacity(deflated.len() + 64);
+    pub(crate) fn new(deflated: &[u8], before: usize, input: &[u8]) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(deflated.len() + 64);
         let mut bits = Writer::default();
         let mut parts = Vec::new();
         let mut start = 0;
-        inflate::after(&deflated, before, input, |block| {
+        inflate::after(deflated, before, input, |block| {
             match block {
                 Block::Coded([], _) => {}
-                Block::Coded(tokens, counts) => deflate::write_block(tokens, counts, &mut bits, &mut coded)?,
-                Block::Stored(range) if range.is_empty() => {}
-                Block::Stored(range) => {
-                    let end = bits.position(&coded);
-                    parts.extend([Part::Coded(start..end), Part::Stored(range)]);
-                    start = end;
+                Block::Coded(tokens, counts) => deflate::write_block(tokens, counts, &mut bits, &mut bytes)?,
+                Block::Stored([]) => {}
+                Block::Stored(stored) => {
+                    parts.push(Part::Coded(start..bits.position(&bytes)));
+                    bits.align(&mut bytes);
+                    parts.push(Part::Stored(bytes.len()..bytes.len() + stored.len()));
+                    bytes.extend_from_slice(stored);
+                    start = bits.position(&bytes);
                 }
             }
             Some(())
         })?;
-        parts.push(Part::Coded(start..bits.position(&coded)));
-        bits.align(&mut coded);
+        parts.push(Part::Coded(start..bits.position(&bytes)));
+        bits.align(&mut bytes);
         let data = &input[before..];
         let checksum = crc32fast::Hasher::new_with_initial_len(libdeflater::crc32(data), data.len() as u64);
-        Some(Self { coded, deflated, parts, checksum, length: data.len() as u64 })
+        Some(Self { bytes, parts, checksum, length: data.len() as u64 })
     }
 }
 
@@ -91,14 +93,14 @@ impl<W: Write> Joiner<W> {
         let Self { bits, ready, .. } = self;
         for part in &piece.parts {
             match part {
-                Part::Coded(range) => bits.copy(ready, &piece.coded, range.start, range.end),
+                Part::Coded(range) => bits.copy(ready, &piece.bytes, range.start, range.end),
                 Part::Stored(range) => {
                     bits.put(ready, 0, 3);
                     bits.align(ready);
                     let length = range.len() as u32;
                     bits.put(ready, length, 16);
                     bits.put(ready, !length & 0xffff, 16);
-                    ready.extend_from_slice(&piece.deflated[range.clone()]);
+                    ready.extend_from_slice(&piece.bytes[range.clone()]);
                 }
             }
         }

@@ -85,7 +85,7 @@ impl Compressor {
             .deflate_compress(input, &mut deflated)
             .map_err(|_| Error::Libdeflate("found its own bound too small"))?;
         deflated.truncate(length);
-        Piece::new(deflated, before, input).ok_or(DAMAGED)
+        Piece::new(&deflated, before, input).ok_or(DAMAGED)
     }
 
     /// Compresses all of it at once into a member, which is quicker than a single piece.

@@ -47,6 +47,22 @@ pub(crate) const END_OF_BLOCK: u16 = 256;
 pub(crate) const LITERALS: usize = 257 + LENGTHS.len();
 pub(crate) const DISTANCES: usize = DISTANCE_BITS.len();
 
+/// How many extra bits follow the symbols of literals, which have none, and lengths.
+pub(crate) const LITERAL_BITS: [u8; LITERALS] = {
+    let mut bits = [0; LITERALS];
+    let mut length = 0;
+    while length < LENGTHS.len() {
+        bits[257 + length] = LENGTHS[length].1;
+        length += 1;
+    }
+    bits
+};
+
+/// How many bits symbols take that occur so often and have so many each.
+pub(crate) fn bits(counts: &[u32], each: &[u8]) -> u64 {
+    counts.iter().zip(each).map(|(count, bits)| u64::from(*count) * u64::from(*bits)).sum()
+}
+
 /// In place of the symbol of a literal's distance. A literal is a match without extra bits and with this distance,
 /// which has a word of no bits: no processor foresees which of both a token is, so nothing branches on it.
 pub(crate) const NO_DISTANCE: u16 = DISTANCES as u16;
@@ -138,11 +154,6 @@ impl Counts {
 
     /// How many extra bits the tokens have.
     pub(crate) fn extra_bits(&self) -> u64 {
-        let of = |counts: &[u32], bits: &mut dyn Iterator<Item = u8>| -> u64 {
-            counts.iter().zip(bits).map(|(count, bits)| u64::from(*count) * u64::from(bits)).sum()
-        };
-        let lengths = &self.literals[usize::from(END_OF_BLOCK) + 1..];
-        of(lengths, &mut LENGTHS.iter().map(|(_, extra)| *extra))
-            + of(&self.distances, &mut DISTANCE_BITS.iter().copied())
+        bits(&self.literals, &LITERAL_BITS) + bits(self.distances(), &DISTANCE_BITS)
     }
 }

@@ -167,7 +167,8 @@ pub struct Encoder<'a, W: Write> {
     before: usize,
     started: bool,
     in_flight: VecDeque<(Permit, Receiver<BlockResult>)>,
-    /// Of what was written. A block is hashed when it has been handed out, so that no thread waits for that.
+    /// Of what was written. A block is hashed when it has been handed out, so that no thread waits for that; the last
+    /// one before it is compressed here.
     tar: Digesting<io::Sink>,
 }
 
