@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::context::{Context, SAMPLE};
 use super::expect::{poll, same};
-use super::fixtures::ODD;
+use super::fixtures::{ODD, folder_name};
 use super::namespace::Isolated;
 use super::tools::Tool;
 use crate::oci::blob::blob_path;
@@ -17,9 +17,9 @@ use crate::process::Cmd;
 pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
     let mut archives = vec![context.sample()?.archive.clone(), context.both()?.archive.clone()];
     // crane reads no zstd in archives (0.22.1).
-    for (folder, compression) in [("crane-none", "none"), ("crane-gzip", "gzip"), ("crane-gzip-6", "gzip:6")]
-    {
-        archives.push(context.fixture(ODD, folder, &["--compression", compression])?.archive);
+    for compression in ["none", "gzip", "gzip:6"] {
+        let folder = folder_name(&format!("crane-{compression}"));
+        archives.push(context.fixture(ODD, &folder, &["--compression", compression])?.archive);
     }
     for archive in archives {
         let output = Cmd::new("crane").args(["validate", "--tarball"]).arg(&archive).read()?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::binaries::healthy;
 use super::context::{Built, Context, SAMPLE, SAMPLE_PORT};
 use super::expect::{at, json, poll, same};
-use super::fixtures::{FULL, ODD, full_config};
+use super::fixtures::{FULL, ODD, folder_name, full_config};
 use super::namespace::{Cgroup, Isolated};
 use super::rootfs::{Allowed, compare, of_folder, of_image};
 use super::tools::Tool;
@@ -156,7 +156,7 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
 
     // Every compression, and the content that comes out; gzip:6 writes several members.
     for compression in ["none", "gzip", "gzip:6", "zstd"] {
-        let folder = name(&compression.replace(':', "-"));
+        let folder = name(&folder_name(compression));
         let odd = context.fixture(ODD, &folder, &["--compression", compression])?;
         if compression == "zstd" && store == Store::Classic {
             refuses(&docker, &odd.archive)?;

@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 pub(super) const ODD: &str = "odd";
 /// An image with every parameter.
 pub(super) const FULL: &str = "full";
+/// A name with a compression in it as that of a folder: some tools take a colon in a path for that of a tag.
+pub(super) fn folder_name(name: &str) -> String {
+    name.replace(':', "-")
+}
+
 /// The time of both: not 0, which readers may take for an absent one.
 pub(super) const TIME: u64 = 1_700_000_000;
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::context::{Built, Context, SAMPLE};
 use super::docker::expected_config;
 use super::expect::{at, json, same};
-use super::fixtures::{FULL, ODD};
+use super::fixtures::{FULL, ODD, folder_name};
 use super::namespace::in_namespaces;
 use super::rootfs::{Allowed, compare, of_folder, of_image};
 use super::tools::Tool;
@@ -99,7 +99,7 @@ pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
 const ALLOWED: Allowed = Allowed { extra: &[], other_time: &[""] };
 
 fn content(podman: &Podman, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
-    let folder = format!("podman-{}", compression.replace(':', "-"));
+    let folder = folder_name(&format!("podman-{compression}"));
     let built = context.fixture(ODD, &folder, &["--compression", compression])?;
     podman.load(&built.archive)?;
     let facts = podman.inspect("odd:latest")?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::context::Context;
 use super::expect::{json, same};
-use super::fixtures::ODD;
+use super::fixtures::{ODD, folder_name};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image, of_layer, unhex};
 use crate::oci::digest::Digest;
 use crate::process::Cmd;
@@ -14,7 +14,7 @@ use crate::process::Cmd;
 /// GNU tar unpacks the layers, one over the other, to what they say.
 pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:1"] {
-        let name = format!("tar-{}", compression.replace(':', "-"));
+        let name = folder_name(&format!("tar-{compression}"));
         let built = context.fixture(ODD, &format!("{name}-image"), &["--compression", compression])?;
         let (source, image) = built.read()?;
         let root = context.new_folder(&name)?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::binaries::healthy;
 use super::context::{Context, SAMPLE, SAMPLE_PORT};
 use super::expect::same;
-use super::fixtures::{Node, ODD, ODD_TOML, TIME, odd_tree};
+use super::fixtures::{Node, ODD, ODD_TOML, TIME, folder_name, odd_tree};
 use super::namespace::{Cgroup, Isolated};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image};
 use super::tools::Tool;
@@ -25,7 +25,7 @@ fn unpack_to(layout: &Path, bundle: &Path) -> anyhow::Result<()> {
 /// What umoci unpacks is what the layers say. (0.4.7 does not know zstd.)
 pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:6"] {
-        let name = format!("umoci-{}", compression.replace(':', "-"));
+        let name = folder_name(&format!("umoci-{compression}"));
         let built = context.fixture(ODD, &format!("{name}-image"), &["--compression", compression])?;
         let tags = Cmd::new("umoci").args(["list", "--layout"]).arg(&built.layout).read()?;
         same("tags", &String::from_utf8_lossy(&tags).trim(), &"latest")?;
