@@ -7,18 +7,18 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tiny_elf::Elf;
-use xtask_tare::audit;
-use xtask_tare::elf::strip;
-use xtask_tare::oci::blob::BlobSource;
-use xtask_tare::oci::compress::{Compression, Pool};
-use xtask_tare::oci::image::{Image, Index, Parts};
-use xtask_tare::oci::capabilities::Capabilities;
-use xtask_tare::oci::entry::{Content, Entry, EntryKind, Owner};
-use xtask_tare::oci::layer::{self, LayerPlan};
-use xtask_tare::oci::platform::Platform;
-use xtask_tare::oci::spec::Execution;
-use xtask_tare::oci::{archive, layout};
-use xtask_tare::units::Epoch;
+use tare_oci::audit;
+use tare_oci::elf::strip;
+use tare_oci::blob::BlobSource;
+use tare_oci::compress::{Compression, Pool};
+use tare_oci::image::{Image, Index, Parts};
+use tare_oci::capabilities::Capabilities;
+use tare_oci::entry::{Content, Entry, EntryKind, Owner};
+use tare_oci::layer::{self, LayerPlan};
+use tare_oci::platform::Platform;
+use tare_oci::spec::Execution;
+use tare_oci::{archive, layout};
+use tare_oci::units::Epoch;
 use xtask_tare_fuzz::CUT;
 
 #[path = "../xtask/tests/command/tiny_elf.rs"]

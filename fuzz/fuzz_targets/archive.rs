@@ -5,9 +5,9 @@
 use std::io::Write as _;
 
 use libfuzzer_sys::fuzz_target;
-use xtask_tare::inspect::inspect;
-use xtask_tare::oci::reader::Source;
-use xtask_tare::oci::validate::validate;
+use tare_oci::inspect::inspect;
+use tare_oci::reader::Source;
+use tare_oci::validate::validate;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");

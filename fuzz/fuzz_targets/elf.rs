@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xtask_tare::{audit, elf};
+use tare_oci::{audit, elf};
 
 fuzz_target!(|bytes: &[u8]| {
     let facts = elf::facts(bytes);

@@ -6,11 +6,11 @@
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
-use xtask_tare::inspect::inspect;
-use xtask_tare::oci::compare::first_difference;
-use xtask_tare::oci::digest::Digest;
-use xtask_tare::oci::reader::Source;
-use xtask_tare::oci::validate::validate;
+use tare_oci::inspect::inspect;
+use tare_oci::compare::first_difference;
+use tare_oci::digest::Digest;
+use tare_oci::reader::Source;
+use tare_oci::validate::validate;
 use xtask_tare_fuzz::parts;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use xtask_tare::oci::digest::Digest;
+use tare_oci::digest::Digest;
 
 /// What stands between the parts.
 pub const CUT: &[u8] = b"\n---\n";

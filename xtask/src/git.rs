@@ -7,7 +7,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use crate::environment::Environment;
 use crate::process::{Begun, Cmd, ProcessError};
-use crate::units::Epoch;
+use tare_oci::units::Epoch;
 
 /// What git says about a checkout; everything may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,26 +9,20 @@
 //! }
 //! ```
 //!
-//! Values are in the middle and effects at the edges: [`units`], [`elf`], [`audit`] and [`oci`] are
-//! pure, [`image`] plans and assembles, `process`, `git`, `workspace` and `ui` touch the world, `cli` ties
-//! the knot.
+//! Values are in the middle and effects at the edges: `tare-oci` is pure, [`image`] plans and assembles,
+//! `process`, `git`, `workspace` and `ui` touch the world, `cli` parses, prints and picks the exit code.
 
-pub mod audit;
 mod cargo_config;
 mod cli;
 #[cfg(feature = "dev")]
 mod dev;
 pub mod document;
-pub mod elf;
 pub mod environment;
 pub mod git;
 pub mod image;
-pub mod inspect;
-pub mod oci;
 pub mod process;
 mod toolkit;
 pub mod ui;
-pub mod units;
 pub mod workspace;
 
 pub use cli::main;

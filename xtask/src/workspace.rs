@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cargo_config::{self, CargoConfigError};
 use crate::environment::Environment;
 use crate::process::{Cmd, ProcessError};
-use crate::units::{Epoch, EpochError};
+use tare_oci::units::{Epoch, EpochError};
 
 /// Why a workspace cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use clap::Args;
+use tare_oci::units::Nanoseconds;
 use xtask_tare::environment::Environment;
 use xtask_tare::ui::Ui;
-use xtask_tare::units::Nanoseconds;
 use xtask_tare::workspace::Workspace;
 
 use crate::container::Runtime;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tare_oci::units::Nanoseconds;
 use xtask_tare::ui::Ui;
-use xtask_tare::units::Nanoseconds;
 
 use crate::load::{
     Blob, LoadError, Pace, Phase, Plan, Protocol, Request, expect_what_was_answered, run_watched, verify,

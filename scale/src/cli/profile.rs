@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use tare_oci::blob::Staging;
+use tare_oci::platform::Platform;
+use tare_oci::units::{ByteSize, Epoch, Nanoseconds};
 use xtask_tare::environment::Environment;
-use xtask_tare::oci::blob::Staging;
-use xtask_tare::oci::platform::Platform;
 use xtask_tare::ui::Ui;
-use xtask_tare::units::{ByteSize, Epoch, Nanoseconds};
 use xtask_tare::workspace::Workspace;
 
 use crate::container::host::HostFacts;
@@ -276,7 +276,7 @@ impl Call<'_> {
         };
         let json = report.to_json()?;
         let markdown = render::markdown::render(report);
-        let write = || -> Result<(), xtask_tare::oci::blob::FileError> {
+        let write = || -> Result<(), tare_oci::blob::FileError> {
             let staging = Staging::create(folder.join(".staging"))?;
             staging.write(&folder.join("report.json"), json.as_bytes())?;
             staging.write(&folder.join("report.md"), markdown.as_bytes())?;

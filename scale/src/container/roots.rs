@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
-use xtask_tare::oci::digest::Digest;
+use tare_oci::digest::Digest;
 
 use super::target::Target;
 use super::unpack::{Bounds, UnpackError, chain_id, remove_all, unpack};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
 use serde_json::{Value, json};
-use xtask_tare::oci::spec::Config;
+use tare_oci::spec::Config;
 
 use super::limits::{CpuSet, Limits};
 #[cfg(target_os = "linux")]

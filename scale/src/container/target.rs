@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use xtask_tare::oci::digest::Digest;
-use xtask_tare::oci::reader::{self, ReadError, ReadImage, Source};
-use xtask_tare::oci::spec::Config;
+use tare_oci::digest::Digest;
+use tare_oci::reader::{self, ReadError, ReadImage, Source};
+use tare_oci::spec::Config;
 use xtask_tare::process::{Cmd, ProcessError};
 
 /// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
@@ -222,7 +222,7 @@ impl Target {
         let images = reader::images(&source).map_err(read)?;
         let image = choose(name, images, tag, architecture)?;
         if let Some((descriptor, _)) = &image.manifest {
-            let file = xtask_tare::oci::blob::blob_path(&descriptor.digest);
+            let file = tare_oci::blob::blob_path(&descriptor.digest);
             check(name, &source, &file, descriptor.digest)?;
         }
         let found = digest_of(name, &source, &image.config_file)?;

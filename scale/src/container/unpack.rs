@@ -15,8 +15,8 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use xtask_tare::oci::digest::{DiffId, Digest};
-use xtask_tare::oci::reader::{self, ReadEntry, ReadError};
+use tare_oci::digest::{DiffId, Digest};
+use tare_oci::reader::{self, ReadEntry, ReadError};
 
 use super::target::Target;
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use xtask_tare::units::ByteSize;
+use tare_oci::units::ByteSize;
 
 use super::metric;
 

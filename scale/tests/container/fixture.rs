@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tare_oci::digest::Digest;
 use tare_scale::container::choice::Facts;
 use tare_scale::container::leftovers::Cleanup;
 use tare_scale::container::life::Container;
@@ -17,7 +18,6 @@ use tare_scale::container::runtime::{Options, Runtime, RuntimeKind};
 use tare_scale::container::spec::ContainerSpec;
 use tare_scale::container::target::{Target, host_architecture};
 use tempfile::TempDir;
-use xtask_tare::oci::digest::Digest;
 
 /// Nothing here waits longer for what has to come.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);

@@ -206,7 +206,7 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     let layout = folder.path().join("layout");
     let honest = layer(&[file("a", "12345")]);
     write_layout(&layout, std::slice::from_ref(&honest), &json!({}));
-    let digest = xtask_tare::oci::digest::Digest::of(&honest);
+    let digest = tare_oci::digest::Digest::of(&honest);
     let blob = layout.join("blobs/sha256").join(digest.hex());
     let target = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap();
     let cache = folder.path().join("cache");

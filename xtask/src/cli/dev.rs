@@ -6,8 +6,8 @@ use super::Outcome;
 use crate::dev;
 use crate::environment::Environment;
 use crate::ui::Ui;
-use crate::units::Nanoseconds;
 use crate::workspace::Workspace;
+use tare_oci::units::Nanoseconds;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DevCommand {

@@ -6,10 +6,10 @@ use crate::image::binary::BinaryError;
 use crate::image::cargo::CargoError;
 use crate::image::definition::DefinitionError;
 use crate::image::rootfs::RootfsErrorKind;
-use crate::oci::reader::ReadError;
 use crate::process::ProcessError;
 use crate::toolkit::ToolkitError;
 use crate::workspace::WorkspaceError;
+use tare_oci::reader::ReadError;
 
 use super::image::NameError;
 

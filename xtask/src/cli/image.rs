@@ -22,14 +22,14 @@ use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
 use crate::image::source_date::SourceDate;
-use crate::oci::blob::{FileError, Staging};
-use crate::oci::compress::{Compression, Pool};
-use crate::oci::entry::{Content, Entry, EntryKind, InMemory};
-use crate::oci::platform::Platform;
-use crate::oci::reference::Reference;
 use crate::ui::{Ui, table};
-use crate::units::ByteSize;
 use crate::workspace::{Workspace, source_date_epoch};
+use tare_oci::blob::{FileError, Staging};
+use tare_oci::compress::{Compression, Pool};
+use tare_oci::entry::{Content, Entry, EntryKind, InMemory};
+use tare_oci::platform::Platform;
+use tare_oci::reference::Reference;
+use tare_oci::units::ByteSize;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

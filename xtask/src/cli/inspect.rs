@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::Outcome;
 use crate::environment::Environment;
-use crate::inspect::{Inspection, inspect};
-use crate::oci::reader::Source;
-use crate::oci::validate::validate;
 use crate::ui::{Ui, table};
-use crate::units::{ByteSize, Nanoseconds};
 use crate::workspace::Workspace;
+use tare_oci::inspect::{Inspection, inspect};
+use tare_oci::reader::Source;
+use tare_oci::units::{ByteSize, Nanoseconds};
+use tare_oci::validate::validate;
 
 /// Layers with more files are cut short unless `--files` asks for all.
 const SHOWN_FILES: usize = 40;

@@ -8,8 +8,8 @@ use crate::environment::Environment;
 use crate::image::definition;
 use crate::image::outputs::OutputPaths;
 use crate::ui::{Ui, table};
-use crate::units::ByteSize;
 use crate::workspace::Workspace;
+use tare_oci::units::ByteSize;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {

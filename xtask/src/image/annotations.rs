@@ -4,8 +4,8 @@ use cargo_metadata::Package;
 use serde_json::Value;
 
 use crate::git::GitFacts;
-use crate::oci::spec::Map;
-use crate::units::Epoch;
+use tare_oci::spec::Map;
+use tare_oci::units::Epoch;
 
 /// The prefix of the keys that the image spec defines.
 const PREFIX: &str = "org.opencontainers.image.";

@@ -11,13 +11,13 @@ use super::cache::{CacheKey, LayerCache};
 use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
 use super::rootfs::{self, Binary, RootfsError};
 use crate::git::{Git, GitFacts};
-use crate::oci::blob::{BlobSource, FileError, Staging};
-use crate::oci::compress::{Compression, Pool};
-use crate::oci::entry::{Content, EntryKind};
-use crate::oci::image::{Image, Index, Parts};
-use crate::oci::layer::{self, Layer, LayerError, LayerPlan};
-use crate::oci::platform::Platform;
-use crate::oci::spec::{Empty, Execution, Map};
+use tare_oci::blob::{BlobSource, FileError, Staging};
+use tare_oci::compress::{Compression, Pool};
+use tare_oci::entry::{Content, EntryKind};
+use tare_oci::image::{Image, Index, Parts};
+use tare_oci::layer::{self, Layer, LayerError, LayerPlan};
+use tare_oci::platform::Platform;
+use tare_oci::spec::{Empty, Execution, Map};
 
 /// Why an image could not be assembled.
 #[derive(Debug, thiserror::Error)]

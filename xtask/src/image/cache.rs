@@ -11,11 +11,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::blob::{FileError, Staging};
-use crate::oci::compress::Compression;
-use crate::oci::digest::{DiffId, Digest};
-use crate::oci::layer::Layer;
-use crate::oci::spec::Descriptor;
+use tare_oci::blob::{FileError, Staging};
+use tare_oci::compress::Compression;
+use tare_oci::digest::{DiffId, Digest};
+use tare_oci::layer::Layer;
+use tare_oci::spec::Descriptor;
 
 /// Changes when what is written for one plan changes.
 const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 6");
@@ -155,7 +155,7 @@ impl LayerCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::spec;
+    use tare_oci::spec;
 
     struct Fixture {
         _dir: tempfile::TempDir,

@@ -8,15 +8,15 @@ use cargo_metadata::{Message, Package, TargetKind};
 use super::crates::{Compiled, CratesError, Tree};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use super::lock::lock;
-use crate::audit::VersionInfo;
 use crate::cargo_config::{self, CargoConfigError, TargetConfig};
 use crate::environment::Environment;
-use crate::oci::blob::FileError;
-use crate::oci::digest::Digest;
-use crate::oci::platform::Platform;
 use crate::process::{self, Cmd, ProcessError};
 use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_oci::audit::VersionInfo;
+use tare_oci::blob::FileError;
+use tare_oci::digest::Digest;
+use tare_oci::platform::Platform;
 
 /// Why there is no binary.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use cargo_metadata::semver::Version;
 use cargo_metadata::{Artifact, PackageId, TargetKind};
 
-use crate::audit::{self, DependencyKind, Source, VersionInfo};
+use tare_oci::audit::{self, DependencyKind, Source, VersionInfo};
 
 /// Why the crates of a binary cannot be listed.
 #[derive(Debug, thiserror::Error)]

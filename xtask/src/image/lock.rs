@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
-use crate::oci::blob::FileError;
+use tare_oci::blob::FileError;
 
 /// Waits until no other run holds the lock; `wait` is told when there is one. The lock goes with the
 /// process, however it ends.

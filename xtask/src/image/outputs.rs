@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::assemble::{Assembled, PlatformProgram};
-use crate::oci::blob::{FileError, Staging};
-use crate::oci::compress::Compression;
-use crate::oci::digest::{DiffId, Digest};
-use crate::oci::reference::Reference;
-use crate::oci::spec::Map;
-use crate::oci::{archive, layout};
 use crate::process::{Cmd, ProcessError};
+use tare_oci::blob::{FileError, Staging};
+use tare_oci::compress::Compression;
+use tare_oci::digest::{DiffId, Digest};
+use tare_oci::reference::Reference;
+use tare_oci::spec::Map;
+use tare_oci::{archive, layout};
 
 /// Where the parts of one image are written.
 #[derive(Debug, Clone)]

@@ -8,13 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
-use crate::oci::blob::FileError;
-use crate::oci::compare::{Difference, first_difference};
-use crate::oci::reader::{ReadError, Source};
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::units::Epoch;
 use crate::workspace::Workspace;
+use tare_oci::blob::FileError;
+use tare_oci::compare::{Difference, first_difference};
+use tare_oci::reader::{ReadError, Source};
+use tare_oci::units::Epoch;
 
 /// Why the proof could not be tried.
 #[derive(Debug, thiserror::Error)]

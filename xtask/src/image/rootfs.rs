@@ -12,10 +12,10 @@ use super::definition::{
     APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
 };
 use super::zoneinfo::{Zone, zones};
-use crate::oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
-use crate::oci::layer::LayerPlan;
-use crate::oci::path::{ImagePath, ImagePathError};
-use crate::units::Epoch;
+use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
+use tare_oci::layer::LayerPlan;
+use tare_oci::path::{ImagePath, ImagePathError};
+use tare_oci::units::Epoch;
 
 /// What is wrong with the content of an image.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The time that everything in an image gets.
 
 use crate::git::Git;
-use crate::units::Epoch;
+use tare_oci::units::Epoch;
 
 /// SOURCE_DATE_EPOCH, else the commit's time, else 0. Git is waited for only when the time is needed, which with
 /// cargo is when the program has been built.

@@ -30,7 +30,7 @@ fn a_package_without_a_definition_becomes_an_image() {
 
     let path = |key: &str| fixture.path(summary["platforms"][0][key].as_str().unwrap());
     let (program, unstripped) = (path("binary"), path("unstrippedBinary"));
-    let facts = |path| xtask_tare::elf::facts(&fs::read(path).unwrap()).unwrap();
+    let facts = |path| tare_oci::elf::facts(&fs::read(path).unwrap()).unwrap();
     assert!(facts(&program).is_static() && facts(&unstripped).is_static());
     assert_eq!((facts(&program).symbols, facts(&unstripped).symbols), (false, true));
     let shipped = fixture.entries("server").into_iter().find(|(entry, _)| entry.path == b"app/server");
@@ -216,7 +216,7 @@ fn the_list_of_crates_follows_what_was_compiled() {
 
     let entries = fixture.entries("app");
     let (_, program) = entries.iter().find(|(entry, _)| entry.path == b"app/server").unwrap();
-    let list = xtask_tare::audit::decode(xtask_tare::elf::audit_data(program).unwrap().unwrap()).unwrap();
+    let list = tare_oci::audit::decode(tare_oci::elf::audit_data(program).unwrap().unwrap()).unwrap();
     let shown: Vec<String> = list
         .packages
         .iter()

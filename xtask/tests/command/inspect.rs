@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use xtask_tare::oci::digest::Digest;
+use tare_oci::digest::Digest;
 
 use crate::support::{Elf, Fixture, PREBUILT, blob, system};
 

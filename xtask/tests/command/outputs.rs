@@ -458,7 +458,7 @@ fn list_shows_what_is_built_and_what_is_not() {
     let run = fixture.run(&["list"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let digest = summary["digest"].as_str().unwrap();
-    let size = xtask_tare::units::ByteSize(summary["platforms"][0]["size"].as_u64().unwrap()).to_string();
+    let size = tare_oci::units::ByteSize(summary["platforms"][0]["size"].as_u64().unwrap()).to_string();
     let (number, unit) = size.split_once(' ').unwrap();
     let expected = vec![
         vec!["image", "built", "platforms", "compressed", "tags", "digest"],

@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 
 pub(crate) use crate::tiny_elf::Elf;
 use serde_json::Value;
-use xtask_tare::oci::digest::Digest;
-use xtask_tare::oci::reader::{ReadEntry, Source, images, read_layer};
+use tare_oci::digest::Digest;
+use tare_oci::reader::{ReadEntry, Source, images, read_layer};
 
 /// The time of everything in the images: 2023-11-14T22:13:20Z.
 pub(crate) const TIME: &str = "1700000000";

@@ -1,8 +1,8 @@
 //! The figures of one run, for people and as JSON, and why they may be wrong.
 
 use serde::Serialize;
+use tare_oci::units::ByteSize;
 use xtask_tare::ui;
-use xtask_tare::units::ByteSize;
 
 use crate::load::{Distribution, Outcome, Pace, Plan, Protocol};
 

@@ -1,6 +1,6 @@
 //! Bounds of gates: a text in the unit of its metric.
 
-use xtask_tare::units::{ByteSize, Nanoseconds};
+use tare_oci::units::{ByteSize, Nanoseconds};
 
 use crate::profile::metric::Unit;
 

@@ -11,7 +11,7 @@ mod shipped;
 pub mod values;
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::units::{ByteSize, Nanoseconds};
+use tare_oci::units::{ByteSize, Nanoseconds};
 
 pub use self::parse::parse;
 pub use self::shipped::{Source, SourceError, find, names};

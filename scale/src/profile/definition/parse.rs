@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use tare_oci::units::Nanoseconds;
 use xtask_tare::document::{DefinitionError, Places, Spanned};
-use xtask_tare::units::Nanoseconds;
 
 use super::bound::{bound, expected, percent};
 use super::raw::{

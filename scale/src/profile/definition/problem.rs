@@ -1,6 +1,6 @@
 //! What can be wrong with a value, wherever it is written: in a profile or on the command line.
 
-use xtask_tare::units::{ByteSize, Nanoseconds};
+use tare_oci::units::{ByteSize, Nanoseconds};
 
 use super::CpuQuota;
 use super::values::Load;

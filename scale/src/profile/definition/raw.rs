@@ -7,8 +7,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use tare_oci::units::{ByteSize, Nanoseconds};
 use xtask_tare::document::{Env, Parsed, Spanned};
-use xtask_tare::units::{ByteSize, Nanoseconds};
 
 use super::values::{CpuSet, Load, Network, Protocol};
 use crate::profile::metric::Pass;

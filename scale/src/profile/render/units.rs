@@ -1,6 +1,6 @@
 //! Figures for people: three or four digits and a unit.
 
-use xtask_tare::units::ByteSize;
+use tare_oci::units::ByteSize;
 
 use crate::profile::metric::Unit;
 

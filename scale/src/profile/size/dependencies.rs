@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::audit::{DependencyKind, VersionInfo};
+use tare_oci::audit::{DependencyKind, VersionInfo};
 
 /// The largest workspaces in use have a thousand packages. Beyond that nobody's share is computed.
 const PACKAGES_LIMIT: usize = 4096;

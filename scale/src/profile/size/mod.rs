@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::oci::digest::{DiffId, Digest};
-use xtask_tare::oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
-use xtask_tare::oci::spec::Config;
+use tare_oci::digest::{DiffId, Digest};
+use tare_oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
+use tare_oci::spec::Config;
 
 mod attribution;
 mod dependencies;

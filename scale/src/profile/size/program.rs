@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::{audit, elf as facts};
+use tare_oci::{audit, elf as facts};
 
 use super::SizeDoubt;
 use super::attribution::{Attribution, CrateSize, NATIVE, attribute};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use xtask_tare::oci::digest::Digest;
-use xtask_tare::oci::reader::{Source, images};
+use tare_oci::digest::Digest;
+use tare_oci::reader::{Source, images};
 use xtask_tare::process::{Cmd, ProcessError};
 
 use super::*;
@@ -259,8 +259,8 @@ fn image_of_this_test(dir: &Path) -> (PathBuf, PathBuf) {
         {"name":"tare-scale","version":"0.1.0","source":"local","dependencies":[1,2],"root":true},
         {"name":"serde_json","version":"1.0.0","source":"crates.io","dependencies":[2]},
         {"name":"memchr","version":"2.0.0","source":"crates.io"}],"format":1}"#;
-    let audit = xtask_tare::audit::encode(&list.parse().unwrap()).unwrap();
-    let stripped = xtask_tare::elf::strip(&fs::read(&twin).unwrap(), Some(&audit)).unwrap();
+    let audit = tare_oci::audit::encode(&list.parse().unwrap()).unwrap();
+    let stripped = tare_oci::elf::strip(&fs::read(&twin).unwrap(), Some(&audit)).unwrap();
     let layer = tar(&[("app", '-', &stripped)]);
     (layout(dir, &[layer], r#"{"Entrypoint":["/app"]}"#), twin)
 }

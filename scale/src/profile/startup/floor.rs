@@ -3,16 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use xtask_tare::oci::blob::{BlobSource, FileError, Staging};
-use xtask_tare::oci::compress::{Compression, Pool};
-use xtask_tare::oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
-use xtask_tare::oci::image::{Image, Index, Parts};
-use xtask_tare::oci::layer::{self, LayerError, LayerPlan};
-use xtask_tare::oci::layout;
-use xtask_tare::oci::path::ImagePath;
-use xtask_tare::oci::platform::Platform;
-use xtask_tare::oci::spec::{Execution, Map};
-use xtask_tare::units::Epoch;
+use tare_oci::blob::{BlobSource, FileError, Staging};
+use tare_oci::compress::{Compression, Pool};
+use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
+use tare_oci::image::{Image, Index, Parts};
+use tare_oci::layer::{self, LayerError, LayerPlan};
+use tare_oci::layout;
+use tare_oci::path::ImagePath;
+use tare_oci::platform::Platform;
+use tare_oci::spec::{Execution, Map};
+use tare_oci::units::Epoch;
 
 /// Where the program lies in the image.
 const PROGRAM: &[u8] = b"true";
@@ -108,9 +108,9 @@ fn program(platform: Platform) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use xtask_tare::elf;
-    use xtask_tare::oci::reader::Source;
-    use xtask_tare::oci::validate;
+    use tare_oci::elf;
+    use tare_oci::reader::Source;
+    use tare_oci::validate;
 
     use super::*;
 

@@ -71,7 +71,7 @@ fn of_request(request: &Request) -> load::Request {
 
 #[cfg(test)]
 mod tests {
-    use xtask_tare::units::Nanoseconds;
+    use tare_oci::units::Nanoseconds;
 
     use super::*;
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::Bench;
 use super::scratch;
-use crate::oci::digest::Digest;
 use crate::process::Cmd;
+use tare_oci::digest::Digest;
 
 /// A cargo workspace without packages.
 #[derive(Debug)]

@@ -314,7 +314,7 @@ fn records(random: &mut Random) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::digest::Digest;
+    use tare_oci::digest::Digest;
 
     #[test]
     fn content_is_the_same_on_every_machine() {

@@ -14,12 +14,12 @@ use super::stats::{Series, Unit, ratio};
 use super::{Bench, SAMPLE};
 use crate::image::definition::APPLICATION_LAYER;
 use crate::image::outputs::OutputPaths;
-use crate::oci::blob::blob_path;
-use crate::oci::compress::{Compression, Pool};
-use crate::oci::entry::{Content, Entry, EntryKind, Owner};
-use crate::oci::layer::{self, LayerPlan};
-use crate::oci::path::ImagePath;
-use crate::units::{ByteSize, Epoch};
+use tare_oci::blob::blob_path;
+use tare_oci::compress::{Compression, Pool};
+use tare_oci::entry::{Content, Entry, EntryKind, Owner};
+use tare_oci::layer::{self, LayerPlan};
+use tare_oci::path::ImagePath;
+use tare_oci::units::{ByteSize, Epoch};
 
 /// Bytes that each source gives to the larger tar.
 const SHARE: u64 = 16 << 20;

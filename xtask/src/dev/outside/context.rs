@@ -15,12 +15,12 @@ use super::namespace::remove_cgroups;
 use super::tools::Found;
 use crate::dev::host;
 use crate::environment::Environment;
-use crate::oci::digest::{DiffId, Digest};
-use crate::oci::platform::Platform;
-use crate::oci::reader::{ReadImage, Source, images};
 use crate::process::Cmd;
 use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_oci::digest::{DiffId, Digest};
+use tare_oci::platform::Platform;
+use tare_oci::reader::{ReadImage, Source, images};
 
 /// The sample image of the workspace.
 pub(super) const SAMPLE: &str = "app";

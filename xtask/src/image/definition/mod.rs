@@ -14,12 +14,12 @@ use values::{Port, Signal, User};
 
 pub use crate::document::{DefinitionError, Position, nearest};
 use crate::document::{Parsed, Places, Spanned};
-use crate::oci::capabilities::Capabilities;
-use crate::oci::entry::Owner;
-use crate::oci::path::ImagePath;
-use crate::oci::platform::Platform;
-use crate::oci::spec::{Healthcheck, Map};
-use crate::units::Nanoseconds;
+use tare_oci::capabilities::Capabilities;
+use tare_oci::entry::Owner;
+use tare_oci::path::ImagePath;
+use tare_oci::platform::Platform;
+use tare_oci::spec::{Healthcheck, Map};
+use tare_oci::units::Nanoseconds;
 
 /// The image's user when the definition names none: `nobody`, as the article has it.
 pub const DEFAULT_USER: Owner = Owner { uid: 65534, gid: 65534 };

@@ -11,10 +11,10 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::values::{Mode, Port, Signal, User};
 use crate::document::{Env, Parsed, ParsedOrNumber, Spanned};
-use crate::oci::capabilities::Capabilities;
-use crate::oci::path::ImagePath;
-use crate::oci::platform::Platform;
-use crate::units::Nanoseconds;
+use tare_oci::capabilities::Capabilities;
+use tare_oci::path::ImagePath;
+use tare_oci::platform::Platform;
+use tare_oci::units::Nanoseconds;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]

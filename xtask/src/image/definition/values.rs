@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::oci::entry::Owner;
+use tare_oci::entry::Owner;
 
 /// A value that is not in its form; the text says what the form is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

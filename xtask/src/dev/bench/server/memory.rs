@@ -7,7 +7,7 @@ use super::{CONNECTIONS, Contest, SERVER_CPU, Server, series};
 use crate::dev::bench::SAMPLE;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table};
 use crate::dev::bench::stats::Series;
-use crate::units::ByteSize;
+use tare_oci::units::ByteSize;
 
 /// Of the whole control group: the process, the pages of its program, and what the kernel keeps for it.
 const LIMIT: u64 = 16 << 20;

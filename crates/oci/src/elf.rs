@@ -198,6 +198,7 @@ mod tests {
     use super::*;
 
     /// The test binary itself: a dynamic executable with symbols.
+    #[expect(clippy::disallowed_methods, reason = "the program of these tests is an ELF file at hand")]
     fn this_binary() -> Vec<u8> {
         std::fs::read(std::env::current_exe().unwrap()).unwrap()
     }

@@ -62,7 +62,7 @@ pub struct FileError {
 
 impl FileError {
     /// For `map_err`: names the operation and the path.
-    pub(crate) fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self { operation, path, source }
     }

@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use serde::Serialize;
 
 use crate::audit::{self, DependencyKind};
+use crate::digest::{DiffId, Digest};
 use crate::elf;
-use crate::oci::digest::{DiffId, Digest};
-use crate::oci::reader::{ReadError, ReadImage, Source, images, read_layer};
-use crate::oci::spec::Config;
+use crate::reader::{ReadError, ReadImage, Source, images, read_layer};
+use crate::spec::Config;
 
 /// Larger binaries are not searched for their crates.
 const BINARY_LIMIT: u64 = 512 << 20;

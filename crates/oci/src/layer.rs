@@ -255,7 +255,7 @@ pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::entry::{InMemory, Owner};
+    use crate::entry::{InMemory, Owner};
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
         Entry { path: path.parse().unwrap(), kind, mode: 0o644, owner: Owner::default(), capabilities: None }
