@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::process::{Cmd, Conversation, ProcessError};
+use tare_tool::process::{Cmd, Conversation, ProcessError};
 
 use crate::load::{self, Answered, ErrorKind, LoadError, Outcome, Phase, Plan, host};
 

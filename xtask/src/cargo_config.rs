@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use cargo_metadata::cargo_platform::{self, Cfg};
 
-use crate::environment::Environment;
+use tare_tool::environment::Environment;
 
 /// A file of the user's that cannot be understood.
 #[derive(Debug, thiserror::Error)]

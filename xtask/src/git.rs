@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, OnceLock};
 
-use crate::environment::Environment;
-use crate::process::{Begun, Cmd, ProcessError};
 use tare_oci::units::Epoch;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Begun, Cmd, ProcessError};
 
 /// What git says about a checkout; everything may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

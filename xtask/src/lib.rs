@@ -10,19 +10,14 @@
 //! ```
 //!
 //! Values are in the middle and effects at the edges: `tare-oci` is pure, [`image`] plans and assembles,
-//! `process`, `git`, `workspace` and `ui` touch the world, `cli` parses, prints and picks the exit code.
+//! [`git`], [`workspace`] and `tare-tool` touch the world, `cli` parses, prints and picks the exit code.
 
 mod cargo_config;
 mod cli;
 #[cfg(feature = "dev")]
 mod dev;
-pub mod document;
-pub mod environment;
 pub mod git;
 pub mod image;
-pub mod process;
-mod toolkit;
-pub mod ui;
 pub mod workspace;
 
 pub use cli::main;

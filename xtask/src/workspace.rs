@@ -8,9 +8,10 @@ use cargo_metadata::{Metadata, Package};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo_config::{self, CargoConfigError};
-use crate::environment::Environment;
-use crate::process::{Cmd, ProcessError};
 use tare_oci::units::{Epoch, EpochError};
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::toolkit::Toolkit;
 
 /// Why a workspace cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +193,12 @@ impl Workspace {
             profiles: profile_names(&manifest),
             root,
         })
+    }
+
+    /// What builds the toolkit's other programs for this workspace.
+    #[must_use]
+    pub fn toolkit(&self) -> Toolkit {
+        Toolkit::new(&self.root, &self.target_dir)
     }
 
     /// `images`, where the definitions are.

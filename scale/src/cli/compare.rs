@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use clap::Args;
 use tare_oci::units::Nanoseconds;
-use xtask_tare::environment::Environment;
-use xtask_tare::ui::Ui;
+use tare_tool::environment::Environment;
+use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
 use crate::container::Runtime;
@@ -151,7 +151,7 @@ fn keys(names: &[String]) -> anyhow::Result<Vec<Key>> {
     for name in names {
         let Some(metric) = metric::find(name) else {
             let known: Vec<String> = metric::TABLE.iter().map(|metric| metric.id.to_owned()).collect();
-            let near = xtask_tare::document::nearest(name, &known);
+            let near = tare_tool::document::nearest(name, &known);
             let near = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
             bail!("`{name}` is not a metric{near}");
         };

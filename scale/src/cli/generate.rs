@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use xtask_tare::ui::Ui;
+use tare_tool::ui::Ui;
 
 use crate::generator::{self, Place};
 

@@ -1,7 +1,7 @@
 //! What to do about an error, where that is known.
 
-use xtask_tare::document::DefinitionError;
-use xtask_tare::process::ProcessError;
+use tare_tool::document::DefinitionError;
+use tare_tool::process::ProcessError;
 
 use crate::container::cgroup::CgroupError;
 use crate::container::runtime::RuntimeError;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tare_oci::units::Nanoseconds;
-use xtask_tare::ui::Ui;
+use tare_tool::ui::Ui;
 
 use crate::load::{
     Blob, LoadError, Pace, Phase, Plan, Protocol, Request, expect_what_was_answered, run_watched, verify,

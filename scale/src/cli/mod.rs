@@ -15,16 +15,12 @@ mod xtask;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask_tare::environment::Environment;
-use xtask_tare::ui::Ui;
+use tare_tool::environment::Environment;
+use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::ui::Ui;
 
 use self::xtask::Xtask;
 use crate::profile::render::terminal::WIDEST;
-
-/// Could not be done.
-const FAILED: u8 = 2;
-/// A gate said no.
-const GATE: u8 = 1;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -89,43 +85,9 @@ fn columns() -> usize {
     WIDEST
 }
 
-/// An error with its causes in one line; what was already said is not said again.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        // All that was said yet is a name, and the cause begins with it.
-        let says_more = cause.strip_prefix(&text).is_some_and(|rest| rest.starts_with([' ', ':']));
-        if text.is_empty() || says_more {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_are_said_once() {
-        let chained = |causes: &[&'static str]| {
-            let (first, rest) = causes.split_first().unwrap();
-            chain(&rest.iter().fold(anyhow::anyhow!(*first), |error, cause| error.context(*cause)))
-        };
-        // From the innermost.
-        for (causes, expected) in [
-            (&["no such file", "cannot read x"][..], "cannot read x: no such file"),
-            (&["/a is no image", "/a"], "/a is no image"),
-            (&["/abc is no image", "/a"], "/a: /abc is no image"),
-            (&["b", "a: b", "c"], "c: a: b"),
-        ] {
-            assert_eq!(chained(causes), expected);
-        }
-    }
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -7,8 +7,8 @@ use clap::Args;
 use tare_oci::blob::Staging;
 use tare_oci::platform::Platform;
 use tare_oci::units::{ByteSize, Epoch, Nanoseconds};
-use xtask_tare::environment::Environment;
-use xtask_tare::ui::Ui;
+use tare_tool::environment::Environment;
+use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
 use crate::container::host::HostFacts;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use xtask_tare::ui::Ui;
+use tare_tool::ui::Ui;
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);

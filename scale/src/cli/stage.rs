@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use xtask_tare::environment::Environment;
-use xtask_tare::process::Cmd;
-use xtask_tare::ui::Ui;
+use tare_tool::environment::Environment;
+use tare_tool::exit::INTERRUPTED;
+use tare_tool::process::Cmd;
+use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
 use crate::container::choice::{self, Choice, Facts};
@@ -18,8 +19,6 @@ use super::xtask::Xtask;
 
 /// Set for a run that was started again to get rights, so that it is not started a third time.
 const RESTARTED: &str = "TARE_RESTARTED";
-/// As a shell reports a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;
 
 /// Where what was unpacked is kept.
 pub(super) fn cache(workspace: &Workspace) -> PathBuf {
@@ -82,7 +81,7 @@ pub(super) fn open(
         at_signal.run();
         leftovers::leave();
         #[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     })
     .context("cannot handle signals")?;
     let options = Options {
@@ -125,7 +124,7 @@ pub(super) fn version(kind: RuntimeKind, env: &Environment) -> String {
     if kind == RuntimeKind::Embedded {
         return env!("CARGO_PKG_VERSION").to_owned();
     }
-    let Some(program) = xtask_tare::process::find_program(kind.name(), env.get("PATH")) else {
+    let Some(program) = tare_tool::process::find_program(kind.name(), env.get("PATH")) else {
         return unknown();
     };
     let output = Cmd::new(program).arg("--version").read().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use xtask_tare::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 /// Where the caller says who it is.
 pub(super) const CALLER: &str = "TARE_XTASK";

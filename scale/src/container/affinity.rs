@@ -50,7 +50,7 @@ mod tests {
         let mask = rustix::thread::sched_getaffinity(None).unwrap();
         let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| mask.is_set(*cpu)).unwrap();
         let cpus = CpuSet::new([first]).unwrap();
-        let read = || xtask_tare::process::Cmd::new("cat").arg("/proc/self/status").read().unwrap();
+        let read = || tare_tool::process::Cmd::new("cat").arg("/proc/self/status").read().unwrap();
         let started = String::from_utf8(on(Some(&cpus), read)).unwrap();
         assert!(started.contains(&format!("Cpus_allowed_list:\t{first}\n")), "{started}");
         assert_eq!(allowed("thread-self"), before);

@@ -138,9 +138,9 @@ impl Facts {
     pub fn gather(path: Option<&OsString>, runtime_dir: Option<&Path>) -> Self {
         let linux = cfg!(target_os = "linux");
         let root = super::runtime::is_root();
-        let has = |name: &str| xtask_tare::process::find_program(name, path).is_some();
+        let has = |name: &str| tare_tool::process::find_program(name, path).is_some();
         let answers = |name: &str, arguments: &[&str]| {
-            has(name) && xtask_tare::process::Cmd::new(name).args(arguments).read().is_ok()
+            has(name) && tare_tool::process::Cmd::new(name).args(arguments).read().is_ok()
         };
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let cgroup = Version::of(&mounts);

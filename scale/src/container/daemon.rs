@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use xtask_tare::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 use super::affinity;
 use super::cgroup::{self, Cgroup};

@@ -2,7 +2,7 @@
 //! the container printed.
 //!
 //! The only place of the scale that starts programs by itself: the keeper's three pipes live as long as the
-//! container does, which `xtask_tare::process` is not made for.
+//! container does, which `tare_tool::process` is not made for.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Write as _};

@@ -9,7 +9,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use xtask_tare::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 /// Why there is no network.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use xtask_tare::process::ProcessError;
+use tare_tool::process::ProcessError;
 
 use super::affinity;
 use super::cgroup::{self, CgroupError};
@@ -274,7 +274,7 @@ impl Runtime {
         let program = match kind {
             RuntimeKind::Embedded => None,
             _ => {
-                let found = xtask_tare::process::find_program(kind.name(), options.path.as_ref());
+                let found = tare_tool::process::find_program(kind.name(), options.path.as_ref());
                 Some(found.ok_or(RuntimeError::NotInstalled(kind))?)
             }
         };

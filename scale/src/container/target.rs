@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tare_oci::digest::Digest;
 use tare_oci::reader::{self, ReadError, ReadImage, Source};
 use tare_oci::spec::Config;
-use xtask_tare::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 /// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
 /// are unpacked.

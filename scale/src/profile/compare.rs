@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use xtask_tare::ui::table;
+use tare_tool::ui::table;
 
 use super::metric::{self, Class, Direction, Metric};
 use super::render::units::shown;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tare_scale::generator::{ChildError, Generator, Place};
 use tare_scale::load::{ErrorKind, Phase};
-use xtask_tare::process::Cmd;
+use tare_tool::process::Cmd;
 
 use super::server::{HELLO, always, plan};
 

@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::Outcome;
 use crate::dev;
-use crate::environment::Environment;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use tare_oci::units::Nanoseconds;
+use tare_tool::environment::Environment;
+use tare_tool::ui::Ui;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DevCommand {

@@ -5,11 +5,11 @@ use anyhow::bail;
 use clap::Subcommand;
 
 use super::{Outcome, PassedOn};
-use crate::environment::Environment;
-use crate::process::Cmd;
-use crate::toolkit;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::toolkit;
+use tare_tool::ui::Ui;
 
 /// Hidden, because in a workspace that is not tare's there are none.
 #[derive(Debug, Subcommand)]

@@ -6,10 +6,10 @@ use crate::image::binary::BinaryError;
 use crate::image::cargo::CargoError;
 use crate::image::definition::DefinitionError;
 use crate::image::rootfs::RootfsErrorKind;
-use crate::process::ProcessError;
-use crate::toolkit::ToolkitError;
 use crate::workspace::WorkspaceError;
 use tare_oci::reader::ReadError;
+use tare_tool::process::ProcessError;
+use tare_tool::toolkit::ToolkitError;
 
 use super::image::NameError;
 

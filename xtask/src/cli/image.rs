@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Outcome;
-use crate::environment::Environment;
 use crate::git::Git;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
@@ -22,7 +21,6 @@ use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
 use crate::image::source_date::SourceDate;
-use crate::ui::{Ui, table};
 use crate::workspace::{Workspace, source_date_epoch};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::{Compression, Pool};
@@ -30,6 +28,8 @@ use tare_oci::entry::{Content, Entry, EntryKind, InMemory};
 use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
 use tare_oci::units::ByteSize;
+use tare_tool::environment::Environment;
+use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Outcome;
-use crate::environment::Environment;
-use crate::ui::{Ui, table};
 use crate::workspace::Workspace;
 use tare_oci::inspect::{Inspection, inspect};
 use tare_oci::reader::Source;
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_oci::validate::validate;
+use tare_tool::environment::Environment;
+use tare_tool::ui::{Ui, table};
 
 /// Layers with more files are cut short unless `--files` asks for all.
 const SHOWN_FILES: usize = 40;

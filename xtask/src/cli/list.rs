@@ -4,12 +4,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::environment::Environment;
 use crate::image::definition;
 use crate::image::outputs::OutputPaths;
-use crate::ui::{Ui, table};
 use crate::workspace::Workspace;
 use tare_oci::units::ByteSize;
+use tare_tool::environment::Environment;
+use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {

@@ -17,16 +17,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::environment::Environment;
-use crate::ui::Ui;
+use tare_tool::environment::Environment;
+use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::ui::Ui;
 
 #[cfg(not(feature = "dev"))]
 use dev_later as dev;
-
-/// Could not be done.
-const FAILED: u8 = 2;
-/// A gate said no.
-const GATE: u8 = 1;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -100,21 +96,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes in one line; a cause that the error already says is not said again.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +104,5 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn causes_are_said_once() {
-        let error = anyhow::anyhow!("disk full").context("cannot write x").context("image a: cannot write x");
-        assert_eq!(chain(&error), "image a: cannot write x: disk full");
     }
 }

@@ -4,11 +4,11 @@
 use clap::Args;
 
 use super::{Outcome, PassedOn};
-use crate::environment::Environment;
-use crate::process::Cmd;
-use crate::toolkit::{self, Part};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::toolkit::Part;
+use tare_tool::ui::Ui;
 
 /// Where the scale finds the xtask that called it.
 const CALLER: &str = "TARE_XTASK";
@@ -28,7 +28,7 @@ enum PartName {
 /// Becomes the scale, or on Windows waits for it.
 pub(super) fn run(verb: &str, arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::locate(env)?;
-    let scale = toolkit::build(Part::Scale, &workspace, env, ui)?;
+    let scale = workspace.toolkit().build(Part::Scale, env, ui)?;
     let command = Cmd::new(scale).arg(verb).args(&arguments.arguments).env(CALLER, std::env::current_exe()?);
     Ok(Outcome::Exit(command.replace()?))
 }
@@ -40,7 +40,7 @@ pub(super) fn part(arguments: &PartArguments, env: &Environment, ui: Ui) -> anyh
         PartName::Runtime => Part::Runtime,
         PartName::Scale => Part::Scale,
     };
-    let path = toolkit::build(part, &workspace, env, ui)?;
+    let path = workspace.toolkit().build(part, env, ui)?;
     ui.result(&path.display().to_string())?;
     Ok(Outcome::Done)
 }

@@ -30,10 +30,10 @@ use serde::Serialize;
 use self::fixture::Built;
 use self::report::{Goal, Part};
 use self::scratch::Scratch;
-use crate::environment::Environment;
-use crate::process::{Cmd, find_program};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, find_program};
+use tare_tool::ui::Ui;
 
 /// What is to be measured.
 #[derive(Debug)]

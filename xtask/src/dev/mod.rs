@@ -14,9 +14,9 @@ mod vm;
 use std::path::Path;
 
 #[cfg(target_os = "linux")]
-use crate::process::{Cmd, ProcessError};
-#[cfg(target_os = "linux")]
 use tare_oci::platform::Platform;
+#[cfg(target_os = "linux")]
+use tare_tool::process::{Cmd, ProcessError};
 
 /// What runs here without an emulator.
 #[cfg(target_os = "linux")]

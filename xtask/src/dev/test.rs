@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::environment::Environment;
-use crate::process::{Cmd, ProcessError};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::ui::Ui;
 
 /// What is to be run.
 #[derive(Debug)]

@@ -8,14 +8,14 @@ use super::cargo::{self, CargoError, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
 use super::rootfs::Binary;
 use super::source_date::SourceDate;
-use crate::environment::Environment;
-use crate::process::{Cmd, ProcessError};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use tare_oci::audit::{self, AuditError};
 use tare_oci::elf::{self, ElfError, Facts, Machine};
 use tare_oci::entry::InMemory;
 use tare_oci::platform::Platform;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::ui::Ui;
 
 /// Why there is no program, or none that can be shipped.
 #[derive(Debug, thiserror::Error)]

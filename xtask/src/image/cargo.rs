@@ -9,14 +9,14 @@ use super::crates::{Compiled, CratesError, Tree};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use super::lock::lock;
 use crate::cargo_config::{self, CargoConfigError, TargetConfig};
-use crate::environment::Environment;
-use crate::process::{self, Cmd, ProcessError};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use tare_oci::audit::VersionInfo;
 use tare_oci::blob::FileError;
 use tare_oci::digest::Digest;
 use tare_oci::platform::Platform;
+use tare_tool::environment::Environment;
+use tare_tool::process::{self, Cmd, ProcessError};
+use tare_tool::ui::Ui;
 
 /// Why there is no binary.
 #[derive(Debug, thiserror::Error)]

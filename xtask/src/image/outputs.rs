@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::assemble::{Assembled, PlatformProgram};
-use crate::process::{Cmd, ProcessError};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::Compression;
 use tare_oci::digest::{DiffId, Digest};
 use tare_oci::reference::Reference;
 use tare_oci::spec::Map;
 use tare_oci::{archive, layout};
+use tare_tool::process::{Cmd, ProcessError};
 
 /// Where the parts of one image are written.
 #[derive(Debug, Clone)]

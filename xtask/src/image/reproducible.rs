@@ -7,14 +7,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::environment::Environment;
-use crate::process::{Cmd, ProcessError};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use tare_oci::blob::FileError;
 use tare_oci::compare::{Difference, first_difference};
 use tare_oci::reader::{ReadError, Source};
 use tare_oci::units::Epoch;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::ui::Ui;
 
 /// Why the proof could not be tried.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tare_oci::units::ByteSize;
-use xtask_tare::ui;
+use tare_tool::ui;
 
 use crate::load::{Distribution, Outcome, Pace, Plan, Protocol};
 

@@ -19,7 +19,7 @@ use self::values::{CpuSet, Cpus, Load, Network, Protocol};
 use super::gate::Gate;
 use super::metric::Pass;
 
-pub use xtask_tare::document::DefinitionError;
+pub use tare_tool::document::DefinitionError;
 
 /// The kernel's own default for a quota's period (`default_cfs_period`, kernel/sched/fair.c).
 pub const DEFAULT_PERIOD: u64 = 100_000_000;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use tare_oci::units::Nanoseconds;
-use xtask_tare::document::{DefinitionError, Places, Spanned};
+use tare_tool::document::{DefinitionError, Places, Spanned};
 
 use super::bound::{bound, expected, percent};
 use super::raw::{
@@ -181,7 +181,7 @@ impl Maker<'_> {
                 }
             }
         };
-        let duration = |raw: &Option<Spanned<xtask_tare::document::Parsed<Nanoseconds>>>, usual| {
+        let duration = |raw: &Option<Spanned<tare_tool::document::Parsed<Nanoseconds>>>, usual| {
             raw.as_ref().map_or(Ok(Nanoseconds(usual)), |value| {
                 self.checked(value, |value| problem::with_duration(value.0)).map(|value| value.0)
             })
@@ -273,7 +273,7 @@ impl Maker<'_> {
             }
             let known: Vec<String> = metric::TABLE.iter().map(|metric| metric.id.to_owned()).collect();
             let mut error = self.0.error(raw.span, format!("unknown metric `{id}`"));
-            let nearest = xtask_tare::document::nearest(id, &known);
+            let nearest = tare_tool::document::nearest(id, &known);
             let list = "`cargo xtask profile --list-metrics` lists them";
             error.hint = Some(nearest.map_or(list.to_owned(), |it| format!("did you mean `{it}`? {list}")));
             return Err(error);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use tare_oci::units::{ByteSize, Nanoseconds};
-use xtask_tare::document::{Env, Parsed, Spanned};
+use tare_tool::document::{Env, Parsed, Spanned};
 
 use super::values::{CpuSet, Load, Network, Protocol};
 use crate::profile::metric::Pass;

@@ -76,7 +76,7 @@ pub fn find(dir: &Path, name: &str) -> Result<(Profile, Source), SourceError> {
         None => {
             let names = names(dir);
             let list = format!("there are {}", names.join(", "));
-            let hint = match xtask_tare::document::nearest(name, &names) {
+            let hint = match tare_tool::document::nearest(name, &names) {
                 Some(nearest) => format!("did you mean `{nearest}`? {list}"),
                 None => list,
             };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use xtask_tare::ui::table;
+use tare_tool::ui::table;
 
 use super::{trust, units::shown};
 use crate::profile::gate::{Outcome, Overall};

@@ -1,7 +1,7 @@
 //! The size pass for people: the same tables for a terminal and as Markdown.
 
 use tare_oci::units::ByteSize;
-use xtask_tare::ui::table;
+use tare_tool::ui::table;
 
 use crate::profile::metric::Pass;
 use crate::profile::report::{Section, Table};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tare_oci::digest::Digest;
 use tare_oci::reader::{Source, images};
-use xtask_tare::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 use super::*;
 

@@ -143,6 +143,6 @@ mod tests {
         let path = dir.path().join("true");
         std::fs::write(&path, program(Platform::LinuxAmd64)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        xtask_tare::process::Cmd::new(&path).run().unwrap();
+        tare_tool::process::Cmd::new(&path).run().unwrap();
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::Bench;
 use super::report::Part;
 use super::scratch::Scratch;
-use crate::process::{Cmd, Running};
+use tare_tool::process::{Cmd, Running};
 
 /// A daemon that answers. Fields are dropped in their order: the processes first.
 #[derive(Debug)]

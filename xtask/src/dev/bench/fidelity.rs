@@ -16,10 +16,10 @@ use super::Bench;
 use super::fixture::Fixture;
 use super::server::Contest;
 use crate::dev;
-use crate::environment::Environment;
-use crate::process::Cmd;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::ui::Ui;
 
 /// What is to be measured.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::Bench;
 use super::scratch;
-use crate::process::Cmd;
 use tare_oci::digest::Digest;
+use tare_tool::process::Cmd;
 
 /// A cargo workspace without packages.
 #[derive(Debug)]

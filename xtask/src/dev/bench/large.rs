@@ -14,7 +14,7 @@ use super::report::{Bound, Cell, Goal, Part, Row, Table, thousandths};
 use super::scratch::Scratch;
 use super::stats::{Series, Unit, ratio};
 use super::usage::{self, Usage};
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 /// Files of the large tree, a quarter of them in the smaller one.
 const LARGE_FILES: usize = 100;

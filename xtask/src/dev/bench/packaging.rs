@@ -18,8 +18,8 @@ use super::report::{Bound, Goal, Part, Row, Table, thousandths};
 use super::scratch::Scratch;
 use super::stats::Series;
 use super::{Bench, SAMPLE};
-use crate::process::Cmd;
 use tare_oci::reader::Encoding;
+use tare_tool::process::Cmd;
 
 /// The image of the fixtures.
 const NAME: &str = "program";

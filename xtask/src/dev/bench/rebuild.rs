@@ -15,7 +15,7 @@ use super::report::{Bound, Cell, Goal, Part, Row, Table};
 use super::scratch::Scratch;
 use super::stats::{MILLION, Series, Unit};
 use super::{Bench, SAMPLE};
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
     let scratch = bench.scratch("rebuild")?;

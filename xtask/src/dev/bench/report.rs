@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::stats::{MILLION, Series};
-use crate::ui::table;
+use tare_tool::ui::table;
 
 /// One part of the measurements.
 #[derive(Debug, Serialize)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 /// A folder for one part. What a killed run left in it is removed first; it is removed with everything
 /// in it when dropped, and what is mounted in it is unmounted before.

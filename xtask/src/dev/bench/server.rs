@@ -30,10 +30,10 @@ use super::report::Part;
 use super::scratch::Scratch;
 use super::stats::Series;
 use super::{Bench, SAMPLE};
-use crate::environment::Environment;
-use crate::toolkit;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::toolkit;
+use tare_tool::ui::Ui;
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl<'a> Contest<'a> {
         anyhow::ensure!(env.parallelism > 1, "server and generator need a CPU each, and there is one");
         let servers: Vec<Server> =
             servers.iter().map(|name| build(&bench, name)).collect::<Result<_, _>>()?;
-        let tare_scale = toolkit::build(toolkit::Part::Scale, workspace, env, ui)?;
+        let tare_scale = workspace.toolkit().build(toolkit::Part::Scale, env, ui)?;
         let generator = RefCell::new(Generator::start(&tare_scale, GENERATOR_CPU)?);
         let scratch = bench.scratch(scratch)?;
         Ok(Self { bench, duration, servers, tare_scale, generator, scratch })

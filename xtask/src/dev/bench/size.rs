@@ -19,12 +19,12 @@ use crate::image::cache::LayerCache;
 use crate::image::cargo::CargoOptions;
 use crate::image::definition::{self, BASE_LAYER, Definition, What};
 use crate::image::source_date::SourceDate;
-use crate::process::Cmd;
 use crate::workspace::source_date_epoch;
 use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::digest::Digest;
 use tare_oci::image::Image;
+use tare_tool::process::Cmd;
 
 /// zopfli needs minutes for more.
 const ZOPFLI_LIMIT: u64 = 30_000_000;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::process::{ProcessError, Running};
+use tare_tool::process::{ProcessError, Running};
 
 /// What one run cost.
 #[derive(Debug, Clone, Copy)]

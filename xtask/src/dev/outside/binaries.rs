@@ -10,10 +10,10 @@ use super::context::{Context, SAMPLE, SAMPLE_PORT};
 use super::expect::{at, json, same};
 use super::namespace::{Answer, Isolated};
 use super::tools::Tool;
-use crate::process::Cmd;
 use tare_oci::inspect::{PackageInspection, inspect};
 use tare_oci::platform::Platform;
 use tare_oci::reader::Source;
+use tare_tool::process::Cmd;
 
 /// What the sample's server says when it is well.
 pub(super) fn healthy() -> Answer {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::context::{Built, Context, SAMPLE};
 use super::expect::{json, same};
 use super::namespace::{Answer, Isolated};
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 /// The image of `examples/adopter`.
 const ADOPTERS: &str = "notes";

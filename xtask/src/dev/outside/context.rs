@@ -14,13 +14,13 @@ use super::fixtures;
 use super::namespace::remove_cgroups;
 use super::tools::Found;
 use crate::dev::host;
-use crate::environment::Environment;
-use crate::process::Cmd;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use tare_oci::digest::{DiffId, Digest};
 use tare_oci::platform::Platform;
 use tare_oci::reader::{ReadImage, Source, images};
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::ui::Ui;
 
 /// The sample image of the workspace.
 pub(super) const SAMPLE: &str = "app";

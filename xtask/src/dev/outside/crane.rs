@@ -10,8 +10,8 @@ use super::expect::{poll, same};
 use super::fixtures::{ODD, folder_name};
 use super::namespace::Isolated;
 use super::tools::Tool;
-use crate::process::Cmd;
 use tare_oci::blob::blob_path;
+use tare_tool::process::Cmd;
 
 /// Archives of every kind are valid.
 pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {

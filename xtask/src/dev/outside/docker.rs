@@ -14,7 +14,7 @@ use super::namespace::{Cgroup, Isolated};
 use super::rootfs::{Allowed, compare, of_folder, of_image};
 use super::tools::Tool;
 use super::umoci::Identity;
-use crate::process::{Cmd, ProcessError};
+use tare_tool::process::{Cmd, ProcessError};
 
 /// How a daemon keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

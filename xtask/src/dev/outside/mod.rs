@@ -30,9 +30,9 @@ use std::time::Instant;
 use context::Context;
 use tools::{Found, Tool};
 
-use crate::environment::Environment;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::ui::Ui;
 
 /// One thing that others have to agree with.
 struct Check {

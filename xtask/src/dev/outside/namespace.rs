@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::expect::{BOUND, poll};
-use crate::process::{Cmd, Running};
+use tare_tool::process::{Cmd, Running};
 
 /// `/run` is empty, for what writes there whatever it is told; loopback is up; then `$@` is process 1.
 const SET_UP: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\"";

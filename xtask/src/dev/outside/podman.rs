@@ -12,7 +12,7 @@ use super::fixtures::{FULL, ODD, folder_name};
 use super::namespace::in_namespaces;
 use super::rootfs::{Allowed, compare, of_folder, of_image};
 use super::tools::Tool;
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 const STORAGE: &str = "storage.conf";
 

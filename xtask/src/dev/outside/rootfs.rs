@@ -11,9 +11,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::expect::json;
-use crate::process::Cmd;
 use tare_oci::digest::Digest;
 use tare_oci::reader::{ReadImage, Source, read_layer};
+use tare_tool::process::Cmd;
 
 /// Paths without a leading slash; the root is empty.
 pub(super) type Tree = BTreeMap<Vec<u8>, Facts>;

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 
 use super::context::{Context, SAMPLE};
 use super::expect::{at, json, same};
-use crate::process::Cmd;
 use tare_oci::digest::Digest;
 use tare_oci::reader::{ReadImage, Source, images};
+use tare_tool::process::Cmd;
 
 /// skopeo without the host's policy on signatures.
 pub(super) fn skopeo() -> Cmd {

@@ -8,8 +8,8 @@ use super::context::Context;
 use super::expect::{json, same};
 use super::fixtures::{ODD, folder_name};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image, of_layer, unhex};
-use crate::process::Cmd;
 use tare_oci::digest::Digest;
+use tare_tool::process::Cmd;
 
 /// GNU tar unpacks the layers, one over the other, to what they say.
 pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {

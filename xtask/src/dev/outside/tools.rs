@@ -5,8 +5,8 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::environment::Environment;
-use crate::process::{Cmd, find_program};
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, find_program};
 
 /// Something that a check cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,8 +14,8 @@ use super::fixtures::{Node, ODD, ODD_TOML, TIME, folder_name, odd_tree};
 use super::namespace::{Cgroup, Isolated};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image};
 use super::tools::Tool;
-use crate::process::Cmd;
 use tare_oci::digest::Digest;
+use tare_tool::process::Cmd;
 
 fn unpack_to(layout: &Path, bundle: &Path) -> anyhow::Result<()> {
     let image = format!("{}:latest", layout.display());

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::expect::{at, json};
-use crate::process::Cmd;
-use crate::toolkit::{self, Part};
+use tare_tool::process::Cmd;
+use tare_tool::toolkit::Part;
 
 /// The scale and the runtime that it needs, which are built outside of the namespaces, and a folder for what it
 /// writes.
@@ -21,7 +21,7 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn new(context: &Context<'_>, name: &str) -> anyhow::Result<Self> {
-        let part = |part| toolkit::build(part, context.workspace, context.env, context.ui);
+        let part = |part| context.workspace.toolkit().build(part, context.env, context.ui);
         Ok(Self {
             program: part(Part::Scale)?,
             runtime: part(Part::Runtime)?,

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::kernel::Kernel;
 use crate::dev;
 use crate::dev::test::Machine;
-use crate::environment::Environment;
-use crate::process::Cmd;
-use crate::ui::Ui;
 use crate::workspace::Workspace;
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::ui::Ui;
 
 const INIT: &str = include_str!("init.sh");
 const COMMON: &str = include_str!("common.sh");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::process::Cmd;
-use crate::ui::Ui;
+use tare_tool::process::Cmd;
+use tare_tool::ui::Ui;
 
 /// The generic kernel; the one for clouds has no 9p.
 const PACKAGE: &str = "linux-image-amd64";

@@ -15,12 +15,12 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use super::test::Machine;
-use crate::environment::Environment;
-use crate::process::{Cmd, find_program};
-use crate::ui::Ui;
 use crate::workspace::Workspace;
 use guest::Tests;
 use kernel::Kernel;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, find_program};
+use tare_tool::ui::Ui;
 
 /// Programs that are needed, with Debian's names of what brings them.
 const NEEDS: [(&str, &str); 8] = [

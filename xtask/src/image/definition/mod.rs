@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
 use values::{Port, Signal, User};
 
-pub use crate::document::{DefinitionError, Position, nearest};
-use crate::document::{Parsed, Places, Spanned};
 use tare_oci::capabilities::Capabilities;
 use tare_oci::entry::Owner;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
 use tare_oci::spec::{Healthcheck, Map};
 use tare_oci::units::Nanoseconds;
+pub use tare_tool::document::{DefinitionError, Position, nearest};
+use tare_tool::document::{Parsed, Places, Spanned};
 
 /// The image's user when the definition names none: `nobody`, as the article has it.
 pub const DEFAULT_USER: Owner = Owner { uid: 65534, gid: 65534 };

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use super::values::{Mode, Port, Signal, User};
-use crate::document::{Env, Parsed, ParsedOrNumber, Spanned};
 use tare_oci::capabilities::Capabilities;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
 use tare_oci::units::Nanoseconds;
+use tare_tool::document::{Env, Parsed, ParsedOrNumber, Spanned};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]

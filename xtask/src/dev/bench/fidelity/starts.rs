@@ -7,7 +7,7 @@ use crate::dev::bench::daemon::Daemon;
 use crate::dev::bench::fixture;
 use crate::dev::bench::report::{Bound, Goal, Part, Row, Table, thousandths};
 use crate::dev::bench::stats::Series;
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 /// Starts in a profile, of which the median counts, as for everybody who weighs.
 const STARTS: usize = 10;

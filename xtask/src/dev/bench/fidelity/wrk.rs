@@ -12,7 +12,7 @@ use crate::dev::bench::server::subject::{Place, Subject};
 use crate::dev::bench::server::{CONNECTIONS, GENERATOR_CPU, SERVER_CPU, series};
 use crate::dev::bench::stats::Series;
 use crate::dev::bench::usage;
-use crate::process::Cmd;
+use tare_tool::process::Cmd;
 
 /// One generator in one round.
 #[derive(Debug, Clone, Copy)]

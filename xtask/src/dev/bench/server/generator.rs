@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::CONNECTIONS;
-use crate::process::{Cmd, Conversation};
+use tare_tool::process::{Cmd, Conversation};
 
 /// What every server answers to `/`.
 pub(in crate::dev::bench) const BODY: &str = "Hello from tare\n";

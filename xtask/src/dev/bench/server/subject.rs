@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::cgroup::Cgroup;
 use super::generator::BODY;
 use super::{Contest, Server};
-use crate::process::{Cmd, Running};
+use tare_tool::process::{Cmd, Running};
 
 /// The slowest peer needs a hundredth of it.
 const PATIENCE: Duration = Duration::from_secs(10);

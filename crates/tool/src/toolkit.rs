@@ -10,11 +10,10 @@ use cargo_metadata::Message;
 use crate::environment::Environment;
 use crate::process::{Cmd, ProcessError};
 use crate::ui::Ui;
-use crate::workspace::Workspace;
 
 /// A program of the toolkit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub enum Part {
     /// `tare-scale`: profiles, comparisons, load.
     Scale,
     /// `tare-runtime`: runs one container on libcontainer. Linux only.
@@ -46,9 +45,9 @@ impl Part {
 
 /// Why a part of the toolkit is not there.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ToolkitError {
+pub enum ToolkitError {
     /// Only the library came, as from a registry.
-    #[error("the source of {package} is not beside that of xtask-tare: there is no {path}", path = path.display())]
+    #[error("the source of {package} is not beside that of tare-tool: there is no {path}", path = path.display())]
     NoSource {
         /// Which.
         package: &'static str,
@@ -71,7 +70,7 @@ pub(crate) enum ToolkitError {
 impl ToolkitError {
     /// What to do about it.
     #[must_use]
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoSource { .. } => {
                 Some("depend on xtask-tare by git or path: `xtask-tare = { git = \"…\" }`".to_owned())
@@ -81,37 +80,53 @@ impl ToolkitError {
     }
 }
 
-/// The toolkit's checkout: the library's own folder when it was compiled lies in it.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+/// The toolkit's own workspace, and where its programs are built for the workspace that uses it.
+#[derive(Debug, Clone)]
+pub struct Toolkit {
+    root: PathBuf,
+    target: PathBuf,
 }
 
-/// Builds a part unless it is there already, and says where it is.
-///
-/// # Errors
-/// When its source is not there or cargo fails; cargo has then said why on stderr.
-pub(crate) fn build(
-    part: Part,
-    workspace: &Workspace,
-    env: &Environment,
-    ui: Ui,
-) -> Result<PathBuf, ToolkitError> {
+impl Toolkit {
+    /// For the workspace at `workspace`, whose target folder is `target_dir`.
+    #[must_use]
+    pub fn new(workspace: &Path, target_dir: &Path) -> Self {
+        let root = root();
+        // Two workspaces in one target folder would disturb each other's profiles.
+        let target = if root == workspace { target_dir.to_path_buf() } else { target_dir.join("tare") };
+        Self { root, target }
+    }
+
+    /// Builds a part unless it is there already, and says where it is.
+    ///
+    /// # Errors
+    /// When its source is not there or cargo fails; cargo has then said why on stderr.
+    pub fn build(&self, part: Part, env: &Environment, ui: Ui) -> Result<PathBuf, ToolkitError> {
+        build(part, self, env, ui)
+    }
+}
+
+/// The toolkit's checkout: this package's own folder, when it was compiled, lies two below it.
+#[must_use]
+pub fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).unwrap_or(package).to_path_buf()
+}
+
+fn build(part: Part, toolkit: &Toolkit, env: &Environment, ui: Ui) -> Result<PathBuf, ToolkitError> {
     let package = part.package();
-    let root = root();
+    let Toolkit { root, target } = toolkit;
     let source = root.join(part.folder()).join("Cargo.toml");
     if !source.is_file() {
         return Err(ToolkitError::NoSource { package, path: source });
     }
-    // Two workspaces in one target folder would disturb each other's profiles.
-    let target =
-        if root == workspace.root { workspace.target_dir.clone() } else { workspace.target_dir.join("tare") };
     let command = Cmd::new(env.cargo())
         .args(["build", "--locked", "--package", package, "--profile", "xtask"])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(root.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(&target)
+        .arg(target)
         .without_env(env.of_cargo_run())
         // The user's flags are for their programs.
         .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])

@@ -131,7 +131,6 @@ impl Cmd {
     ///
     /// # Errors
     /// When it cannot be run.
-    #[cfg(feature = "dev")]
     pub fn read_whatever(mut self) -> Result<(Option<i32>, Vec<u8>), ProcessError> {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let (child, command) = self.start()?;
@@ -316,14 +315,12 @@ impl Drop for Conversation {
 }
 
 /// A program that runs beside us. Dropped, it is ended.
-#[cfg(feature = "dev")]
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     command: String,
 }
 
-#[cfg(feature = "dev")]
 impl Cmd {
     /// Starts it with everything it prints going to a file, and does not wait for it.
     ///
@@ -340,7 +337,6 @@ impl Cmd {
     }
 }
 
-#[cfg(feature = "dev")]
 impl Running {
     /// Its process id.
     #[must_use]
@@ -384,7 +380,6 @@ impl Running {
     }
 }
 
-#[cfg(feature = "dev")]
 impl Drop for Running {
     fn drop(&mut self) {
         self.end(std::time::Duration::from_secs(10));

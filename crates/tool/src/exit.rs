@@ -1,0 +1,52 @@
+//! How a command line ends: its exit codes, and an error with its causes in one line.
+
+/// A gate or a check said no.
+pub const GATE: u8 = 1;
+/// The command could not be done, or its question cannot be answered.
+pub const FAILED: u8 = 2;
+/// As a shell reports a program that SIGINT ended.
+pub const INTERRUPTED: u8 = 130;
+
+/// An error with its causes in one line; what was already said is not said again.
+#[must_use]
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // The text so far is a name, and the cause begins with it.
+        let says_more = cause.strip_prefix(&text).is_some_and(|rest| rest.starts_with([' ', ':']));
+        if text.is_empty() || says_more {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let chained = |causes: &[&'static str]| {
+            let (first, rest) = causes.split_first().unwrap();
+            chain(&rest.iter().fold(anyhow::anyhow!(*first), |error, cause| error.context(*cause)))
+        };
+        // From the innermost.
+        for (causes, expected) in [
+            (&["no such file", "cannot read x"][..], "cannot read x: no such file"),
+            (&["/a is no image", "/a"], "/a is no image"),
+            (&["/abc is no image", "/a"], "/a: /abc is no image"),
+            (&["b", "a: b", "c"], "c: a: b"),
+            (
+                &["disk full", "cannot write x", "image a: cannot write x"],
+                "image a: cannot write x: disk full",
+            ),
+        ] {
+            assert_eq!(chained(causes), expected);
+        }
+    }
+}
