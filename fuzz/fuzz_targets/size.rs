@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tare_scale::profile::size::{CrateSize, program};
+use tare_profiler::profile::size::{CrateSize, program};
 
 fuzz_target!(|bytes: &[u8]| {
     // Alone, and as the twin of itself.

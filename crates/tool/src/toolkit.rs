@@ -14,31 +14,31 @@ use crate::ui::Ui;
 /// A program of the toolkit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `tare-scale`: profiles, comparisons, load.
-    Scale,
-    /// `tare-runtime`: runs one container on libcontainer. Linux only.
-    Runtime,
+    /// `tare-profiler`: profiles, comparisons, load.
+    Profiler,
+    /// `tare-keeper`: runs one container on libcontainer. Linux only.
+    Keeper,
 }
 
 impl Part {
     fn package(self) -> &'static str {
         match self {
-            Self::Scale => "tare-scale",
-            Self::Runtime => "tare-runtime",
+            Self::Profiler => "tare-profiler",
+            Self::Keeper => "tare-keeper",
         }
     }
 
     fn folder(self) -> &'static str {
         match self {
-            Self::Scale => "scale",
-            Self::Runtime => "runtime",
+            Self::Profiler => "crates/profiler",
+            Self::Keeper => "crates/keeper",
         }
     }
 
     fn purpose(self) -> &'static str {
         match self {
-            Self::Scale => "which weighs images",
-            Self::Runtime => "which runs containers without docker",
+            Self::Profiler => "which measures images",
+            Self::Keeper => "which runs containers without docker",
         }
     }
 }

@@ -10,7 +10,7 @@ mod hints;
 mod image;
 mod inspect;
 mod list;
-mod scale;
+mod profiler;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ enum Command {
     Load(PassedOn),
     /// Build a program of the toolkit and print where it is
     #[command(hide = true)]
-    Part(scale::PartArguments),
+    Part(profiler::PartArguments),
     #[command(flatten)]
     Dev(dev::DevCommand),
 }
@@ -80,9 +80,9 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
-        Command::Profile(arguments) => scale::run("profile", &arguments, &env, ui(false)),
-        Command::Load(arguments) => scale::run("load", &arguments, &env, ui(false)),
-        Command::Part(arguments) => scale::part(&arguments, &env, ui(false)),
+        Command::Profile(arguments) => profiler::run("profile", &arguments, &env, ui(false)),
+        Command::Load(arguments) => profiler::run("load", &arguments, &env, ui(false)),
+        Command::Part(arguments) => profiler::part(&arguments, &env, ui(false)),
         Command::Dev(command) => dev::run(&command, &env, ui(false)),
     });
     match result {

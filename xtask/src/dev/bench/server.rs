@@ -90,7 +90,7 @@ pub(super) struct Contest<'a> {
     pub(super) duration: Duration,
     /// The floor is the first.
     servers: Vec<Server>,
-    tare_scale: PathBuf,
+    tare_profiler: PathBuf,
     /// On the generator's CPU. It stays for all rounds, so that it is warm.
     generator: RefCell<Generator>,
     /// For what the servers print.
@@ -140,10 +140,10 @@ impl<'a> Contest<'a> {
         anyhow::ensure!(env.parallelism > 1, "server and generator need a CPU each, and there is one");
         let servers: Vec<Server> =
             servers.iter().map(|name| build(&bench, name)).collect::<Result<_, _>>()?;
-        let tare_scale = workspace.toolkit().build(toolkit::Part::Scale, env, ui)?;
-        let generator = RefCell::new(Generator::start(&tare_scale, GENERATOR_CPU)?);
+        let tare_profiler = workspace.toolkit().build(toolkit::Part::Profiler, env, ui)?;
+        let generator = RefCell::new(Generator::start(&tare_profiler, GENERATOR_CPU)?);
         let scratch = bench.scratch(scratch)?;
-        Ok(Self { bench, duration, servers, tare_scale, generator, scratch })
+        Ok(Self { bench, duration, servers, tare_profiler, generator, scratch })
     }
 
     /// The bare epoll loop.

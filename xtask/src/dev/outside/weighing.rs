@@ -23,8 +23,8 @@ impl Scale {
     pub(super) fn new(context: &Context<'_>, name: &str) -> anyhow::Result<Self> {
         let part = |part| context.workspace.toolkit().build(part, context.env, context.ui);
         Ok(Self {
-            program: part(Part::Scale)?,
-            runtime: part(Part::Runtime)?,
+            program: part(Part::Profiler)?,
+            runtime: part(Part::Keeper)?,
             folder: context.new_folder(name)?,
         })
     }
@@ -73,7 +73,7 @@ impl Scale {
             .without_env(["GITHUB_STEP_SUMMARY"])
             // Whoever enters other mounts begins at their root.
             .env("CARGO_MANIFEST_DIR", context.workspace.root.join("xtask"))
-            .env("TARE_RUNTIME", &self.runtime)
+            .env("TARE_KEEPER", &self.runtime)
             .env("TARE_XTASK", context.program())
             .read_whatever()?;
         let report = json("`profile --json`", &output)

@@ -5,11 +5,11 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RUST_BA
 # The ordinary user may not see the folders that they lie in on the host.
 mkdir /tare-vm/bin
 cp "$TESTS" /tare-vm/bin/tests
-cp "$RUNTIME" /tare-vm/bin/tare-runtime
-cp "$SCALE" /tare-vm/bin/tare-scale
+cp "$RUNTIME" /tare-vm/bin/tare-keeper
+cp "$SCALE" /tare-vm/bin/tare-profiler
 cp "$PROGRAM" /tare-vm/bin/program
 chmod -R a+rX /tare-vm
-export TARE_RUNTIME=/tare-vm/bin/tare-runtime TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_SCALE=/tare-vm/bin/tare-scale
+export TARE_KEEPER=/tare-vm/bin/tare-keeper TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_SCALE=/tare-vm/bin/tare-profiler
 
 # verdict NAME: of the command before it.
 verdict() {

@@ -43,7 +43,7 @@ impl Tests {
             let command = Cmd::new(env.cargo()).args(arguments).arg("--target-dir").arg(&target);
             command.without_env(env.of_cargo_run()).current_dir(&workspace.root)
         };
-        let arguments = ["test", "--locked", "--profile", "xtask", "--package", "tare-scale"];
+        let arguments = ["test", "--locked", "--profile", "xtask", "--package", "tare-profiler"];
         let messages =
             cargo(&arguments).args(["--test", "container", "--no-run", "--message-format", "json"]);
         let messages = String::from_utf8_lossy(&messages.read()?).into_owned();
@@ -54,13 +54,13 @@ impl Tests {
             path.filter(|_| is_test)
         };
         let tests = messages.lines().find_map(executable).context("cargo names no test")?;
-        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-runtime"]).read()?;
-        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-scale"]).read()?;
+        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-keeper"]).read()?;
+        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-profiler"]).read()?;
         let program = folder.join("program");
-        let source = workspace.root.join("scale/tests/container/program.rs");
+        let source = workspace.root.join("crates/profiler/tests/container/program.rs");
         dev::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
         let built = |name: &str| target.join("xtask").join(name);
-        Ok(Self { tests, runtime: built("tare-runtime"), scale: built("tare-scale"), program })
+        Ok(Self { tests, runtime: built("tare-keeper"), scale: built("tare-profiler"), program })
     }
 
     /// For the shell.

@@ -20,7 +20,7 @@ verdict session
 storage
 podman_as_it_comes() {
   command -v podman >/dev/null || { echo 'left out: podman is not installed'; return 0; }
-  HOME=/root /tare-vm/bin/tare-scale profile ./image --profile vm --runtime podman >/dev/null || return 1
+  HOME=/root /tare-vm/bin/tare-profiler profile ./image --profile vm --runtime podman >/dev/null || return 1
   is '' "$(leftovers)" || return 1
   # The ordinary user makes them anew.
   rm -rf target
@@ -31,7 +31,7 @@ verdict podman
 
 export HOME=/tare-vm/home XDG_RUNTIME_DIR=/run/user/7001 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/7001/bus
 as_user() { setpriv --reuid 7001 --regid 7001 --clear-groups "$@"; }
-profile() { as_user /tare-vm/bin/tare-scale profile ./image --profile vm "$@"; }
+profile() { as_user /tare-vm/bin/tare-profiler profile ./image --profile vm "$@"; }
 
 profile --json >/tare-vm/home/report.json
 verdict profile
@@ -65,9 +65,9 @@ killed() {
     pgrep -x program >/dev/null && break
   done
   pgrep -x program >/dev/null || return 1
-  pkill -KILL -x tare-scale
+  pkill -KILL -x tare-profiler
   for second in $(seq 60); do
-    pgrep -x program >/dev/null || pgrep -x tare-runtime >/dev/null || break
+    pgrep -x program >/dev/null || pgrep -x tare-keeper >/dev/null || break
     sleep 1
   done
   is '' "$(leftovers | grep -v '^/run/user/7001/tare/')" || return 1

@@ -1,4 +1,4 @@
-//! The project's own load generator, `tare-scale generate`, in a process of its own: one line of JSON is
+//! The project's own load generator, `tare-profiler generate`, in a process of its own: one line of JSON is
 //! one message. This crate cannot depend on that one, so the messages are read here as far as needed.
 
 use std::collections::BTreeMap;
@@ -139,9 +139,9 @@ pub(in crate::dev::bench) enum Mark {
 
 impl Generator {
     /// Starts it on CPUs of its own.
-    pub(in crate::dev::bench) fn start(tare_scale: &Path, cpus: &[usize]) -> anyhow::Result<Self> {
+    pub(in crate::dev::bench) fn start(tare_profiler: &Path, cpus: &[usize]) -> anyhow::Result<Self> {
         let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
-        let command = Cmd::new(tare_scale).args(["generate", "--cpus", &cpus.join(",")]);
+        let command = Cmd::new(tare_profiler).args(["generate", "--cpus", &cpus.join(",")]);
         let mut generator = Self { conversation: command.converse()? };
         match generator.hear()? {
             Say::Ready => Ok(generator),

@@ -11,7 +11,7 @@ use crate::dev::bench::stats::{Series, ratio};
 
 pub(super) fn measure(contest: &Contest<'_>) -> anyhow::Result<Part> {
     let mut part = Part::new("scaling");
-    let mut on_both = Generator::start(&contest.tare_scale, BOTH_CPUS)?;
+    let mut on_both = Generator::start(&contest.tare_profiler, BOTH_CPUS)?;
     let found = contest.rounds(&mut part, |server| {
         let one = Place { cpus: SERVER_CPU, ..Place::default() };
         let one = sample(contest, &mut contest.generator(), server, &one, |load| load)?;

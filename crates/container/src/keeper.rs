@@ -1,0 +1,262 @@
+//! The other side of `tare-keeper`: starts it, talks to it, knows what it told, and keeps the last of what
+//! the container printed.
+//!
+//! The only place of the scale that starts programs by itself: the keeper's three pipes live as long as the
+//! container does, which `tare_tool::process` is not made for.
+
+use std::collections::VecDeque;
+use std::io::{self, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command as Program, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tare_keeper::{Command, Create, Event, line};
+
+/// For what the container has printed and nobody has read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Bytes of output that are kept.
+const OUTPUT_KEPT: usize = 64 << 10;
+/// How long a creation or removal may take before the host is taken to be broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a keeper has told so far. Times are ns of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) pid: Option<i32>,
+    pub(crate) created: Option<u64>,
+    pub(crate) started: Option<u64>,
+    pub(crate) executed: Option<u64>,
+    pub(crate) exited: Option<(u64, Option<i32>, Option<i32>)>,
+    pub(crate) failed: Option<String>,
+    pub(crate) removed: bool,
+    /// Nothing more will come.
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    told: Mutex<Told>,
+    changed: Condvar,
+    output: Mutex<VecDeque<u8>>,
+}
+
+/// A running keeper. Dropped, it ends, and with it the container.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    child: Mutex<Child>,
+    stdin: Mutex<Option<ChildStdin>>,
+    shared: Arc<Shared>,
+    /// The container's output, to see whether all of it has been read.
+    pipe: Option<std::os::fd::OwnedFd>,
+    /// When it was started.
+    pub(crate) begun: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keeper {
+    /// Starts a keeper and has it create a container.
+    ///
+    /// # Errors
+    /// With what it or the runtime said.
+    pub(crate) fn create(program: &Path, request: Create) -> Result<Self, String> {
+        use std::os::unix::process::CommandExt as _;
+        let begun = tare_load::clock::now();
+        let mut command = Program::new(program);
+        // A group of its own: Ctrl-C is for whoever started it, which then removes the container in order.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child =
+            command.spawn().map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let shared = Arc::new(Shared::default());
+        if let Some(stdout) = child.stdout.take() {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.listen(BufReader::new(stdout)));
+        }
+        let pipe =
+            child.stderr.as_ref().and_then(|it| std::os::fd::AsFd::as_fd(it).try_clone_to_owned().ok());
+        if let Some(stderr) = child.stderr.take() {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.collect(stderr));
+        }
+        let stdin = Mutex::new(child.stdin.take());
+        let keeper = Self { child: Mutex::new(child), stdin, shared, pipe, begun };
+        keeper.send(&Command::Create(request))?;
+        let told = keeper.wait(PATIENCE, |told| told.pid.is_some() || told.failed.is_some());
+        match told.pid {
+            Some(_) => Ok(keeper),
+            None => Err(told.failed.clone().unwrap_or_else(|| keeper.silence(&told))),
+        }
+    }
+
+    fn silence(&self, told: &Told) -> String {
+        match told.ended {
+            true => format!("the runtime ended without a word: {}", self.output().trim()),
+            false => format!("the runtime did not answer within {} s", PATIENCE.as_secs()),
+        }
+    }
+
+    /// Sends a command.
+    pub(crate) fn send(&self, command: &Command) -> Result<(), String> {
+        let line = line(command).map_err(|error| error.to_string())?;
+        match lock(&self.stdin).as_mut() {
+            Some(stdin) => stdin.write_all(&line).map_err(|error| match self.told().failed {
+                Some(reason) => reason,
+                None => format!("the runtime is gone: {error}"),
+            }),
+            None => Err("the container was removed".to_owned()),
+        }
+    }
+
+    /// What it has told so far.
+    pub(crate) fn told(&self) -> Told {
+        lock(&self.shared.told).clone()
+    }
+
+    /// Waits until what it told is enough, nothing more can come, or the time is over.
+    pub(crate) fn wait(&self, timeout: Duration, enough: impl Fn(&Told) -> bool) -> Told {
+        let deadline = Instant::now() + timeout;
+        let mut told = lock(&self.shared.told);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if enough(&told) || told.ended || left.is_zero() {
+                return told.clone();
+            }
+            let waited = self.shared.changed.wait_timeout(told, left);
+            told = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until its program runs.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub(crate) fn wait_executed(&self) -> Result<(), String> {
+        let told = self.wait(PATIENCE, |told| told.executed.is_some() || told.failed.is_some());
+        match (told.executed, told.failed.clone()) {
+            (Some(_), _) => Ok(()),
+            (None, Some(reason)) => Err(reason),
+            (None, None) => Err(self.silence(&told)),
+        }
+    }
+
+    /// The last of what the container printed.
+    pub(crate) fn output(&self) -> String {
+        // What is in the pipe is read by a thread of its own, which may not have had its turn yet.
+        let deadline = Instant::now() + LAST_WORDS;
+        let unread = || self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
+        while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = lock(&self.shared.output);
+        let bytes: Vec<u8> = output.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Kills the container and waits until nothing of it is left.
+    pub(crate) fn remove(&self) -> Result<(), String> {
+        // Its end has the same effect, should it not take the command.
+        let _ = self.send(&Command::Remove);
+        drop(lock(&self.stdin).take());
+        let told = self.wait(PATIENCE, |_| false);
+        if !told.ended {
+            let _ = lock(&self.child).kill();
+        }
+        let status = lock(&self.child).wait();
+        match (told.removed, told.failed, status) {
+            (true, _, _) => Ok(()),
+            // It removes what it has made when a creation fails, too.
+            (false, Some(reason), _) if told.pid.is_some() => Err(reason),
+            (false, Some(_), _) => Ok(()),
+            (false, None, Ok(status)) => Err(format!("the runtime ended early ({status})")),
+            (false, None, Err(error)) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(lock(&self.stdin).take());
+        // Bounded by its own patience with the kernel.
+        let _ = lock(&self.child).wait();
+    }
+}
+
+impl Shared {
+    fn listen(&self, events: impl io::BufRead) {
+        for line in events.lines() {
+            let Ok(line) = line else { break };
+            let event = serde_json::from_str(&line);
+            let mut told = lock(&self.told);
+            match event {
+                Ok(Event::Created { pid, at, .. }) => {
+                    told.pid = Some(pid);
+                    told.created = Some(at);
+                }
+                Ok(Event::Started { at }) => told.started = Some(at),
+                Ok(Event::Executed { at }) => told.executed = Some(at),
+                Ok(Event::Exited { at, code, signal }) => told.exited = Some((at, code, signal)),
+                Ok(Event::Removed) => told.removed = true,
+                Ok(Event::Failed { message }) => told.failed = Some(message),
+                Err(error) => told.failed = Some(format!("cannot understand `{line}`: {error}")),
+            }
+            self.changed.notify_all();
+        }
+        lock(&self.told).ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Reads on to the end, so that the container never waits for somebody to read.
+    fn collect(&self, mut output: impl io::Read) {
+        let mut buffer = [0; 8192];
+        loop {
+            let length = match output.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let mut kept = lock(&self.output);
+            kept.extend(&buffer[..length]);
+            let surplus = kept.len().saturating_sub(OUTPUT_KEPT);
+            kept.drain(..surplus);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_keeper_tells_is_known_and_its_end_too() {
+        let shared = Shared::default();
+        let events = "{\"event\":\"created\",\"pid\":7,\"begun\":1,\"at\":2}\n\
+            {\"event\":\"started\",\"at\":3}\n{\"event\":\"executed\",\"at\":4}\n\
+            {\"event\":\"exited\",\"at\":5,\"code\":null,\"signal\":9}\n{\"event\":\"removed\"}\n";
+        shared.listen(events.as_bytes());
+        let expected = Told {
+            pid: Some(7),
+            created: Some(2),
+            started: Some(3),
+            executed: Some(4),
+            exited: Some((5, None, Some(9))),
+            failed: None,
+            removed: true,
+            ended: true,
+        };
+        assert_eq!(*lock(&shared.told), expected);
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_output_is_kept() {
+        let shared = Shared::default();
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        shared.collect(text.as_bytes());
+        let kept: Vec<u8> = lock(&shared.output).iter().copied().collect();
+        assert_eq!(kept.len(), OUTPUT_KEPT);
+        assert!(kept.ends_with(b"line 19999\n"));
+    }
+}

@@ -1,0 +1,376 @@
+//! What is on record about containers while they live, and what becomes of those whose owner was killed.
+//!
+//! Every container has a folder that says who owns it. A process is known by its id and the time of its
+//! start, because ids are used again. Whoever opens a runtime first removes what dead owners left: the
+//! container, its cgroup, its interfaces, its folder.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde::{Deserialize, Serialize};
+use tare_tool::process::Cmd;
+
+/// A process that owns containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its id.
+    pub pid: u32,
+    /// When it was started, in ticks since the host was (proc_pid_stat(5), `starttime`); 0 where that
+    /// cannot be known.
+    pub started: u64,
+}
+
+impl Owner {
+    /// This process.
+    #[must_use]
+    pub fn this() -> Self {
+        let pid = std::process::id();
+        Self { pid, started: started(pid).unwrap_or(0) }
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        match self.started {
+            0 => exists(self.pid),
+            at => started(self.pid) == Some(at),
+        }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.pid, self.started)
+    }
+}
+
+impl std::str::FromStr for Owner {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (pid, started) = text.split_once(':').unwrap_or((text, "0"));
+        Ok(Self { pid: pid.parse()?, started: started.parse()? })
+    }
+}
+
+/// Where a process's start is not known: whether there is one of that id at all. On Windows nobody asks,
+/// which is taken for life, so that nothing of a living one is removed.
+fn exists(pid: u32) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, test_kill_process};
+        let found = i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process);
+        matches!(found, Some(Ok(()) | Err(rustix::io::Errno::PERM)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = pid;
+        true
+    }
+}
+
+fn started(pid: u32) -> Option<u64> {
+    parse_started(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22; the second holds the program's name, which may hold anything.
+fn parse_started(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// What is on record about one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) owner: Owner,
+    /// From the root of every hierarchy; none of containers that a daemon runs.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// The program that made it and can remove it; none for the embedded runtime.
+    pub(crate) program: Option<PathBuf>,
+    /// Whether that program is a daemon's client (`rm --force`) or an OCI runtime (`delete --force`).
+    pub(crate) daemon: bool,
+}
+
+const RECORD: &str = "owner.json";
+/// Where OCI runtimes keep their own state, in a container's folder.
+pub(crate) const RUNTIME_STATE: &str = "runtime";
+
+/// A container's folder. Dropped, it is removed.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+}
+
+impl Folder {
+    /// Makes one with an id that nobody else has.
+    pub(crate) fn create(state: &Path, record: &Record) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let id = format!("tare-{}-{number}", std::process::id());
+            let path = state.join(&id);
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let folder = Self { id, path };
+                    let cgroup = record.cgroup.as_ref().map(|parent| parent.join(&folder.id));
+                    let record = Record { cgroup, ..record.clone() };
+                    fs::write(folder.path.join(RECORD), serde_json::to_vec(&record)?)?;
+                    fs::create_dir(folder.path.join(RUNTIME_STATE))?;
+                    return Ok(folder);
+                }
+                // Of a dead process that had our id.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A later sweep tries again.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Where records are kept: `/run/tare` of root, else in the user's runtime folder (XDG Base Directory), else
+/// in the folder for temporary files.
+#[must_use]
+pub fn state_folder(root: bool, runtime_dir: Option<&Path>, temporary: &Path, user: u32) -> PathBuf {
+    match (root, runtime_dir) {
+        (true, _) => PathBuf::from("/run/tare"),
+        (false, Some(folder)) => folder.join("tare"),
+        (false, None) => temporary.join(format!("tare-{user}")),
+    }
+}
+
+/// Removes what dead owners left, and says what that was.
+#[must_use]
+pub fn sweep(state: &Path) -> Vec<String> {
+    let mut removed = Vec::new();
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(text) = fs::read(path.join(RECORD)) else { continue };
+        let Ok(record) = serde_json::from_slice::<Record>(&text) else { continue };
+        if record.owner.lives() {
+            continue;
+        }
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let done = remove_left(&id, &path, &record);
+        removed.push(match done {
+            Ok(()) => format!("container {id}"),
+            Err(error) => format!("container {id}, of which something stays: {error}"),
+        });
+    }
+    removed.extend(sweep_links());
+    removed.extend(sweep_groups());
+    removed
+}
+
+fn remove_left(id: &str, path: &Path, record: &Record) -> io::Result<()> {
+    if let Some(program) = &record.program {
+        let command = Cmd::new(program);
+        let command = match record.daemon {
+            true => command.args(["rm", "--force", id]),
+            false => command.arg("--root").arg(path.join(RUNTIME_STATE)).args(["delete", "--force", id]),
+        };
+        // It may be gone; what it leaves is removed below.
+        let _ = command.read();
+    }
+    if let Some(cgroup) = &record.cgroup {
+        tare_keeper::cgroup::remove(cgroup)?;
+    }
+    fs::remove_dir_all(path)
+}
+
+/// Root's groups, followed by who made them.
+#[cfg(target_os = "linux")]
+const GROUP_PREFIX: &str = "tare-";
+
+/// The group that a process of root makes its own in. An id means something only among those that number
+/// processes alike: others may see the same groups, and must not take them for a dead process's.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn group_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/{GROUP_PREFIX}{}-{pid}", numbering()))
+}
+
+/// Elsewhere there are no groups.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn group_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/tare-{pid}"))
+}
+
+/// Removes the group of this process with whatever is in it: the last thing that a process does.
+pub fn leave() {
+    #[cfg(target_os = "linux")]
+    if super::runtime::is_root() {
+        // What stays the next run removes.
+        let _ = tare_keeper::cgroup::remove(&group_of(std::process::id()));
+    }
+}
+
+/// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
+#[cfg(target_os = "linux")]
+fn numbering() -> u64 {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
+    number.unwrap_or(0)
+}
+
+/// The process that made a group, if it is numbered as here.
+#[cfg(target_os = "linux")]
+fn group_owner(name: &str, numbering: u64) -> Option<u32> {
+    let (theirs, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
+    (theirs.parse() == Ok(numbering)).then(|| pid.parse().ok())?
+}
+
+/// Removes the groups of dead processes, with whatever is in them.
+#[cfg(target_os = "linux")]
+fn sweep_groups() -> Vec<String> {
+    let numbering = numbering();
+    let mut names = std::collections::BTreeSet::new();
+    for folder in tare_keeper::cgroup::folders(Path::new("/")) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    }
+    let dead = |name: &String| group_owner(name, numbering).is_some_and(|pid| started(pid).is_none());
+    let mut removed = Vec::new();
+    for name in names.iter().filter(|name| dead(name)) {
+        if tare_keeper::cgroup::remove(&Path::new("/").join(name)).is_ok() {
+            removed.push(format!("cgroup {name}"));
+        }
+    }
+    removed
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sweep_groups() -> Vec<String> {
+    Vec::new()
+}
+
+/// Removes interfaces of dead processes.
+#[cfg(target_os = "linux")]
+fn sweep_links() -> Vec<String> {
+    let mut removed = Vec::new();
+    for name in super::network::interfaces() {
+        if link_owner(&name).is_some_and(|pid| started(pid).is_none()) {
+            super::network::remove_link(&name);
+            removed.push(format!("interface {name}"));
+        }
+    }
+    removed
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sweep_links() -> Vec<String> {
+    Vec::new()
+}
+
+/// The process that made an interface, by its name: `tare`, its id in hexadecimal, `b` or `v`, and digits.
+/// `b` is a digit too, so the kind is looked for at its place from the end.
+#[cfg(target_os = "linux")]
+fn link_owner(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(super::network::PREFIX)?;
+    let pid = match rest.len() {
+        length if length >= 6 && rest.as_bytes()[length - 5] == b'v' => &rest[..length - 5],
+        length if length >= 4 && rest.as_bytes()[length - 3] == b'b' => &rest[..length - 3],
+        _ => return None,
+    };
+    u32::from_str_radix(pid, 16).ok()
+}
+
+/// Everything that must not outlive this process. Whoever handles SIGINT and SIGTERM calls [`Self::run`].
+#[derive(Debug, Clone, Default)]
+pub struct Cleanup(Arc<Mutex<Vec<Weak<dyn Removable>>>>);
+
+/// What can be removed, more than once and from any thread.
+pub(crate) trait Removable: Send + Sync + std::fmt::Debug {
+    fn remove_now(&self);
+}
+
+impl Cleanup {
+    pub(crate) fn register(&self, what: &Arc<impl Removable + 'static>) {
+        let what: Arc<dyn Removable> = what.clone();
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|it| it.strong_count() > 0);
+        list.push(Arc::downgrade(&what));
+    }
+
+    /// Removes all of it, now.
+    pub fn run(&self) {
+        let list = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for it in list.iter().filter_map(Weak::upgrade) {
+            it.remove_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_known_by_its_start_too() {
+        let owner = Owner::this();
+        assert!(owner.lives());
+        assert!(!Owner { started: owner.started + 1, ..owner }.lives());
+        // As where the start cannot be known.
+        assert!(Owner { started: 0, ..owner }.lives());
+        assert_eq!(Owner { pid: i32::MAX.cast_unsigned(), started: 0 }.lives(), cfg!(not(unix)));
+        assert_eq!(owner.to_string().parse(), Ok(owner));
+        let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
+        assert_eq!(parse_started(stat), Some(987_654));
+    }
+
+    #[test]
+    fn what_a_dead_owner_left_is_removed_and_a_living_ones_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let record = |owner| Record { owner, cgroup: None, program: None, daemon: false };
+        let ours = Folder::create(state.path(), &record(Owner::this())).unwrap();
+        let dead = Folder::create(state.path(), &record(Owner { pid: u32::MAX, started: 1 })).unwrap();
+        assert!(sweep(state.path()).contains(&format!("container {}", dead.id)));
+        assert!(ours.path.exists() && !dead.path.exists());
+    }
+
+    #[test]
+    fn interfaces_tell_their_owner() {
+        for (name, pid) in [
+            ("tare1bb07", Some(0x1b)),
+            ("tareb0bb07", Some(0xb0b)),
+            ("tare400000v0702", Some(0x40_0000)),
+            ("tare", None),
+            ("eth0", None),
+            ("tare-br", None),
+        ] {
+            assert_eq!(link_owner(name), pid, "{name}");
+        }
+    }
+
+    #[test]
+    fn groups_tell_their_owner_where_processes_are_numbered_alike() {
+        for (name, numbering, pid) in [
+            ("tare-4026531836-17", 4_026_531_836, Some(17)),
+            ("tare-4026531836-17", 4_026_532_999, None),
+            ("tare-17", 4_026_531_836, None),
+            ("tare-outside-17-x", 4_026_531_836, None),
+            ("docker", 4_026_531_836, None),
+        ] {
+            assert_eq!(group_owner(name, numbering), pid, "{name}");
+        }
+        let own = group_of(17).to_string_lossy().trim_start_matches('/').to_owned();
+        assert_eq!(group_owner(&own, numbering()), Some(17));
+    }
+
+    #[test]
+    fn records_lie_where_they_do_not_survive_a_restart_of_the_host() {
+        let folder = |root, dir: Option<&str>| state_folder(root, dir.map(Path::new), Path::new("/tmp"), 7);
+        assert_eq!(folder(true, Some("/run/user/7")), Path::new("/run/tare"));
+        assert_eq!(folder(false, Some("/run/user/7")), Path::new("/run/user/7/tare"));
+        assert_eq!(folder(false, None), Path::new("/tmp/tare-7"));
+    }
+}

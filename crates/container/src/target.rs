@@ -1,0 +1,374 @@
+//! What a user names becomes an image: a path, an archive, or a name in somebody else's local store.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tare_oci::digest::Digest;
+use tare_oci::reader::{self, ReadError, ReadImage, Source};
+use tare_oci::spec::Config;
+use tare_tool::process::{Cmd, ProcessError};
+
+/// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
+/// are unpacked.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// As it was named.
+    pub name: String,
+    /// Of the manifest; archives by docker may have none.
+    pub digest: Option<Digest>,
+    /// Of the config.
+    pub image_id: Digest,
+    /// What it is run with.
+    pub config: Config,
+    /// Its layers and configuration, not yet read.
+    pub image: ReadImage,
+    /// Where its blobs are read from.
+    pub source: Arc<Source>,
+    _temporary: Option<Arc<Temporary>>,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// It cannot be read.
+    #[error("{name}")]
+    Read {
+        /// As named.
+        name: String,
+        /// Why.
+        source: ReadError,
+    },
+    /// A blob is not what its digest says.
+    #[error("{name}: {file} has the digest {found}, not {expected}: it was damaged or changed")]
+    Tampered {
+        /// As named.
+        name: String,
+        /// Which.
+        file: String,
+        /// As it should be.
+        expected: Box<Digest>,
+        /// As it is.
+        found: Box<Digest>,
+    },
+    /// No image for this host.
+    #[error("{name} is for {has}, and this host is {host}")]
+    Platform {
+        /// As named.
+        name: String,
+        /// The platforms it is for.
+        has: String,
+        /// This one.
+        host: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Several images, and nothing to choose by.
+    #[error("{name} holds several images: {found}")]
+    Several {
+        /// As named.
+        name: String,
+        /// Their names.
+        found: String,
+    },
+    /// It holds no image.
+    #[error("{name} holds no image")]
+    Empty {
+        /// As named.
+        name: String,
+    },
+    /// Registries are not read.
+    #[error("`{0}` is no path, and images are not pulled from registries here")]
+    Registry(String),
+    /// Another tool's store.
+    #[error("cannot get {name} out of its store")]
+    Store {
+        /// As named.
+        name: String,
+        /// Why.
+        source: ProcessError,
+    },
+}
+
+impl TargetError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Platform { hint, .. } => Some(hint.clone()),
+            Self::Registry(name) => Some(format!(
+                "fetch it first, for example with `skopeo copy docker://{name} oci-archive:image.tar` or `docker pull {name}`, then name `image.tar` or `docker-daemon:{name}`"
+            )),
+            Self::Several { name, .. } => Some(format!("choose one: {name}:TAG")),
+            Self::Tampered { .. } => Some("fetch or build it again".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Where an image lies, in skopeo's names (containers-transports(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A layout, an OCI archive or a docker archive; which of them is told by its content.
+    Path {
+        /// Where.
+        path: PathBuf,
+        /// Which of several images in it.
+        tag: Option<String>,
+    },
+    /// In docker's store.
+    DockerDaemon(String),
+    /// In podman's.
+    ContainersStorage(String),
+}
+
+impl FromStr for Location {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let registry = || TargetError::Registry(text.strip_prefix("docker://").unwrap_or(text).to_owned());
+        if let Some(name) = text.strip_prefix("docker-daemon:") {
+            return Ok(Self::DockerDaemon(name.to_owned()));
+        }
+        if let Some(name) = text.strip_prefix("containers-storage:") {
+            return Ok(Self::ContainersStorage(name.to_owned()));
+        }
+        if text.starts_with("docker://") {
+            return Err(registry());
+        }
+        let prefixes = ["oci:", "oci-archive:", "docker-archive:"];
+        let prefixed = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
+        let path = prefixed.unwrap_or(text);
+        if Path::new(path).exists() {
+            return Ok(Self::Path { path: path.into(), tag: None });
+        }
+        match path.rsplit_once(':') {
+            Some((path, tag)) if Path::new(path).exists() => {
+                Ok(Self::Path { path: path.into(), tag: Some(tag.to_owned()) })
+            }
+            // What was meant as a path fails as one.
+            _ if prefixed.is_some() || text.starts_with(['.', '/']) => {
+                Ok(Self::Path { path: path.into(), tag: None })
+            }
+            _ => Err(registry()),
+        }
+    }
+}
+
+/// A file that goes away with its last user.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A later sweep of the folder it is in removes what stays.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// This host's architecture in Go's name.
+#[must_use]
+pub fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+impl Target {
+    /// Finds the image that a user names: a path, or `oci:PATH[:TAG]`, `oci-archive:`, `docker-archive:`,
+    /// `docker-daemon:REF`, `containers-storage:REF`. What comes out of a store lies in `temporary` as long
+    /// as the target is used. `architecture` is Go's name of another than this host's.
+    ///
+    /// # Errors
+    /// When there is no such image, none for the architecture, or its documents are damaged.
+    pub fn resolve(name: &str, architecture: Option<&str>, temporary: &Path) -> Result<Self, TargetError> {
+        match name.parse()? {
+            Location::Path { path, tag } => Self::open(name, &path, tag.as_deref(), architecture, None),
+            Location::DockerDaemon(reference) => {
+                let file = temporary_file(temporary);
+                let command = Cmd::new("docker").args(["save", "--output"]).arg(&file.0).arg(&reference);
+                Self::out_of_store(name, command, file, architecture)
+            }
+            Location::ContainersStorage(reference) => {
+                let file = temporary_file(temporary);
+                let command = Cmd::new("podman").args(["save", "--quiet", "--format", "oci-archive"]);
+                let command = command.arg("--output").arg(&file.0).arg(&reference);
+                Self::out_of_store(name, command, file, architecture)
+            }
+        }
+    }
+
+    fn out_of_store(
+        name: &str,
+        command: Cmd,
+        file: Temporary,
+        architecture: Option<&str>,
+    ) -> Result<Self, TargetError> {
+        command.read().map_err(|source| TargetError::Store { name: name.to_owned(), source })?;
+        let path = file.0.clone();
+        Self::open(name, &path, None, architecture, Some(Arc::new(file)))
+    }
+
+    fn open(
+        name: &str,
+        path: &Path,
+        tag: Option<&str>,
+        architecture: Option<&str>,
+        temporary: Option<Arc<Temporary>>,
+    ) -> Result<Self, TargetError> {
+        let read = |source| TargetError::Read { name: name.to_owned(), source };
+        let source = Source::open(path).map_err(read)?;
+        let images = reader::images(&source).map_err(read)?;
+        let image = choose(name, images, tag, architecture)?;
+        if let Some((descriptor, _)) = &image.manifest {
+            let file = tare_oci::blob::blob_path(&descriptor.digest);
+            check(name, &source, &file, descriptor.digest)?;
+        }
+        let found = digest_of(name, &source, &image.config_file)?;
+        if let Some((_, manifest)) = &image.manifest
+            && manifest.config.digest != found
+        {
+            return Err(tampered(name, &image.config_file, manifest.config.digest, found));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
+            image_id: found,
+            config: image.config.clone(),
+            image,
+            source: Arc::new(source),
+            _temporary: temporary,
+        })
+    }
+
+    /// The port of the first TCP port that the image exposes.
+    #[must_use]
+    pub fn exposed_port(&self) -> Option<u16> {
+        self.config.config.exposed_ports.keys().find_map(|port| match port.split_once('/') {
+            None | Some((_, "tcp")) => port.split('/').next()?.parse().ok(),
+            Some(_) => None,
+        })
+    }
+}
+
+fn digest_of(name: &str, source: &Source, file: &str) -> Result<Digest, TargetError> {
+    let read = |source| TargetError::Read { name: name.to_owned(), source };
+    let stream = source.stream(file).map_err(read)?;
+    let digest = Digest::of_reader(stream);
+    let (digest, _) =
+        digest.map_err(|error| read(ReadError::Io { path: source.path().join(file), source: error }))?;
+    Ok(digest)
+}
+
+fn check(name: &str, source: &Source, file: &str, expected: Digest) -> Result<(), TargetError> {
+    let found = digest_of(name, source, file)?;
+    if found == expected { Ok(()) } else { Err(tampered(name, file, expected, found)) }
+}
+
+fn tampered(name: &str, file: &str, expected: Digest, found: Digest) -> TargetError {
+    let (name, file) = (name.to_owned(), file.to_owned());
+    TargetError::Tampered { name, file, expected: Box::new(expected), found: Box::new(found) }
+}
+
+fn temporary_file(folder: &Path) -> Temporary {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Temporary(folder.join(format!("{}-{number}.tar", std::process::id())))
+}
+
+/// The one image that a tag and this host leave.
+fn choose(
+    name: &str,
+    mut images: Vec<ReadImage>,
+    tag: Option<&str>,
+    architecture: Option<&str>,
+) -> Result<ReadImage, TargetError> {
+    if let Some(tag) = tag {
+        images.retain(|image| {
+            image.names.iter().any(|it| it == tag || it.rsplit_once(':').is_some_and(|(_, end)| end == tag))
+        });
+    }
+    if images.is_empty() {
+        return Err(TargetError::Empty { name: name.to_owned() });
+    }
+    let wanted = architecture.unwrap_or(host_architecture());
+    let platform = |image: &ReadImage| format!("{}/{}", image.config.os, image.config.architecture);
+    let has: Vec<String> = images.iter().map(platform).collect();
+    images.retain(|image| image.config.os == "linux" && image.config.architecture == wanted);
+    let several = |images: &[ReadImage]| {
+        let names: Vec<String> =
+            images.iter().map(|it| it.names.first().map_or("(unnamed)", String::as_str).to_owned()).collect();
+        TargetError::Several { name: name.to_owned(), found: names.join(", ") }
+    };
+    match images.as_slice() {
+        [] => Err(TargetError::Platform {
+            name: name.to_owned(),
+            host: format!("linux/{wanted}"),
+            hint: foreign_hint(&has, &|path| Path::new(path).exists()),
+            has: has.join(", "),
+        }),
+        [image] => Ok(image.clone()),
+        many => Err(several(many)),
+    }
+}
+
+/// What to do with images for other hosts alone: an emulator may be registered (binfmt_misc).
+fn foreign_hint(has: &[String], exists: &dyn Fn(&str) -> bool) -> String {
+    for platform in has {
+        let Some(architecture) = platform.strip_prefix("linux/") else { continue };
+        let emulator = match architecture {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            other => other,
+        };
+        if exists(&format!("/proc/sys/fs/binfmt_misc/qemu-{emulator}")) {
+            return format!(
+                "qemu-{emulator} is registered here: `--platform {platform}` runs it emulated, which shows that it works and not how fast it is"
+            );
+        }
+    }
+    "build or fetch it for this host; or install qemu-user-static to run it emulated".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_user_names_is_found_where_skopeo_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a:b");
+        std::fs::write(&path, "").unwrap();
+        let path = path.to_str().unwrap();
+        let here =
+            |path: &str, tag: Option<&str>| Location::Path { path: path.into(), tag: tag.map(str::to_owned) };
+        for (text, expected) in [
+            (path.to_owned(), here(path, None)),
+            (format!("oci:{path}:v1"), here(path, Some("v1"))),
+            (format!("oci-archive:{path}"), here(path, None)),
+            ("docker-archive:/no/such".to_owned(), here("/no/such", None)),
+            ("./no-such".to_owned(), here("./no-such", None)),
+            ("docker-daemon:app:1".to_owned(), Location::DockerDaemon("app:1".to_owned())),
+            ("containers-storage:app".to_owned(), Location::ContainersStorage("app".to_owned())),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap(), expected, "{text}");
+        }
+        for text in ["docker://nginx:1", "nginx:1", "ghcr.io/a/b"] {
+            let error = text.parse::<Location>().unwrap_err();
+            assert!(matches!(error, TargetError::Registry(_)), "{text}");
+            assert!(error.hint().unwrap().contains("skopeo copy docker://"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_emulator_is_offered_only_where_one_is_registered() {
+        let has = ["linux/arm64".to_owned()];
+        let registered = foreign_hint(&has, &|path| path == "/proc/sys/fs/binfmt_misc/qemu-aarch64");
+        assert!(registered.contains("--platform linux/arm64"), "{registered}");
+        let not = foreign_hint(&has, &|_| false);
+        assert!(not.contains("install qemu-user-static"), "{not}");
+    }
+}

@@ -1,0 +1,92 @@
+//! What to do about an error, where that is known.
+
+use tare_tool::document::DefinitionError;
+use tare_tool::process::ProcessError;
+
+use crate::profile::baseline::{BaselineError, Disagreement};
+use crate::profile::definition::SourceError;
+use crate::profile::size::SizeError;
+use crate::profile::subject::PassError;
+use tare_container::cgroup::CgroupError;
+use tare_container::runtime::RuntimeError;
+use tare_container::target::TargetError;
+use tare_load::LoadError;
+
+use super::load;
+use super::stage::Stopped;
+use super::xtask::XtaskError;
+
+/// The hint of the error or the first of its causes that has one.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(of_cause)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return load::hint(error);
+    }
+    if let Some(error) = cause.downcast_ref::<RuntimeError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<CgroupError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<TargetError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<Stopped>() {
+        return Some(error.hint.clone());
+    }
+    match cause.downcast_ref::<PassError>() {
+        Some(PassError::Cpus { has, .. }) => {
+            return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
+        }
+        // It speaks with the words of another, which is then not among the causes.
+        Some(PassError::Runtime(error)) => return error.hint(),
+        Some(PassError::Place(error)) => return load::hint(error),
+        _ => {}
+    }
+    if let Some(SizeError::Read(_)) = cause.downcast_ref::<SizeError>() {
+        return Some("the image is damaged or not whole: fetch or build it again".to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<XtaskError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
+        return error.hint.clone();
+    }
+    match cause.downcast_ref::<SourceError>() {
+        Some(SourceError::Unknown { hint, .. }) => return Some(hint.clone()),
+        Some(SourceError::Definition(error)) => return error.hint.clone(),
+        _ => {}
+    }
+    if let Some(BaselineError::Differs(_)) = cause.downcast_ref::<BaselineError>() {
+        return Some("measure a new one in these circumstances: `--save-baseline FILE`".to_owned());
+    }
+    if cause.downcast_ref::<Disagreement>().is_some() {
+        return Some(
+            "stop what else runs on this machine, or raise `runs` and `duration`, and try again".to_owned(),
+        );
+    }
+    if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
+        return Some(format!("install {program}, or leave out what needs it"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use tare_container::runtime::{RuntimeError, RuntimeKind};
+
+    use super::*;
+
+    #[test]
+    fn the_hint_of_an_error_is_found_through_those_that_pass_it_on() {
+        let error = || RuntimeError::NotInstalled(RuntimeKind::Runc);
+        let expected = Some("install runc, or leave `--runtime` out to use the embedded one".to_owned());
+        assert_eq!(hint(&error().into()), expected);
+        assert_eq!(hint(&PassError::from(error()).into()), expected);
+        assert_eq!(hint(&anyhow::Error::from(PassError::from(error())).context("app")), expected);
+        assert_eq!(hint(&anyhow::anyhow!("something else")), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! The figures of one run, for people and as JSON, and why they may be wrong.
+
+use serde::Serialize;
+use tare_oci::units::ByteSize;
+use tare_tool::ui;
+
+use tare_load::{Distribution, Outcome, Pace, Plan, Protocol};
+
+/// Above this part of its CPUs the generator is what limits the figures, or soon will be.
+const GENERATOR_BOUND: f64 = 0.85;
+/// Little's law holds to this part; the rest is requests under way at the edges of the span.
+const LITTLES_LAW: f64 = 0.1;
+const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
+
+pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
+    let seconds = outcome.measured.nanoseconds() as f64 / 1e9;
+    let protocol = match plan.protocol {
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::Http2 => "HTTP/2",
+    };
+    let pace = match plan.pace {
+        Pace::Closed => "closed loop".to_owned(),
+        Pace::Open { rate } => format!("open loop at {rate}/s"),
+    };
+    let mut lines = vec![
+        format!("{pace} over {protocol} to {}, {seconds:.1} s measured", plan.address),
+        String::new(),
+        format!(
+            "  {:.1} requests/s, {} in and {} out per second",
+            outcome.requests_per_second(),
+            per_second(outcome.bytes_in, seconds),
+            per_second(outcome.bytes_out, seconds)
+        ),
+        format!(
+            "  {} sent, {} completed, {} failed, {} unsent",
+            outcome.sent,
+            outcome.completed,
+            outcome.failed(),
+            outcome.unsent
+        ),
+        format!(
+            "  {} of {} connections open at the start, {} at the end, {} opened again, {:.1} requests under way on average",
+            outcome.connections.at_start,
+            plan.connections,
+            outcome.connections.at_end,
+            outcome.connections.reconnects,
+            outcome.mean_in_flight()
+        ),
+    ];
+    if let (Some(cpu), Some(used)) = (outcome.cpu, outcome.generator_use()) {
+        let per_request = |micros: u64| micros as f64 / outcome.completed.max(1) as f64;
+        lines.push(format!(
+            "  generator: {:.0} % of its CPU, {:.2} µs per request (user {:.2}, kernel {:.2})",
+            used * 100.0,
+            per_request(cpu.user + cpu.system),
+            per_request(cpu.user),
+            per_request(cpu.system)
+        ));
+    }
+    lines.push(String::new());
+    let row = |name: String, of: &dyn Fn(&Distribution) -> u64| {
+        vec![name, time(of(&outcome.latency)), time(of(&outcome.service))]
+    };
+    let mut rows =
+        vec![row("min".to_owned(), &Distribution::min), row("mean".to_owned(), &|it| it.mean() as u64)];
+    rows.extend(PERCENTILES.map(|percent| row(format!("p{percent}"), &|it| it.percentile(percent))));
+    rows.push(row("max".to_owned(), &Distribution::max));
+    lines.push(ui::table(&["", "latency", "service time"], &rows, &[1, 2]));
+    if !outcome.errors.0.is_empty() {
+        let rows: Vec<Vec<String>> = outcome
+            .errors
+            .0
+            .iter()
+            .map(|(kind, failures)| {
+                vec![kind.to_string(), failures.count.to_string(), failures.first.clone()]
+            })
+            .collect();
+        lines.push(String::new());
+        lines.push(ui::table(&["error", "times", "first"], &rows, &[1]));
+    }
+    lines.join("\n")
+}
+
+/// Why the figures may be wrong, with what to do.
+pub(super) fn warnings(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(used) = outcome.generator_use().filter(|used| *used > GENERATOR_BOUND) {
+        warnings.push(format!(
+            "generator-bound: it used {:.0} % of its CPU, so that the figures may be its own; give it more --threads, or a lower --rate",
+            used * 100.0
+        ));
+    }
+    if outcome.errors.total() > 0 {
+        warnings.push(format!("{} errors: what failed is not in the latencies", outcome.errors.total()));
+    }
+    if plan.keep_alive && outcome.connections.at_start < plan.connections {
+        warnings.push(format!(
+            "only {} of {} connections could be opened",
+            outcome.connections.at_start, plan.connections
+        ));
+    }
+    if outcome.connections.closed_by_server > 0 {
+        warnings.push(format!(
+            "the server closed {} connections that could have stayed open",
+            outcome.connections.closed_by_server
+        ));
+    }
+    if outcome.connections.kept_by_server > 0 {
+        warnings.push(format!(
+            "the server ignored `connection: close` {} times",
+            outcome.connections.kept_by_server
+        ));
+    }
+    if outcome.unsent > 0 {
+        warnings.push(format!(
+            "{} of {} requests were never sent, for want of a free connection: the rate is above what the server answers, and the latency measures the length of the run; lower --rate or raise --connections",
+            outcome.unsent, outcome.planned
+        ));
+    }
+    let (law, counted) = (outcome.littles_law(), outcome.mean_in_flight());
+    // Less than one request under way is measured too coarsely.
+    if counted >= 1.0 && outcome.errors.total() == 0 && (law / counted - 1.0).abs() > LITTLES_LAW {
+        warnings.push(format!(
+            "throughput times service time makes {law:.1} requests under way, but {counted:.1} were counted: measure longer"
+        ));
+    }
+    warnings
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    plan: &'a Plan,
+    summary: Summary,
+    outcome: &'a Outcome,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    requests_per_second: f64,
+    mean_in_flight: f64,
+    generator_use: Option<f64>,
+    latency: Times,
+    service: Times,
+    warnings: Vec<String>,
+}
+
+/// Nanoseconds.
+#[derive(Serialize)]
+struct Times {
+    min: u64,
+    mean: f64,
+    max: u64,
+    percentiles: Vec<(f64, u64)>,
+}
+
+impl Times {
+    fn of(distribution: &Distribution) -> Self {
+        Self {
+            min: distribution.min(),
+            mean: distribution.mean(),
+            max: distribution.max(),
+            percentiles: PERCENTILES.map(|percent| (percent, distribution.percentile(percent))).to_vec(),
+        }
+    }
+}
+
+pub(super) fn json(plan: &Plan, outcome: &Outcome) -> serde_json::Result<String> {
+    let summary = Summary {
+        requests_per_second: outcome.requests_per_second(),
+        mean_in_flight: outcome.mean_in_flight(),
+        generator_use: outcome.generator_use(),
+        latency: Times::of(&outcome.latency),
+        service: Times::of(&outcome.service),
+        warnings: warnings(plan, outcome),
+    };
+    serde_json::to_string(&Document { plan, summary, outcome })
+}
+
+fn per_second(bytes: u64, seconds: f64) -> ByteSize {
+    ByteSize((bytes as f64 / seconds) as u64)
+}
+
+fn time(nanoseconds: u64) -> String {
+    match nanoseconds {
+        n if n < 1_000_000 => format!("{:.1} µs", n as f64 / 1e3),
+        n if n < 1_000_000_000 => format!("{:.2} ms", n as f64 / 1e6),
+        n => format!("{:.2} s", n as f64 / 1e9),
+    }
+}

@@ -1,0 +1,396 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::profile::metric;
+
+fn read(text: &str) -> Result<Profile, DefinitionError> {
+    parse("ours", Path::new("profiles/ours.toml"), text)
+}
+
+/// A profile that is wrong → place, message.
+fn wrong(text: &str) -> (usize, usize, String) {
+    let error = read(text).expect_err(text);
+    (error.line, error.column, error.message)
+}
+
+fn hint(text: &str) -> String {
+    read(text).expect_err(text).hint.unwrap_or_default()
+}
+
+#[test]
+fn an_empty_profile_has_every_default() {
+    let profile = read("").unwrap();
+    assert_eq!(profile.limits, [Limits::default()]);
+    assert_eq!(profile.limits[0].to_string(), "no limits");
+    assert_eq!(profile.passes, Pass::ALL);
+    assert_eq!(profile.throughput.requests, [Request::default()]);
+    assert_eq!(profile.ready.path, "/");
+    assert_eq!((profile.startup.runs, profile.startup.cold_runs), (20, 10));
+    assert!(profile.gates.is_empty());
+}
+
+#[test]
+fn every_key_is_understood() {
+    let profile = read(
+        r#"
+        description = "all of it"
+        env = { RUST_LOG = "warn", A = "1" }
+        args = ["--workers", "1"]
+        network = "veth"
+        passes = ["throughput", "size"]
+        [limits]
+        quota = "25ms"
+        period = "50ms"
+        cpuset = "0,2-3"
+        memory = "64MiB"
+        swap = "16MiB"
+        pids = 64
+        [ready]
+        path = "/health?deep=1"
+        port = 8080
+        status = 204
+        timeout = "3s"
+        [size]
+        rows = 5
+        [startup]
+        runs = 7
+        cold-runs = 0
+        floor = false
+        [throughput]
+        loads = ["closed", "80%", "500/s"]
+        connections = 8
+        duration = "2s"
+        timeout = "1s"
+        pipeline = 16
+        keep-alive = true
+        protocol = "h2"
+        [[throughput.requests]]
+        [[throughput.requests]]
+        method = "POST"
+        path = "/echo"
+        headers = { x-b = "2", x-a = "1" }
+        body = "hello"
+        weight = 3
+        status = 201
+        "#,
+    )
+    .unwrap();
+    assert_eq!(
+        profile.limits[0].to_string(),
+        "0.5 CPU, period 50ms, cpuset 0,2-3, 64MiB memory, 16MiB swap, 64 pids"
+    );
+    assert_eq!(profile.env, [("A".into(), "1".into()), ("RUST_LOG".into(), "warn".into())]);
+    assert_eq!(profile.args, Some(vec!["--workers".into(), "1".into()]));
+    assert_eq!(
+        (profile.network, profile.passes.as_slice()),
+        (Network::Veth, &[Pass::Size, Pass::Throughput][..])
+    );
+    let ready = Ready {
+        path: "/health?deep=1".into(),
+        port: Some(8080),
+        status: 204,
+        timeout: Nanoseconds(3_000_000_000),
+    };
+    assert_eq!(profile.ready, ready);
+    assert_eq!(profile.size, SizeOptions { rows: 5 });
+    assert_eq!(profile.startup, StartupOptions { runs: 7, cold_runs: 0, floor: false });
+    let posted = Request {
+        method: "POST".into(),
+        path: "/echo".into(),
+        headers: vec![("x-b".into(), "2".into()), ("x-a".into(), "1".into())],
+        body: b"hello".into(),
+        weight: 3,
+        status: 201,
+    };
+    let throughput = ThroughputOptions {
+        loads: vec![Load::Closed, Load::Share(80), Load::Rate(500)],
+        connections: 8,
+        duration: Nanoseconds(2_000_000_000),
+        timeout: Nanoseconds(1_000_000_000),
+        pipeline: 16,
+        keep_alive: true,
+        protocol: Protocol::H2,
+        requests: vec![Request::default(), posted],
+    };
+    assert_eq!(profile.throughput, throughput);
+}
+
+#[test]
+fn several_limits_are_run_in_turn() {
+    let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 0.5\nmemory = \"32MiB\"").unwrap();
+    let told: Vec<String> = profile.limits.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["1 CPU", "0.5 CPU, 32MiB memory"]);
+    // Memory without swap is the whole of it, or the limit would be on the pages that are not swapped out.
+    assert_eq!(profile.limits[1].swap, Some(0));
+}
+
+#[test]
+fn gates_are_named_in_quotes_or_as_dotted_keys() {
+    let profile = read(
+        r#"
+        [gates]
+        "size.image.compressed" = { max = "5MB" }
+        size.efficiency = { min = "95%" }
+        startup.warm.ready.max = "2.5ms"
+        startup.warm.ready.p95.max = "20ms"
+        throughput.latency.max.max = "1s"
+        throughput.latency."p99.9@open-90" = { max = "20ms", max-regression = "10%", allow-unreliable = true }
+        throughput.rate.min = 10000
+        throughput.errors.max = 0
+        throughput.cpu-of-limit = { max = 0.9 }
+        "#,
+    )
+    .unwrap();
+    let told: Vec<_> = profile
+        .gates
+        .iter()
+        .map(|gate| (gate.key(), gate.min, gate.max, gate.max_regression, gate.allow_unreliable))
+        .collect();
+    let gate = |key: &str, min, max| (key.to_owned(), min, max, None, false);
+    assert_eq!(
+        told,
+        [
+            gate("size.image.compressed", None, Some(5e6)),
+            gate("size.efficiency", Some(0.95), None),
+            gate("startup.warm.ready", None, Some(2.5e6)),
+            gate("startup.warm.ready.p95", None, Some(2e7)),
+            gate("throughput.latency.max", None, Some(1e9)),
+            ("throughput.latency.p99.9@open-90".into(), None, Some(2e7), Some(0.1), true),
+            gate("throughput.rate", Some(10_000.0), None),
+            gate("throughput.errors", None, Some(0.0)),
+            gate("throughput.cpu-of-limit", None, Some(0.9)),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_place() {
+    for (text, line, column, message) in [
+        ("[limits]\ncpus = 0", 2, 8, "`0` is not a number of CPUs"),
+        ("[limits]\ncpus = -1", 2, 8, "`-1` is not a number of CPUs"),
+        (
+            "[limits]\ncpus = 0.005",
+            2,
+            8,
+            "a quota of 500us in 100ms is below 1ms, the least that the kernel takes",
+        ),
+        ("[limits]\ncpus = 1\nquota = \"1ms\"", 2, 8, "`cpus` and `quota` with `period` say the same"),
+        ("[limits]\nperiod = \"1ms\"", 2, 10, "`period` needs `quota`"),
+        ("[limits]\nquota = \"1s\"\nperiod = \"2s\"", 2, 9, "a period of 2s is not between 1ms and 1s"),
+        ("[limits]\nmemory = \"1KiB\"", 2, 10, "no container starts in 1KiB of memory"),
+        ("[limits]\nswap = \"1MiB\"", 2, 8, "`swap` needs `memory`"),
+        ("[limits]\npids = 0", 2, 8, "a container without processes runs nothing"),
+        ("passes = []", 1, 10, "a profile without passes measures nothing"),
+        (
+            "[ready]\npath = \"health\"",
+            2,
+            8,
+            "`health` is not a path: begin with `/` and escape what is not ASCII",
+        ),
+        ("[ready]\nstatus = 20", 2, 10, "20 is no HTTP status"),
+        ("[ready]\nport = 0", 2, 8, "0 is not a port"),
+        ("[startup]\nruns = 0", 2, 8, "0 runs are not between 1 and 10000"),
+        ("[throughput]\nconnections = 0", 2, 15, "0 connections are not between 1 and 60000"),
+        ("[throughput]\nduration = \"2h\"", 2, 12, "2h is not between 100ms and 1h"),
+        (
+            "[throughput]\nloads = [\"70%\"]",
+            2,
+            9,
+            "`70%` is a share of what `closed` finds: put `closed` before it",
+        ),
+        ("[throughput]\nloads = [\"closed\", \"closed\"]", 2, 9, "`closed` stands twice"),
+        ("[throughput]\nkeep-alive = false\npipeline = 2", 2, 14, "a pipeline needs `keep-alive`"),
+        ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 10, "`GE T` is not a method"),
+        ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 13, "`a b` is not a header"),
+        (
+            "[gates]\nsize.efficiency = 3",
+            2,
+            6,
+            "a gate is a table: write `\"size.efficiency\" = { max = … }`, with `max`, `min` or `max-regression`",
+        ),
+        ("[gates]\nsize.efficiency = {}", 2, 6, "the gate of `size.efficiency` has no bound"),
+        (
+            "[gates]\nthroughput.rate = { min = 2, max = 1 }",
+            2,
+            12,
+            "nothing passes the gate of `throughput.rate`: min is above max",
+        ),
+        (
+            "[gates]\nsize.wasted.max = 5",
+            2,
+            19,
+            "a bound of `size.wasted` is a size with a unit, such as \"5MB\"",
+        ),
+        (
+            "[gates]\nsize.wasted.max = \"5ms\"",
+            2,
+            19,
+            "a bound of `size.wasted` is a size with a unit, such as \"5MB\"",
+        ),
+        (
+            "[gates]\nstartup.warm.ready.max = \"nan s\"",
+            2,
+            26,
+            "a bound of `startup.warm.ready` is a duration with a unit, such as \"20ms\"",
+        ),
+        (
+            "[gates]\nthroughput.rate.min = nan",
+            2,
+            23,
+            "a bound of `throughput.rate` is a rate, such as 10000",
+        ),
+        ("[gates]\nsize.wasted.max-regression = 5", 2, 30, "`max-regression` is a share such as \"5%\""),
+        ("[gates]\n\"size.wasted@x\" = { max = 0 }", 2, 1, "`size.wasted` has no cases"),
+        (
+            "[gates]\nthroughput.requests.max-regression = \"5%\"",
+            2,
+            21,
+            "`throughput.requests` is neither better nor worse when it changes: use `max` and `min`",
+        ),
+    ] {
+        assert_eq!(wrong(text), (line, column, message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_the_nearest_known_one() {
+    for (text, line, column, message, nearest) in [
+        ("limit.cpus = 1", 1, 1, "unknown key `limit`", "limits"),
+        ("[limits]\ncpu = 1", 2, 1, "unknown key `cpu`", "cpus"),
+        ("[[limits]]\nmemry = \"1MB\"", 2, 1, "unknown key `memry`", "memory"),
+        ("[throughput]\nconections = 1", 2, 1, "unknown key `conections`", "connections"),
+        (
+            "[gates]\nthroughput.latency.p98.max = 1",
+            2,
+            20,
+            "unknown metric `throughput.latency.p98`",
+            "throughput.latency.p99",
+        ),
+        ("[gates]\nsize.wasted.maximum = 1", 2, 13, "unknown key `maximum`", "max"),
+    ] {
+        assert_eq!(wrong(text), (line, column, message.to_owned()), "{text}");
+        let hint = hint(text);
+        assert!(hint.starts_with(&format!("did you mean `{nearest}`?")), "{text}: {hint}");
+    }
+}
+
+#[test]
+fn a_command_line_takes_the_place_of_the_profile() {
+    let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 2\npids = 5").unwrap();
+    let overrides = Overrides {
+        cpus: Cpus::new(0.5),
+        memory: Some(ByteSize(64 << 20)),
+        passes: vec![Pass::Throughput, Pass::Size, Pass::Size],
+        runs: Some(3),
+        duration: Some(Nanoseconds(1_000_000_000)),
+        connections: Some(5),
+        rate: Some(100),
+    };
+    let changed = profile.clone().with(&overrides).unwrap();
+    let told: Vec<String> = changed.limits.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["0.5 CPU, 64MiB memory", "0.5 CPU, 64MiB memory, 5 pids"]);
+    assert_eq!(changed.passes, [Pass::Size, Pass::Throughput]);
+    assert_eq!((changed.startup.runs, changed.throughput.connections), (3, 5));
+    assert_eq!(changed.throughput.duration, Nanoseconds(1_000_000_000));
+    assert_eq!(changed.throughput.loads, [Load::Rate(100)]);
+    assert_eq!(profile.clone().with(&Overrides::default()), Ok(profile));
+}
+
+#[test]
+fn limits_that_become_equal_are_run_once() {
+    let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 2").unwrap();
+    let changed = profile.with(&Overrides { cpus: Cpus::new(1.0), ..Overrides::default() }).unwrap();
+    assert_eq!(changed.limits.len(), 1);
+}
+
+#[test]
+fn a_command_line_is_checked_as_a_profile_is() {
+    let none = Overrides::default;
+    for (overrides, told) in [
+        (
+            Overrides { cpus: Cpus::new(0.001), ..none() },
+            "--cpus: a quota of 100us in 100ms is below 1ms, the least that the kernel takes",
+        ),
+        (
+            Overrides { memory: Some(ByteSize(1024)), ..none() },
+            "--memory: no container starts in 1KiB of memory",
+        ),
+        (Overrides { runs: Some(0), ..none() }, "--runs: 0 runs are not between 1 and 10000"),
+        (
+            Overrides { duration: Some(Nanoseconds(0)), ..none() },
+            "--duration: 0s is not between 100ms and 1h",
+        ),
+        (
+            Overrides { connections: Some(0), ..none() },
+            "--connections: 0 connections are not between 1 and 60000",
+        ),
+        (Overrides { rate: Some(0), ..none() }, "--rate: a rate of 0 sends nothing"),
+    ] {
+        let error = read("").unwrap().with(&overrides).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+}
+
+#[test]
+fn limits_are_the_same_after_a_report() {
+    let limits = read("[limits]\ncpus = 0.5\ncpuset = \"0-1\"\nmemory = \"1GiB\"").unwrap().limits.remove(0);
+    let text = serde_json::to_string(&limits).unwrap();
+    assert_eq!(
+        text,
+        r#"{"cpu":{"quota":50000000,"period":100000000},"cpuset":"0-1","memory":1073741824,"swap":0}"#
+    );
+    assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);
+}
+
+/// Every key of the raw forms stands in docs/profile-toml.md.
+#[test]
+fn every_key_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/profile-toml.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut keys = Vec::new();
+    for table in ["", "[limits]", "[ready]", "[size]", "[startup]", "[throughput]", "[[throughput.requests]]"]
+    {
+        let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));
+        let known = hint.split("the keys here are ").nth(1).unwrap();
+        keys.extend(known.split(", ").map(str::to_owned));
+    }
+    keys.extend(["max", "min", "max-regression", "allow-unreliable"].map(str::to_owned));
+    assert!(keys.len() > 35, "{keys:?}");
+    for key in keys {
+        let told = text.contains(&format!("\n{key} = "))
+            || text.contains(&format!("[{key}]"))
+            || text.contains(&format!("`{key}`"))
+            || text.contains(&format!(" {key} = "))
+            || text.contains(&format!("[throughput.{key}]"));
+        assert!(told, "docs/profile-toml.md says nothing of `{key}`");
+    }
+}
+
+/// The example of docs/profile-toml.md is a profile.
+#[test]
+fn the_documented_example_can_be_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/profile-toml.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let profile = read(example).unwrap();
+    assert_eq!(profile.gates.len(), 4);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn no_bound_makes_it_panic(number in any::<f64>(), text in "[0-9.a-zµ% /-]{0,12}") {
+        let mut profile = String::from("[gates]\n");
+        for metric in metric::TABLE.iter().step_by(7) {
+            let _ = writeln!(profile, "\"{}\" = {{ max = {number:?}, min = '{text}' }}", metric.id);
+        }
+        let _ = read(&profile);
+    }
+}

@@ -1,0 +1,338 @@
+//! Runs a profile's passes on one image, and puts together what they found.
+
+use std::path::{Path, PathBuf};
+
+use tare_container::host::HostLoad;
+use tare_container::runtime::Runtime;
+use tare_container::target::Target;
+
+use super::cpus::{self, Placement};
+use super::definition::values::Load;
+use super::definition::{Limits, Profile};
+use super::measurement::Measurement;
+use super::metric::Pass;
+use super::report::{Event, EventKind, Run, Section};
+use super::size::{self, SizeError};
+use super::startup::{self, Ground, Starts};
+use super::subject::{PassError, Subject};
+use super::throughput::doubts::{self, Circumstances};
+use super::throughput::rows::Row;
+use super::throughput::turns::{self, TurnsError};
+use super::throughput::{self, Case};
+use super::validity::MachineFacts;
+
+/// How many of the server's last lines a report keeps.
+const OUTPUT_LINES: usize = 20;
+/// Nanoseconds of a millisecond.
+const MILLISECOND: f64 = 1e6;
+
+/// Everything that the passes need, besides what runs the containers.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The image.
+    pub target: &'a Target,
+    /// Its program with symbols, if it is at hand.
+    pub twin: Option<&'a Path>,
+    /// What is to be measured.
+    pub profile: &'a Profile,
+    /// This program, which is the generator too.
+    pub program: &'a Path,
+    /// The CPUs that this process may use.
+    pub allowed: &'a [usize],
+}
+
+impl<'a> Setting<'a> {
+    /// The image under these limits, in its place.
+    fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
+        let cpuset: Option<Vec<usize>> =
+            limits.cpuset.as_ref().map(|it| it.iter().map(|cpu| cpu as usize).collect());
+        let limit = limits.cpu.map(super::definition::CpuQuota::cpus);
+        let placement = cpus::place(self.allowed, limit, cpuset.as_deref());
+        Subject::new(stage.runtime, self.target, self.profile, limits, placement)
+    }
+}
+
+/// What runs the containers, for passes that need one.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a> {
+    /// What makes containers.
+    pub runtime: &'a Runtime,
+    /// The image whose program only exits.
+    pub floor: Option<&'a Target>,
+    /// Unpacked images, whose pages are dropped before cold starts.
+    pub roots: &'a [PathBuf],
+}
+
+/// What is being done, for whoever waits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// A start of the server is done, of so many.
+    Started {
+        /// How many are done.
+        done: u32,
+        /// Of how many.
+        of: u32,
+        /// Nanoseconds until it was ready.
+        ready: u64,
+    },
+    /// A load case is done.
+    Loaded {
+        /// Which.
+        load: Load,
+        /// Answers per second.
+        rate: f64,
+    },
+}
+
+/// The size pass: what needs no run.
+///
+/// # Errors
+/// When the image cannot be read.
+pub fn weigh(setting: &Setting<'_>) -> Result<Run, SizeError> {
+    let target = setting.target;
+    let result = size::run(&target.source, &target.image, setting.twin)?;
+    let rows = usize::try_from(setting.profile.size.rows).unwrap_or(usize::MAX);
+    Ok(Run {
+        limits: None,
+        measurements: size::measurements(&result),
+        sections: vec![size::section(&result, rows)],
+        events: vec![],
+    })
+}
+
+/// The passes that run the image, under one set of limits. That the server fails in them is part of the
+/// result.
+///
+/// # Errors
+/// When the host or a runtime does not do what it was asked to.
+pub fn run(
+    setting: &Setting<'_>,
+    stage: &Stage<'_>,
+    limits: &Limits,
+    mut watch: impl FnMut(Step),
+) -> Result<Run, PassError> {
+    let profile = setting.profile;
+    let subject = setting.subject(stage, limits)?;
+    let shared = subject.placement.shared();
+    let mut run = Run { limits: Some(limits.clone()), ..Run::default() };
+    let machine = |steal: Option<f64>, others: Option<f64>| MachineFacts {
+        steal: steal.unwrap_or(0.0),
+        others: others.unwrap_or(0.0),
+        shared_cpus: shared.clone(),
+        emulated: None,
+    };
+    for pass in &profile.passes {
+        let before = HostLoad::read();
+        let result = match pass {
+            Pass::Size => continue,
+            Pass::Startup => {
+                let ground = Ground { floor: stage.floor, roots: stage.roots.to_vec() };
+                let of = profile.startup.runs
+                    + if ground.roots.is_empty() { 0 } else { profile.startup.cold_runs };
+                let mut done = 0;
+                let starts = startup::run(&subject, &ground, &profile.startup, |ready| {
+                    done += 1;
+                    watch(Step::Started { done, of, ready });
+                });
+                starts.map(|starts| {
+                    let steal =
+                        HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+                    let mut rows = starts.measurements();
+                    startup::doubts::add(&mut rows, &machine(steal, None));
+                    run.measurements.extend(rows);
+                    run.sections.push(about_starts(&subject, &starts));
+                    run.events.extend(stuck(&starts));
+                })
+            }
+            Pass::Throughput => {
+                let cases = throughput::run(&subject, &profile.throughput, setting.program, |load, rate| {
+                    watch(Step::Loaded { load, rate });
+                });
+                cases.map(|cases| {
+                    for case in &cases {
+                        run.measurements.extend(figures(
+                            case,
+                            &subject,
+                            limits,
+                            machine(case.steal, case.others),
+                        ));
+                    }
+                    run.sections.push(about_loads(&subject, &cases));
+                })
+            }
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) if error.is_the_servers() => run.events.push(event(*pass, &error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(run)
+}
+
+/// Two images' throughput in turns, without doubts.
+///
+/// # Errors
+/// With the index of the image, also for what its server did; and where they cannot be loaded in turns.
+pub fn in_turns(
+    settings: [&Setting<'_>; 2],
+    stage: &Stage<'_>,
+    limits: &Limits,
+) -> Result<[Vec<Measurement>; 2], TurnsError> {
+    let subject = |side: usize| settings[side].subject(stage, limits).map_err(TurnsError::of(side));
+    let subjects = [subject(0)?, subject(1)?];
+    let options = &settings[0].profile.throughput;
+    let cases = turns::run(subjects.each_ref(), options, settings[0].program)?;
+    let rows = |side: usize| {
+        let case = &cases[side];
+        row(case, &case.load.case(), &subjects[side]).measurements()
+    };
+    Ok([rows(0), rows(1)])
+}
+
+fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>) -> Row<'a> {
+    Row {
+        case: name,
+        outcome: &case.outcome,
+        series: &case.series,
+        cpus: subject.cpus(),
+        memory_peak: case.memory_peak,
+    }
+}
+
+/// The figures of one load case, with what speaks against them.
+#[must_use]
+pub fn figures(
+    case: &Case,
+    subject: &Subject<'_>,
+    limits: &Limits,
+    machine: MachineFacts,
+) -> Vec<Measurement> {
+    let name = case.load.case();
+    let row = row(case, &name, subject);
+    let circumstances = Circumstances {
+        open: case.load != Load::Closed,
+        has_quota: limits.cpu.is_some(),
+        memory_limit: limits.memory,
+        machine,
+    };
+    let mut rows = row.measurements();
+    doubts::add(&mut rows, &row, &circumstances);
+    rows
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn where_(subject: &Subject<'_>) -> String {
+    let Placement { server, generator } = &subject.placement;
+    let how =
+        if subject.spec.affinity.is_some() { "by affinity, for no cpuset is delegated" } else { "by cpuset" };
+    format!("Server on CPU {} ({how}), generator and prober on CPU {}.", list(server), list(generator))
+}
+
+/// Who says that the limits are in force, where it is not the kernel.
+fn limits_by(subject: &Subject<'_>) -> Option<String> {
+    let kind = subject.runtime.kind();
+    subject.runtime.limits_are_the_daemons_word().then(|| {
+        format!(
+            "The limits are as `{kind} inspect` shows them; the kernel's files cannot be seen from here, so that nobody else has confirmed them."
+        )
+    })
+}
+
+/// What else is in the figures, where the server's network cannot be entered.
+fn reached_by(subject: &Subject<'_>) -> Option<String> {
+    let kind = subject.runtime.kind();
+    subject.runtime.publishes_ports(&subject.spec).then(|| {
+        format!(
+            "The server is reached by a port that {kind} publishes: what passes it on is part of times and rates. CPU time for a request, counted by the server's cgroup, is its own."
+        )
+    })
+}
+
+/// How the starts were measured.
+fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
+    let mut notes = vec![where_(subject)];
+    notes.extend(limits_by(subject));
+    notes.extend(reached_by(subject));
+    notes.push(
+        format!(
+            "{} warm and {} cold starts, each from the begin of create to the first answer {} to GET {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
+            starts.warm.len(),
+            starts.cold.len(),
+            subject.ready.status,
+            subject.ready.path,
+            subject.port()
+        ),
+    );
+    if !starts.warm_floor.is_empty() {
+        notes.push(
+            "The floor is a program that only exits, started in turn on the same path, until it runs."
+                .to_owned(),
+        );
+    }
+    if starts.cold.is_empty() {
+        notes.push("No cold starts: none asked for, or the image's files lie with a daemon.".to_owned());
+    }
+    Section { pass: Pass::Startup, notes, tables: vec![] }
+}
+
+/// How the loads were measured.
+fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
+    let mut notes = vec![where_(subject)];
+    notes.extend(limits_by(subject));
+    notes.extend(reached_by(subject));
+    if let Some(case) = cases.first() {
+        notes.push(format!(
+            "{} connections, {} ms of warm-up before {} ms of measurement, windows of {} ms; latency from the planned start, service time from the send.",
+            case.outcome.connections.asked,
+            ((case.outcome.measured.from - case.outcome.began) as f64 / MILLISECOND).round(),
+            (case.outcome.measured.nanoseconds() as f64 / MILLISECOND).round(),
+            (case.outcome.window as f64 / MILLISECOND).round(),
+        ));
+    }
+    for case in cases {
+        for (kind, failures) in &case.outcome.errors.0 {
+            notes.push(format!(
+                "{}: {} × {kind}, first: {}",
+                case.load.case(),
+                failures.count,
+                failures.first
+            ));
+        }
+    }
+    if cases.iter().any(|case| case.series.last().is_none()) {
+        notes.push("No counters of the server: its cgroup cannot be seen from here.".to_owned());
+    }
+    Section { pass: Pass::Throughput, notes, tables: vec![] }
+}
+
+/// A server that does not stop when it is asked to.
+fn stuck(starts: &Starts) -> Option<Event> {
+    let killed = starts.warm.iter().chain(&starts.cold).filter(|run| run.stop.is_none()).count();
+    (killed > 0).then(|| Event {
+        kind: EventKind::Stuck,
+        pass: Pass::Startup,
+        message: format!(
+            "it did not end within 10 s after SIGTERM and was killed, as it then was in all of {killed} starts; process 1 of a container ends by SIGTERM only if it handles it"
+        ),
+        output: vec![],
+    })
+}
+
+/// What the server did wrong.
+#[must_use]
+pub fn event(pass: Pass, error: &PassError) -> Event {
+    let kind = match error {
+        PassError::Ended { exit, .. } if exit.oom_killed => EventKind::OutOfMemory,
+        PassError::Ended { .. } => EventKind::Crash,
+        PassError::Load { .. } => EventKind::WrongAnswers,
+        _ => EventKind::NotReady,
+    };
+    let output = error.output().unwrap_or_default();
+    let lines: Vec<String> = output.lines().map(str::to_owned).collect();
+    let skipped = lines.len().saturating_sub(OUTPUT_LINES);
+    Event { kind, pass, message: error.to_string(), output: lines[skipped..].to_vec() }
+}

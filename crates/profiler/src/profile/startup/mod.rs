@@ -1,0 +1,204 @@
+//! The start-up pass: when a container's server did what for the first time, beside the floor of the host.
+//!
+//! Every start is watched by a prober on another CPU, in the container's own network namespace, from before
+//! the container is let run. The floor, an image whose program only exits, is started in turn with it on the
+//! same path, so that both see the same host.
+
+pub mod doubts;
+pub mod floor;
+pub mod probe;
+pub mod rows;
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tare_container::Container;
+use tare_container::runtime::RuntimeError;
+use tare_container::target::Target;
+use tare_load::host;
+
+use super::definition::StartupOptions;
+use super::measurement::Measurement;
+use super::subject::{self, PassError, Subject};
+use probe::{Observed, ProbeError, probe};
+use rows::{Cache, Floor, Run};
+
+/// How long the floor's program, which ends at once, is waited for.
+const FLOOR_PATIENCE: Duration = Duration::from_secs(10);
+
+/// All starts of the pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// Of the server, with the image's files in memory.
+    pub warm: Vec<Run>,
+    /// Of the floor, in turn with those.
+    pub warm_floor: Vec<Floor>,
+    /// Of the server, with the image's files dropped from memory.
+    pub cold: Vec<Run>,
+    /// Of the floor, in turn with those.
+    pub cold_floor: Vec<Floor>,
+}
+
+impl Starts {
+    /// The figures, without doubts.
+    #[must_use]
+    pub fn measurements(&self) -> Vec<Measurement> {
+        let mut rows = rows::measurements(Cache::Warm, &self.warm, &self.warm_floor);
+        rows.extend(rows::measurements(Cache::Cold, &self.cold, &self.cold_floor));
+        rows
+    }
+}
+
+/// The image of the floor, and where the root file systems of both images lie.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The floor's image, if the floor is to be measured.
+    pub floor: Option<&'a Target>,
+    /// The unpacked images, whose pages are dropped before a cold start. None where a daemon keeps them.
+    pub roots: Vec<std::path::PathBuf>,
+}
+
+/// Starts the server and the floor as often as the options say. `watch` hears of every start of the server
+/// that is done.
+///
+/// # Errors
+/// When a container cannot be had, or the server does not become ready.
+pub fn run(
+    subject: &Subject<'_>,
+    ground: &Ground<'_>,
+    options: &StartupOptions,
+    mut watch: impl FnMut(u64),
+) -> Result<Starts, PassError> {
+    let mut starts = Starts::default();
+    // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
+    // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and who waited
+    // for it once waits no more.
+    let mut ends = start(subject, true)?.stop.is_some();
+    for cache in [Cache::Warm, Cache::Cold] {
+        let (count, runs, floors) = match cache {
+            Cache::Warm => (options.runs, &mut starts.warm, &mut starts.warm_floor),
+            Cache::Cold if ground.roots.is_empty() => continue,
+            Cache::Cold => (options.cold_runs, &mut starts.cold, &mut starts.cold_floor),
+        };
+        for _ in 0..count {
+            let floor = ground.floor.filter(|_| options.floor);
+            // How long it takes the kernel to put a process into a cgroup depends on how long ago it did that
+            // before (rcu_sync, kernel/rcu/sync.c). So one of the floor's comes before each that counts.
+            if let Some(floor) = floor {
+                start_floor(subject, floor)?;
+            }
+            if cache == Cache::Cold {
+                ground.roots.iter().for_each(|root| drop_pages(root));
+            }
+            if let Some(floor) = floor {
+                floors.push(start_floor(subject, floor)?);
+            }
+            let run = start(subject, ends)?;
+            ends = run.stop.is_some();
+            watch(run.observed.ready.saturating_sub(run.begun));
+            runs.push(run);
+        }
+    }
+    Ok(starts)
+}
+
+/// One start of the server, until it has ended again: by itself if it does, or killed.
+fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
+    let container = subject.create()?;
+    let observed = watched_start(subject, &container)?;
+    let counters = container.counters().ok();
+    let clock = container.clock();
+    let stop = if ends { subject::stop(&container)? } else { None };
+    container.remove()?;
+    Ok(Run {
+        begun: clock.begun,
+        created: clock.created,
+        started: clock.started.unwrap_or(clock.created),
+        executed: clock.executed,
+        observed,
+        cpu: counters.and_then(|it| it.cpu_usage),
+        memory: counters.and_then(|it| it.memory),
+        stop,
+    })
+}
+
+/// Lets a container run while a thread of its own, in the container's network, asks until it answers.
+///
+/// # Errors
+/// When it does not answer.
+pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Observed, PassError> {
+    let late = container.is_reached_late();
+    if late {
+        container.release()?;
+    }
+    let readiness = subject.readiness(container);
+    let namespace = container.netns();
+    let (prepared, wait) = mpsc::channel();
+    let observed = std::thread::scope(|scope| {
+        let prober = scope.spawn(|| {
+            let placed = host::pin(&subject.placement.generator).and_then(|()| match &namespace {
+                Some(path) => host::join_network_namespace(path),
+                None => Ok(()),
+            });
+            // Whoever waits is this very function.
+            let _ = prepared.send(());
+            match placed {
+                Ok(()) => Ok(probe(&readiness, || container.clock().exited.is_some())),
+                Err(error) => Err(error),
+            }
+        });
+        let _ = wait.recv();
+        let released = if late { Ok(()) } else { container.release() };
+        let result = prober.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        released.map(|()| result)
+    })?;
+    match observed {
+        Ok(Ok(observed)) => Ok(observed),
+        Ok(Err(source)) => {
+            // A program that could not be run at all is the runtime's to explain.
+            if matches!(source, ProbeError::Ended) && container.clock().executed.is_none() {
+                container.start()?;
+            }
+            Err(subject::why_not_ready(container, source)?)
+        }
+        Err(source) => Err(source.into()),
+    }
+}
+
+/// From before the floor's container is created until its program runs, which has nothing to do; until it has ended
+/// where the runtime does not let that be seen. The end takes the kernel milliseconds for the namespaces alone,
+/// which are no part of a start.
+fn start_floor(subject: &Subject<'_>, floor: &Target) -> Result<Floor, PassError> {
+    let spec = tare_container::spec::ContainerSpec { args: None, env: Vec::new(), ..subject.spec.clone() };
+    let container = subject.runtime.create(floor, &spec)?;
+    container.release()?;
+    let exit = container.wait(FLOOR_PATIENCE)?;
+    let clock = container.clock();
+    match (exit, clock.executed.or(clock.exited)) {
+        (Some(_), Some(done)) => {
+            container.remove()?;
+            Ok(done.saturating_sub(clock.begun))
+        }
+        _ => Err(PassError::Runtime(RuntimeError::NoCounters(subject.runtime.kind()))),
+    }
+}
+
+/// Drops a folder's files from the page cache (posix_fadvise(2)); what cannot be opened stays.
+fn drop_pages(folder: &Path) {
+    #[cfg(target_os = "linux")]
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => drop_pages(&entry.path()),
+            Ok(kind) if kind.is_file() => {
+                if let Ok(file) = std::fs::File::open(entry.path()) {
+                    // Dirty pages are kept, and these files were written long ago.
+                    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+                }
+            }
+            _ => {}
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = folder;
+}

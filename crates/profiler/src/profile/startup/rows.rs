@@ -1,0 +1,153 @@
+//! From the clock points of all runs to the figures of the start-up pass.
+
+use crate::profile::measurement::Measurement;
+use crate::profile::metric;
+use crate::profile::stats;
+
+use super::probe::Observed;
+
+/// Of the resampling: the same runs give the same interval.
+const SEED: u64 = 1;
+
+/// Whether the image's files were in memory before the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// They were, from the run before.
+    Warm,
+    /// They were dropped from the page cache.
+    Cold,
+}
+
+impl Cache {
+    /// As metric ids have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+
+    /// The id of a metric of the start-up pass.
+    pub(super) fn metric(self, point: &str) -> String {
+        format!("startup.{}.{point}", self.name())
+    }
+}
+
+/// One start of the server, in nanoseconds of [`tare_load::clock::now`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Before the container is created.
+    pub begun: u64,
+    /// Namespaces, mounts, cgroup and limits are there.
+    pub created: u64,
+    /// The runtime was told to start it.
+    pub started: u64,
+    /// The image's program has replaced the runtime's; none where the runtime does not let it be seen.
+    pub executed: Option<u64>,
+    /// What the prober saw.
+    pub observed: Observed,
+    /// CPU time of its cgroup until it was ready, in nanoseconds.
+    pub cpu: Option<u64>,
+    /// Bytes of memory of its cgroup when it was ready.
+    pub memory: Option<u64>,
+    /// From SIGTERM to its end, in nanoseconds; none if it had to be killed.
+    pub stop: Option<u64>,
+}
+
+/// One start of the floor's program: from before the container was created until the program ran, or had ended.
+pub type Floor = u64;
+
+/// The figures of the runs with one state of the cache, without doubts.
+#[must_use]
+pub fn measurements(cache: Cache, runs: &[Run], floor: &[Floor]) -> Vec<Measurement> {
+    let since = |of: fn(&Run) -> u64| -> Vec<f64> {
+        runs.iter().map(|run| of(run).saturating_sub(run.begun) as f64).collect()
+    };
+    let known = |of: fn(&Run) -> Option<u64>| -> Vec<f64> {
+        runs.iter().filter_map(of).map(|value| value as f64).collect()
+    };
+    let ready = since(|run| run.observed.ready);
+    let floor: Vec<f64> = floor.iter().map(|time| *time as f64).collect();
+    let mut rows: Vec<Option<Measurement>> = vec![
+        median(cache, "create", since(|run| run.created)),
+        median(cache, "start", since(|run| run.started)),
+        median(cache, "exec", known(|run| Some(run.executed?.saturating_sub(run.begun)))),
+        median(cache, "listening", since(|run| run.observed.listening)),
+        median(cache, "first-byte", since(|run| run.observed.first_byte)),
+        median(cache, "ready", ready.clone()),
+        stats::percentile(&ready, 95.0).and_then(|value| of(cache, "ready.p95", value)),
+        ready.iter().copied().reduce(f64::min).and_then(|value| of(cache, "ready.min", value)),
+        median(cache, "cpu-to-ready", known(|run| run.cpu)),
+        median(cache, "memory-at-ready", known(|run| run.memory)),
+        median(cache, "stop", known(|run| run.stop)),
+    ];
+    if let (Some(ours), Some(lowest)) = (stats::median(&ready), stats::median(&floor)) {
+        rows.push(of(cache, "ready-minus-floor", ours - lowest));
+    }
+    rows.push(median(cache, "floor", floor));
+    let mut rows: Vec<Measurement> = rows.into_iter().flatten().collect();
+    rows.sort_by_key(|row| metric::position(row.metric));
+    rows
+}
+
+fn of(cache: Cache, point: &str, value: f64) -> Option<Measurement> {
+    let metric = metric::find(&cache.metric(point))?;
+    Some(Measurement::exact(metric.id, value))
+}
+
+fn median(cache: Cache, point: &str, samples: Vec<f64>) -> Option<Measurement> {
+    let row = of(cache, point, stats::median(&samples)?)?;
+    Some(Measurement { interval: stats::median_interval(&samples, SEED), samples, ..row })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(at: u64, offset: u64) -> Run {
+        Run {
+            begun: at,
+            created: at + 10,
+            started: at + 20,
+            executed: Some(at + 30),
+            observed: Observed { listening: at + 40, first_byte: at + 50, ready: at + 60 + offset },
+            cpu: Some(5),
+            memory: Some(4096),
+            stop: None,
+        }
+    }
+
+    #[test]
+    fn every_point_counts_from_the_begin_of_create() {
+        let runs = [run(1_000, 0), run(9_000, 40), run(5_000, 10)];
+        let rows = measurements(Cache::Warm, &runs, &[15, 25, 20]);
+        let values: Vec<(&str, f64)> = rows.iter().map(|row| (row.metric, row.value)).collect();
+        assert_eq!(
+            values,
+            [
+                ("startup.warm.create", 10.0),
+                ("startup.warm.start", 20.0),
+                ("startup.warm.exec", 30.0),
+                ("startup.warm.listening", 40.0),
+                ("startup.warm.first-byte", 50.0),
+                ("startup.warm.ready", 70.0),
+                ("startup.warm.ready.p95", 100.0),
+                ("startup.warm.ready.min", 60.0),
+                ("startup.warm.floor", 20.0),
+                ("startup.warm.ready-minus-floor", 50.0),
+                ("startup.warm.cpu-to-ready", 5.0),
+                ("startup.warm.memory-at-ready", 4096.0),
+            ]
+        );
+        let ready = rows.iter().find(|row| row.metric == "startup.warm.ready").unwrap();
+        assert_eq!(ready.samples, [60.0, 100.0, 70.0]);
+    }
+
+    #[test]
+    fn without_runs_there_are_no_figures() {
+        assert_eq!(measurements(Cache::Cold, &[], &[]), []);
+        let rows = measurements(Cache::Cold, &[], &[3]);
+        assert_eq!(rows.iter().map(|row| row.metric).collect::<Vec<_>>(), ["startup.cold.floor"]);
+    }
+}

@@ -1,0 +1,229 @@
+//! What the passes measure: one image, run one way, under one set of limits.
+
+use std::time::Duration;
+
+use crate::generator::ChildError;
+use tare_container::limits::{CpuLimit, CpuSet, LimitError, Limits};
+use tare_container::runtime::{Runtime, RuntimeError};
+use tare_container::spec::{ContainerSpec, Network};
+use tare_container::target::Target;
+use tare_container::{Container, Exit};
+use tare_load::LoadError;
+
+use super::cpus::{self, Placement};
+use super::definition::{self, Profile, values};
+use super::startup::floor::FloorError;
+use super::startup::probe::{ProbeError, Readiness};
+
+/// The port of a server whose image exposes none, and whose profile names none: the article's.
+const DEFAULT_PORT: u16 = 60_000;
+/// Asks a server to stop (signal(7)); the same number on every architecture.
+const SIGTERM: i32 = 15;
+/// How long a server may take for that before it is killed, as with `docker stop`.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a pass has no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The server ended by itself.
+    #[error("the server ended: {exit}")]
+    Ended {
+        /// How.
+        exit: Exit,
+        /// What it printed last.
+        output: String,
+    },
+    /// It runs, and does not answer as it should.
+    #[error("{source}")]
+    NotReady {
+        /// How.
+        source: ProbeError,
+        /// What it printed last.
+        output: String,
+    },
+    /// It does not answer as it should before or after the load, or the load cannot be run.
+    #[error("{source}")]
+    Load {
+        /// Why.
+        source: ChildError,
+        /// What the server printed last.
+        output: String,
+    },
+    /// What measures the server cannot get to where it must be.
+    #[error(transparent)]
+    Place(#[from] LoadError),
+    /// The container cannot be had.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// More CPU time is allowed than there is, so that nothing would be limited.
+    #[error("the profile allows {wanted} CPUs, and this host has {has}")]
+    Cpus {
+        /// As the profile has it.
+        wanted: f64,
+        /// As this process may use them.
+        has: usize,
+    },
+    /// The floor's image.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+    /// The profile's limits.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+}
+
+impl PassError {
+    /// Whether it says something about the server, and not about the tool or the host.
+    #[must_use]
+    pub fn is_the_servers(&self) -> bool {
+        match self {
+            Self::Ended { .. } | Self::NotReady { .. } => true,
+            Self::Load { source, .. } => matches!(source, ChildError::Failed { kind: Some(_), .. }),
+            _ => false,
+        }
+    }
+
+    /// What the server printed last, if that says why.
+    #[must_use]
+    pub fn output(&self) -> Option<&str> {
+        match self {
+            Self::Ended { output, .. } | Self::NotReady { output, .. } | Self::Load { output, .. } => {
+                Some(output)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One image, run one way, under one set of limits.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// What runs it.
+    pub runtime: &'a Runtime,
+    /// What is run.
+    pub target: &'a Target,
+    /// How.
+    pub spec: ContainerSpec,
+    /// When it is ready.
+    pub ready: &'a definition::Ready,
+    /// Where it and what measures it run.
+    pub placement: Placement,
+}
+
+impl<'a> Subject<'a> {
+    /// Puts a profile and one of its sets of limits to an image.
+    ///
+    /// # Errors
+    /// When the limits cannot be.
+    pub fn new(
+        runtime: &'a Runtime,
+        target: &'a Target,
+        profile: &'a Profile,
+        limits: &definition::Limits,
+        placement: Placement,
+    ) -> Result<Self, PassError> {
+        let mut wanted = of_profile(limits)?;
+        let has = cpus::allowed().len();
+        if let Some(limit) = wanted.cpu.map(CpuLimit::as_cpus).filter(|limit| *limit > has as f64) {
+            return Err(PassError::Cpus { wanted: limit, has });
+        }
+        let mut affinity = None;
+        if wanted.cpuset.is_none() {
+            let server = CpuSet::new(placement.server.iter().copied());
+            // Not asked for by the profile, so that its lack is no reason to stop.
+            if server.as_ref().is_none_or(|cpus| runtime.has_cpuset(cpus)) {
+                wanted.cpuset = server;
+            } else {
+                affinity = server;
+            }
+        }
+        let network = match profile.network {
+            values::Network::Loopback => Network::Loopback,
+            values::Network::Veth => Network::Veth,
+        };
+        let spec = ContainerSpec {
+            args: profile.args.as_ref().map(|args| with_args(target, args)),
+            env: profile.env.clone(),
+            limits: wanted,
+            affinity,
+            network,
+            ..ContainerSpec::default()
+        };
+        Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
+    }
+
+    /// Where its server listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.ready.port.or_else(|| self.target.exposed_port()).unwrap_or(DEFAULT_PORT)
+    }
+
+    /// How many CPUs' time it may use.
+    #[must_use]
+    pub fn cpus(&self) -> f64 {
+        let placed = self.placement.server.len() as f64;
+        self.spec.limits.cpu.map_or(placed, |limit| limit.as_cpus().min(placed))
+    }
+
+    /// Creates a container of it, which waits for its start.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(&self) -> Result<Container, PassError> {
+        Ok(self.runtime.create(self.target, &self.spec)?)
+    }
+
+    /// What its server is asked until it is ready.
+    #[must_use]
+    pub fn readiness(&self, container: &Container) -> Readiness {
+        Readiness {
+            address: container.address(self.port()),
+            path: self.ready.path.clone(),
+            status: self.ready.status,
+            timeout: Duration::from_nanos(self.ready.timeout.0),
+        }
+    }
+}
+
+/// The image's entrypoint with other arguments.
+fn with_args(target: &Target, args: &[String]) -> Vec<String> {
+    target.config.config.entrypoint.iter().chain(args).cloned().collect()
+}
+
+fn of_profile(limits: &definition::Limits) -> Result<Limits, LimitError> {
+    // The kernel counts in µs; the profile's parser takes no shorter ones.
+    let cpu = limits.cpu.map(|cpu| CpuLimit { quota: cpu.quota / 1_000, period: cpu.period / 1_000 });
+    Limits {
+        cpu: cpu.map(CpuLimit::checked).transpose()?,
+        cpuset: limits.cpuset.as_ref().map(|cpuset| cpuset.to_string().parse()).transpose()?,
+        memory: limits.memory,
+        swap: limits.swap,
+        pids: limits.pids.map(u64::from),
+    }
+    .checked()
+}
+
+/// Asks a server to stop, and says in how many nanoseconds it did: none if it has to be killed.
+///
+/// # Errors
+/// When the runtime cannot send the signal.
+pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
+    let asked = tare_load::clock::now();
+    container.signal(SIGTERM)?;
+    let exit = container.wait(STOP_PATIENCE)?;
+    let ended = container.clock().exited.filter(|_| exit.is_some());
+    Ok(ended.map(|at| at.saturating_sub(asked)))
+}
+
+/// Why a server does not answer: it has ended, or it has not.
+///
+/// # Errors
+/// When the runtime does not tell.
+pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
+    // First the end: the last words come before it.
+    let exit = container.wait(Duration::from_millis(100))?;
+    let output = container.output_tail();
+    Ok(match exit {
+        Some(exit) => PassError::Ended { exit, output },
+        None => PassError::NotReady { source, output },
+    })
+}

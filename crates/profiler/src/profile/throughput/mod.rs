@@ -1,0 +1,239 @@
+//! The throughput pass: how much the server does under its limits, and what each request costs it.
+//!
+//! One container serves all load cases. The generator is a process of its own, in the container's network
+//! namespace, on other CPUs and in a cgroup of its own; what the kernel counts of the server is sampled
+//! beside it. Answers are compared in full before the first case and after the last, and in samples between.
+
+pub mod doubts;
+pub mod plan;
+pub mod rows;
+pub mod series;
+pub mod turns;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::generator::{ChildError, Generator, Place};
+use tare_container::Container;
+use tare_container::counters::Counters;
+use tare_container::group::Group;
+use tare_container::host::HostLoad;
+#[cfg(target_os = "linux")]
+use tare_container::limits::CpuSet;
+use tare_load::clock;
+use tare_load::{Outcome, Phase, Plan, host};
+
+use super::definition::ThroughputOptions;
+use super::definition::values::Load;
+use super::startup::watched_start;
+use super::subject::{self, PassError, Subject};
+use series::{Sample, Series};
+
+/// Between two samples of the counters. Reading them takes some 0.1 ms of the generator's CPU.
+const SAMPLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// One load case after it was run.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What was asked for.
+    pub load: Load,
+    /// What the generator saw.
+    pub outcome: Outcome,
+    /// What the kernel counted of the server, from its start to the end of the case.
+    pub series: Series,
+    /// The most memory it used since its start, in bytes.
+    pub memory_peak: Option<u64>,
+    /// Share of all CPU time that the hypervisor took meanwhile, where the host tells.
+    pub steal: Option<f64>,
+    /// The same that neither the server nor the generator used, in the measured span.
+    pub others: Option<f64>,
+}
+
+/// Starts the server, and runs every load case of the options. `program` is this one, which is the generator
+/// too; `watch` hears of what is done.
+///
+/// # Errors
+/// When a container cannot be had, the server does not answer as it should before or after the load, or it
+/// ends.
+pub fn run(
+    subject: &Subject<'_>,
+    options: &ThroughputOptions,
+    program: &Path,
+    mut watch: impl FnMut(Load, f64),
+) -> Result<Vec<Case>, PassError> {
+    let group = group(subject);
+    let mut served = Served::start(subject, options, program, group.as_ref())?;
+    let Served { container, child, base } = &mut served;
+    let series = Mutex::new(Series::default());
+    let stop = AtomicBool::new(false);
+    let cases = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Beside the generator, as it must not disturb the server.
+            let _ = host::pin(&subject.placement.generator);
+            sample(container, &series, &stop);
+        });
+        let mut cases: Vec<Case> = Vec::new();
+        let mut capacity = None;
+        let result = options.loads.iter().try_for_each(|load| {
+            let Some(plan) = plan::case(base, *load, capacity) else { return Ok(()) };
+            let case = case(child, *load, &plan, container, &series)?;
+            let rate = case.outcome.requests_per_second();
+            if *load == Load::Closed {
+                capacity = Some(rate);
+            }
+            watch(*load, rate);
+            cases.push(case);
+            // More load would only say the same.
+            still_runs(container)
+        });
+        stop.store(true, Ordering::Relaxed);
+        result.map(|()| cases)
+    })?;
+    served.end()?;
+    Ok(cases)
+}
+
+/// A server that is ready, and what sends it requests.
+struct Served {
+    container: Container,
+    child: Generator,
+    /// What every load has in common, with the answers that are expected.
+    base: Plan,
+}
+
+impl Served {
+    /// Starts the server and the generator, and asks for everything twice: what the answers have in common is
+    /// expected from then on.
+    fn start(
+        subject: &Subject<'_>,
+        options: &ThroughputOptions,
+        program: &Path,
+        group: Option<&Group>,
+    ) -> Result<Self, PassError> {
+        let container = subject.create()?;
+        watched_start(subject, &container)?;
+        let failed = |source| of_load(&container, source);
+        let mut child = generator(subject, &container, group, program).map_err(failed)?;
+        let threads = u32::try_from(subject.placement.generator.len()).unwrap_or(1);
+        let mut base = plan::base(container.address(subject.port()), options, threads);
+        let first = child.verify(&base).map_err(failed)?;
+        let second = child.verify(&base).map_err(failed)?;
+        tare_load::expect_what_was_answered(&mut base, &first, &second);
+        Ok(Self { container, child, base })
+    }
+
+    /// Asks for everything once more, and ends both.
+    fn end(mut self) -> Result<(), PassError> {
+        self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
+        drop(self.child);
+        subject::stop(&self.container)?;
+        Ok(self.container.remove()?)
+    }
+}
+
+/// A server that has ended says why.
+fn still_runs(container: &Container) -> Result<(), PassError> {
+    match container.wait(Duration::ZERO)? {
+        Some(exit) => Err(PassError::Ended { exit, output: container.output_tail() }),
+        None => Ok(()),
+    }
+}
+
+/// Runs one case, and keeps what was sampled up to its end.
+fn case(
+    child: &mut Generator,
+    load: Load,
+    plan: &tare_load::Plan,
+    container: &Container,
+    series: &Mutex<Series>,
+) -> Result<Case, PassError> {
+    let before = HostLoad::read();
+    let (mut begun, mut ended) = (None, None);
+    let mut look = |phase| match phase {
+        Phase::Measuring { .. } => begun = HostLoad::read(),
+        Phase::Measured { .. } => ended = HostLoad::read(),
+        Phase::Connected { .. } | Phase::Progress { .. } => {}
+    };
+    let outcome = child.run(plan, &mut look).map_err(|source| of_load(container, source))?;
+    let steal = HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+    // The sample after the measured span, without which its end would have to be guessed.
+    let deadline = clock::now() + 10 * u64::try_from(SAMPLE_PAUSE.as_nanos()).unwrap_or(0);
+    let series = loop {
+        let sampled = series.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reaches = sampled.last().is_some_and(|last| last.at >= outcome.measured.to);
+        if reaches || clock::now() > deadline {
+            break sampled;
+        }
+        std::thread::sleep(SAMPLE_PAUSE / 10);
+    };
+    let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
+    let others = begun.zip(ended).and_then(|(begun, ended)| {
+        let server = series.between(outcome.measured.from, outcome.measured.to)?.cpu;
+        let generator = outcome.cpu?;
+        // Microseconds.
+        Some(ended.others_since(&begun, server + (generator.user + generator.system) as f64 * 1e3))
+    });
+    Ok(Case { load, outcome, series, memory_peak, steal, others })
+}
+
+/// Reads the counters until told to stop, or until there is nothing to be read.
+fn sample(container: &Container, series: &Mutex<Series>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(counters) = container.counters() else { return };
+        series.lock().unwrap_or_else(PoisonError::into_inner).push(of_counters(&counters));
+        std::thread::sleep(SAMPLE_PAUSE);
+    }
+}
+
+fn of_counters(counters: &Counters) -> Sample {
+    Sample {
+        at: u64::midpoint(counters.read.0, counters.read.1),
+        cpu: counters.cpu_usage.unwrap_or(0),
+        user: counters.cpu_user.unwrap_or(0),
+        system: counters.cpu_system.unwrap_or(0),
+        periods: counters.periods.unwrap_or(0),
+        throttled_periods: counters.throttled_periods.unwrap_or(0),
+        throttled: counters.throttled.unwrap_or(0),
+        switches: counters.voluntary_switches.unwrap_or(0) + counters.involuntary_switches.unwrap_or(0),
+        memory: counters.memory.unwrap_or(0),
+    }
+}
+
+/// A cgroup for the generator, so that it is kept to its CPUs; where there is none to be had it only pins
+/// itself.
+#[cfg(target_os = "linux")]
+fn group(subject: &Subject<'_>) -> Option<Group> {
+    let cpus = CpuSet::new(subject.placement.generator.iter().copied())?;
+    Group::create(&subject.runtime.parent().ok()?, "generator", Some(&cpus)).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn group(_subject: &Subject<'_>) -> Option<Group> {
+    None
+}
+
+fn generator(
+    subject: &Subject<'_>,
+    container: &Container,
+    group: Option<&Group>,
+    program: &Path,
+) -> Result<Generator, ChildError> {
+    let place = Place {
+        network_namespace: container.netns(),
+        cpus: subject.placement.generator.clone(),
+        cgroups: group.map(Group::procs).unwrap_or_default(),
+    };
+    Generator::start(program, &place)
+}
+
+fn of_load(container: &Container, source: ChildError) -> PassError {
+    // First the end: the last words come before it.
+    let exit = container.wait(Duration::from_millis(100));
+    let output = container.output_tail();
+    match exit {
+        Ok(Some(exit)) => PassError::Ended { exit, output },
+        _ => PassError::Load { source, output },
+    }
+}

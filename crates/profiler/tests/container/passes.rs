@@ -1,0 +1,150 @@
+//! Passes on real containers, of servers with which something is peculiar.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tare_container::runtime::Runtime;
+use tare_container::target::Target;
+use tare_profiler::profile::cpus;
+use tare_profiler::profile::definition::{self, Profile};
+use tare_profiler::profile::measure::{self, Setting, Stage};
+use tare_profiler::profile::measurement::Measurement;
+use tare_profiler::profile::report::EventKind;
+use tare_profiler::profile::throughput::turns::TurnsError;
+
+use crate::fixture::{World, possible};
+
+/// What is measured, in a quarter of a second.
+const LOAD: &str = "passes = [\"throughput\"]\n\
+                    throughput = { duration = \"250ms\", connections = 4, loads = [\"closed\"] }\n";
+
+/// An image, and what is done with it.
+struct Scene {
+    world: World,
+    target: Target,
+    runtime: Runtime,
+    program: PathBuf,
+    allowed: Vec<usize>,
+}
+
+impl Scene {
+    /// None where no containers can be made.
+    fn new() -> Option<Self> {
+        if !possible() {
+            return None;
+        }
+        let world = World::new();
+        let (target, runtime) = (world.image(), world.runtime());
+        let program = std::env::var_os("TARE_TEST_SCALE");
+        let program = program.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_tare-profiler"))).into();
+        Some(Self { world, target, runtime, program, allowed: cpus::allowed() })
+    }
+
+    fn setting<'a>(&'a self, profile: &'a Profile) -> Setting<'a> {
+        Setting { target: &self.target, twin: None, profile, program: &self.program, allowed: &self.allowed }
+    }
+
+    fn stage(&self) -> Stage<'_> {
+        Stage { runtime: &self.runtime, floor: None, roots: &[] }
+    }
+
+    /// Two containers of a profile in turns.
+    fn in_turns(&self, profile: &Profile) -> Result<[Vec<Measurement>; 2], TurnsError> {
+        let setting = self.setting(profile);
+        measure::in_turns([&setting, &setting], &self.stage(), &profile.limits[0])
+    }
+
+    /// Whether nothing of any container is left.
+    fn is_clean(&self) -> bool {
+        let state = &self.world.options.state;
+        std::fs::read_dir(state).map_or(true, |mut entries| entries.next().is_none())
+    }
+}
+
+fn profile(text: &str) -> Profile {
+    definition::parse("test", Path::new("test.toml"), text).unwrap()
+}
+
+fn value(measurements: &[Measurement], metric: &str) -> f64 {
+    measurements.iter().find(|it| it.metric == metric).unwrap_or_else(|| panic!("no {metric}")).value
+}
+
+#[test]
+fn two_servers_are_loaded_in_turns() {
+    let Some(scene) = Scene::new() else { return };
+    let profile = profile(&format!("args = [\"http=8080\"]\nlimits = {{ memory = \"64MiB\" }}\n{LOAD}"));
+    let placed = cpus::place(&scene.allowed, None, None).server.len() as f64;
+    let started = Instant::now();
+    let both = scene.in_turns(&profile).unwrap();
+    let elapsed = started.elapsed().as_secs_f64();
+    let mut loaded = 0.0;
+    for measurements in both {
+        let of = |metric| value(&measurements, metric);
+        assert_eq!(of("throughput.errors"), 0.0);
+        assert_eq!(of("throughput.connections-open"), 4.0);
+        // The quarter of a second is that of its own turns, and so is the CPU time.
+        let seconds = of("throughput.requests") / of("throughput.rate");
+        assert!(seconds > 0.24, "{seconds}");
+        loaded += seconds;
+        let cpu = of("throughput.cpu-per-request") * of("throughput.requests");
+        let share = of("throughput.cpu-of-limit") * seconds * 1e9 * placed;
+        assert!(cpu > 0.0 && (share / cpu - 1.0).abs() < 0.01, "{cpu} ns, and {share} ns by the share");
+    }
+    // Never at once: together they cannot have been loaded for longer than it took.
+    assert!(loaded < elapsed, "{loaded} s of {elapsed}");
+    assert!(scene.is_clean());
+}
+
+#[test]
+fn servers_that_do_not_rest_or_are_held_back_are_not_loaded_in_turns() {
+    let Some(scene) = Scene::new() else { return };
+    let restless = profile(&format!("args = [\"spin=1\", \"http=8080\"]\n{LOAD}"));
+    let error = scene.in_turns(&restless).unwrap_err();
+    assert!(matches!(error, TurnsError::Restless), "{error}");
+    let held_back = profile(&format!("args = [\"http=8080\"]\nlimits = {{ cpus = 0.5 }}\n{LOAD}"));
+    let error = scene.in_turns(&held_back).unwrap_err();
+    assert!(matches!(error, TurnsError::Quota), "{error}");
+    assert!(scene.is_clean());
+}
+
+#[test]
+fn which_of_two_servers_failed_is_told() {
+    let Some(scene) = Scene::new() else { return };
+    let good = profile(&format!("args = [\"http=8080\"]\n{LOAD}"));
+    let bad = profile(&format!("args = [\"say=farewell\", \"exit=3\"]\n{LOAD}"));
+    let (good, bad) = (scene.setting(&good), scene.setting(&bad));
+    let result = measure::in_turns([&good, &bad], &scene.stage(), &good.profile.limits[0]);
+    let TurnsError::Failed { side, source } = result.unwrap_err() else { panic!() };
+    assert_eq!(side, 1);
+    assert!(source.is_the_servers() && source.output().unwrap().contains("farewell"), "{source}");
+    assert!(scene.is_clean());
+}
+
+#[test]
+fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
+    let Some(scene) = Scene::new() else { return };
+    let profile = profile(&format!("args = [\"last=1000\", \"http=8080\"]\n{LOAD}"));
+    let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
+    let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
+    assert_eq!(event.kind, EventKind::Crash);
+    assert!(event.message.ends_with(" 7"), "{event:?}");
+    assert_eq!(event.output, ["this was the last"]);
+    assert!(scene.is_clean());
+}
+
+/// As process 1 of a container a program without a handler ignores SIGTERM.
+#[test]
+fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {
+    let Some(scene) = Scene::new() else { return };
+    let profile = profile(
+        "args = [\"deaf\", \"http=8080\"]\npasses = [\"startup\"]\nstartup = { runs = 3, cold-runs = 0, floor = false }\n",
+    );
+    let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
+    let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
+    assert_eq!(event.kind, EventKind::Stuck);
+    assert!(event.message.contains("SIGTERM") && event.message.contains("all of 3 starts"), "{event:?}");
+    assert!(value(&run.measurements, "startup.warm.ready") > 0.0);
+    assert!(run.measurements.iter().all(|it| it.metric != "startup.warm.stop"));
+    assert!(scene.is_clean());
+}
