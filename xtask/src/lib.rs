@@ -14,8 +14,6 @@
 
 mod cargo_config;
 mod cli;
-#[cfg(feature = "dev")]
-mod dev;
 pub mod git;
 pub mod image;
 pub mod workspace;

@@ -1,4 +1,10 @@
-//! How a command line ends: its exit codes, and an error with its causes in one line.
+//! How a command line ends: its exit codes, an error with its causes in one line, and hints.
+
+use std::error::Error;
+
+use crate::document::DefinitionError;
+use crate::process::ProcessError;
+use crate::toolkit::ToolkitError;
 
 /// A gate or a check said no.
 pub const GATE: u8 = 1;
@@ -23,6 +29,22 @@ pub fn chain(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// What to do about an error of this package, where that is known. `None` for errors of others, whose own programs
+/// know more.
+#[must_use]
+pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
+        return error.hint.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<ToolkitError>() {
+        return error.hint();
+    }
+    match cause.downcast_ref::<ProcessError>()? {
+        ProcessError::NotFound { program } => Some(format!("install {program}, or leave out what needs it")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

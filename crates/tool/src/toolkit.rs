@@ -18,6 +18,8 @@ pub enum Part {
     Profiler,
     /// `tare-keeper`: runs one container on libcontainer. Linux only.
     Keeper,
+    /// `tare-checks`: `cargo xtask test` and `bench` of the toolkit's own workspace.
+    Checks,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
         match self {
             Self::Profiler => "tare-profiler",
             Self::Keeper => "tare-keeper",
+            Self::Checks => "tare-checks",
         }
     }
 
@@ -32,6 +35,7 @@ impl Part {
         match self {
             Self::Profiler => "crates/profiler",
             Self::Keeper => "crates/keeper",
+            Self::Checks => "crates/checks",
         }
     }
 
@@ -39,6 +43,7 @@ impl Part {
         match self {
             Self::Profiler => "which measures images",
             Self::Keeper => "which runs containers without docker",
+            Self::Checks => "which tests and benches this workspace",
         }
     }
 }

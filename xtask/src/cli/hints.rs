@@ -2,14 +2,13 @@
 
 use std::io;
 
+use tare_tool::exit;
+
 use crate::image::binary::BinaryError;
 use crate::image::cargo::CargoError;
-use crate::image::definition::DefinitionError;
 use crate::image::rootfs::RootfsErrorKind;
 use crate::workspace::WorkspaceError;
 use tare_oci::reader::ReadError;
-use tare_tool::process::ProcessError;
-use tare_tool::toolkit::ToolkitError;
 
 use super::image::NameError;
 
@@ -20,8 +19,8 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
-        return error.hint.clone();
+    if let Some(hint) = exit::hint(cause) {
+        return Some(hint);
     }
     if let Some(error) = cause.downcast_ref::<NameError>() {
         return error.hint();
@@ -46,12 +45,6 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(ReadError::NotAnImage(_)) = cause.downcast_ref::<ReadError>() {
         return Some("an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`".to_owned());
-    }
-    if let Some(error) = cause.downcast_ref::<ToolkitError>() {
-        return error.hint();
-    }
-    if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
-        return Some(format!("install {program}, or leave out the option that needs it"));
     }
     match cause.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::StorageFull => Some("free some space; what was there before is unchanged".to_owned()),

@@ -2,10 +2,7 @@
 //!
 //! 0: done. 1: a gate failed. 2: it could not be done.
 
-#[cfg(feature = "dev")]
-mod dev;
-#[cfg(not(feature = "dev"))]
-mod dev_later;
+mod checks;
 mod hints;
 mod image;
 mod inspect;
@@ -20,9 +17,6 @@ use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
 use tare_tool::exit::{FAILED, GATE, chain};
 use tare_tool::ui::Ui;
-
-#[cfg(not(feature = "dev"))]
-use dev_later as dev;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -40,7 +34,7 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// List the workspace's images
     List(list::ListArguments),
-    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
     Profile(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
@@ -48,7 +42,7 @@ enum Command {
     #[command(hide = true)]
     Part(profiler::PartArguments),
     #[command(flatten)]
-    Dev(dev::DevCommand),
+    Checks(checks::ChecksCommand),
 }
 
 /// Arguments that another program reads.
@@ -83,7 +77,7 @@ pub fn main() -> ExitCode {
         Command::Profile(arguments) => profiler::run("profile", &arguments, &env, ui(false)),
         Command::Load(arguments) => profiler::run("load", &arguments, &env, ui(false)),
         Command::Part(arguments) => profiler::part(&arguments, &env, ui(false)),
-        Command::Dev(command) => dev::run(&command, &env, ui(false)),
+        Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -1,8 +1,5 @@
 //! What to do about an error, where that is known.
 
-use tare_tool::document::DefinitionError;
-use tare_tool::process::ProcessError;
-
 use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
 use crate::profile::size::SizeError;
@@ -11,6 +8,7 @@ use tare_container::cgroup::CgroupError;
 use tare_container::runtime::RuntimeError;
 use tare_container::target::TargetError;
 use tare_load::LoadError;
+use tare_tool::exit;
 
 use super::load;
 use super::stage::Stopped;
@@ -52,8 +50,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<XtaskError>() {
         return error.hint();
     }
-    if let Some(error) = cause.downcast_ref::<DefinitionError>() {
-        return error.hint.clone();
+    if let Some(hint) = exit::hint(cause) {
+        return Some(hint);
     }
     match cause.downcast_ref::<SourceError>() {
         Some(SourceError::Unknown { hint, .. }) => return Some(hint.clone()),
@@ -67,9 +65,6 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some(
             "stop what else runs on this machine, or raise `runs` and `duration`, and try again".to_owned(),
         );
-    }
-    if let Some(ProcessError::NotFound { program }) = cause.downcast_ref::<ProcessError>() {
-        return Some(format!("install {program}, or leave out what needs it"));
     }
     None
 }

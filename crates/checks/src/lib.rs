@@ -1,0 +1,36 @@
+//! `cargo xtask test` and `bench`: every test of the workspace, what others' tools say about our images, virtual
+//! machines with cgroup version 2, and measurements side by side with others.
+//!
+//! For the people of this workspace alone: built when first asked for, and used by no other package.
+
+mod bench;
+mod cli;
+#[cfg(target_os = "linux")]
+mod outside;
+mod test;
+#[cfg(target_os = "linux")]
+mod vm;
+
+pub use cli::main;
+
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use tare_oci::platform::Platform;
+#[cfg(target_os = "linux")]
+use tare_tool::process::{Cmd, ProcessError};
+
+/// What runs here without an emulator.
+#[cfg(target_os = "linux")]
+fn host() -> Platform {
+    if cfg!(target_arch = "aarch64") { Platform::LinuxArm64 } else { Platform::LinuxAmd64 }
+}
+
+/// Compiles a program of one file, which needs nothing but the standard library, for containers.
+#[cfg(target_os = "linux")]
+fn compile(source: &Path, program: &Path, target: &str, dir: &Path) -> Result<(), ProcessError> {
+    let command = Cmd::new("rustc").args(["--edition", "2024", "-O", "-C", "linker=rust-lld"]);
+    // In the workspace's folder it is the workspace's compiler.
+    command.args(["--target", target, "-o"]).arg(program).arg(source).current_dir(dir).read().map(drop)
+}

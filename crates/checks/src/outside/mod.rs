@@ -1,0 +1,163 @@
+//! What others' tools say about our images: readers, unpackers, runtimes, daemons and scanners that
+//! were written without knowing of us.
+//!
+//! A check whose tool is missing is left out and reported. Nothing here sleeps and hopes, nothing judges
+//! how long something takes, and everything that is started runs in namespaces that end with it.
+
+mod binaries;
+mod checkout;
+mod context;
+mod crane;
+mod docker;
+mod expect;
+mod fixtures;
+mod h2spec;
+mod leftovers;
+mod namespace;
+mod peers;
+mod podman;
+mod rootfs;
+mod skopeo;
+mod tarballs;
+mod targets;
+mod tools;
+mod umoci;
+mod verdicts;
+mod weighing;
+
+use std::time::Instant;
+
+use context::Context;
+use tools::{Found, Tool};
+
+use tare_tool::environment::Environment;
+use tare_tool::ui::Ui;
+use xtask_tare::workspace::Workspace;
+
+/// One thing that others have to agree with.
+struct Check {
+    /// What `--outside` selects by.
+    name: &'static str,
+    /// Without these it is left out.
+    needs: &'static [Tool],
+    /// Fails with what is wrong.
+    run: fn(&Context<'_>) -> anyhow::Result<()>,
+}
+
+const fn check(
+    name: &'static str,
+    needs: &'static [Tool],
+    run: fn(&Context<'_>) -> anyhow::Result<()>,
+) -> Check {
+    Check { name, needs, run }
+}
+
+/// In the order in which they run: quick ones first, the last looks at what all others left.
+const CHECKS: &[Check] = &[
+    check("binutils", &[Tool::Program("readelf")], binaries::binutils),
+    check("qemu", &[Tool::Namespaces, Tool::Program("qemu-aarch64-static")], binaries::qemu),
+    check("h2spec", &[Tool::Namespaces, Tool::Program("h2spec")], h2spec::all),
+    check("skopeo", &[Tool::Program("skopeo")], skopeo::copies),
+    check("skopeo-tags", &[Tool::Program("skopeo")], skopeo::tags),
+    check("crane-tarball", &[Tool::Program("crane")], crane::tarballs),
+    check(
+        "crane-registry",
+        &[Tool::Namespaces, Tool::Program("crane"), Tool::Program("skopeo")],
+        crane::registry,
+    ),
+    check("gnu-tar", &[Tool::Root, Tool::Program("tar"), Tool::Program("python3")], tarballs::gnu_tar),
+    check("python-tarfile", &[Tool::Program("python3")], tarballs::python),
+    check("umoci", &[Tool::Root, Tool::Program("umoci"), Tool::Program("python3")], umoci::unpack),
+    check("runc", &[Tool::Namespaces, Tool::Program("umoci"), Tool::Program("runc")], umoci::run),
+    check("podman", &[Tool::Namespaces, Tool::Program("podman"), Tool::Program("python3")], podman::load),
+    check(
+        "docker-20",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("python3")],
+        docker::classic,
+    ),
+    check(
+        "docker-29",
+        &[Tool::Namespaces, Tool::Docker29, Tool::Program("docker"), Tool::Program("python3")],
+        docker::containerd,
+    ),
+    check(
+        "targets",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("podman")],
+        targets::targets,
+    ),
+    check("verdicts", &[Tool::Root], verdicts::faults),
+    check(
+        "runtimes",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
+        verdicts::runtimes,
+    ),
+    check("syft", &[Tool::Program("syft")], binaries::syft),
+    check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
+    check("adopter", &[Tool::Program("musl-gcc")], checkout::adopter),
+    check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::answers),
+    check("reproducible", &[], checkout::reproducible),
+    check("leftovers", &[], leftovers::none),
+];
+
+/// Runs the checks whose names contain `part`; false if one failed, or with `require` if one was left
+/// out.
+pub(super) fn run(
+    part: &str,
+    require: bool,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<bool> {
+    let checks: Vec<&Check> = CHECKS.iter().filter(|check| check.name.contains(part)).collect();
+    if checks.is_empty() {
+        let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+        anyhow::bail!("no outside check has `{part}` in its name; there are: {}", names.join(", "));
+    }
+    let found = Found::probe(checks.iter().flat_map(|check| check.needs), env);
+    let context = Context::new(workspace, env, ui, &found)?;
+    let (mut passed, mut failed) = (0, 0);
+    let mut left_out = Vec::new();
+    for check in checks {
+        let missing: Vec<String> =
+            check.needs.iter().filter(|tool| !found.has(**tool)).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            left_out.push(format!("{}: {}", check.name, missing.join(", ")));
+            continue;
+        }
+        let started = Instant::now();
+        let result = (check.run)(&context);
+        let took = format!("{} ({:.1} s)", check.name, started.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => {
+                passed += 1;
+                ui.status("Passed", &took);
+            }
+            Err(error) => {
+                failed += 1;
+                ui.error(&format!("outside check {took}: {error:#}"), None);
+            }
+        }
+    }
+    context.close()?;
+    let mut summary = format!("{passed} passed, {failed} failed");
+    if !left_out.is_empty() {
+        let list: String = left_out.iter().map(|line| format!("\n  {line}")).collect();
+        ui.warning(&format!("left out for want of tools:{list}"));
+        summary.push_str(&format!(", {} skipped", left_out.len()));
+    }
+    ui.result(&summary)?;
+    Ok(failed == 0 && (left_out.is_empty() || !require))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_has_a_name_of_its_own_and_the_last_looks_at_what_is_left() {
+        let mut names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+        assert_eq!(names.last(), Some(&"leftovers"));
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}

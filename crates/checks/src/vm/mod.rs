@@ -1,0 +1,143 @@
+//! Small virtual machines with cgroup version 2, in which containers are tested: without systemd, as root with
+//! every runtime that is installed and as an ordinary user; and with systemd, as on a laptop. They prove
+//! behaviour and never a time: mostly they are emulated, ten to thirty times slower than the host.
+//!
+//! The host's root is the guest's, read-only below a file system in memory: what is installed or built here
+//! runs there as it is, and nothing it writes comes back.
+
+mod guest;
+mod kernel;
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use super::test::Machine;
+use guest::Tests;
+use kernel::Kernel;
+use tare_tool::environment::Environment;
+use tare_tool::process::{Cmd, find_program};
+use tare_tool::ui::Ui;
+use xtask_tare::workspace::Workspace;
+
+/// Programs that are needed, with Debian's names of what brings them.
+const NEEDS: [(&str, &str); 8] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("modprobe", "kmod"),
+    ("depmod", "kmod"),
+    ("dpkg", "dpkg"),
+    ("apt-get", "apt"),
+    ("unshare", "util-linux"),
+];
+/// Longer than any run took; a guest that hangs is ended.
+const SECONDS: &str = "900";
+/// The same for one that only says that it is there. Hosts are known whose /dev/kvm never gets that far.
+const PROBE_SECONDS: &str = "15";
+/// What the guest's own lines begin with.
+const MARK: &str = "tare-vm: ";
+
+/// What the guest must say has passed, in this order.
+fn expected(part: Machine) -> &'static [&'static str] {
+    match part {
+        Machine::Bare => &["root", "refused", "user"],
+        Machine::Systemd => &["session", "podman", "profile", "clean", "rootless-podman", "killed"],
+    }
+}
+
+/// Boots one of them or all, and runs the tests; false if one failed.
+pub(crate) fn run(
+    part: Option<Machine>,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<bool> {
+    let path = env.get("PATH");
+    let is_there =
+        // Administrators' programs are on root's PATH alone.
+        |program: &str| find_program(program, path).is_some() || Path::new("/sbin").join(program).exists();
+    let missing: Vec<&str> =
+        NEEDS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        bail!("the virtual machine needs {}: install them with apt-get", missing.join(", "));
+    }
+    let folder = workspace.target_dir.join("vm");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let kernel = Kernel::get(&folder, ui)?;
+    let tests = Tests::build(workspace, env, &folder, ui)?;
+    let mut passed = true;
+    for part in part.map_or_else(|| Machine::ALL.to_vec(), |part| vec![part]) {
+        passed &= boot(part, &kernel, &tests, &folder, ui)?;
+    }
+    Ok(passed)
+}
+
+fn boot(part: Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) -> anyhow::Result<bool> {
+    let initrd = guest::initrd(part, folder, kernel, tests)?;
+    let kvm = kvm_works(kernel, &initrd);
+    let how = if kvm { "with KVM" } else { "emulated" };
+    ui.status("Booting", &format!("a virtual machine with cgroup v2, {how}: {}", part.name()));
+    let started = Instant::now();
+    let mut said = Vec::new();
+    let ended = qemu(SECONDS, kvm, kernel, &initrd, "")
+        .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
+        .for_each_line(|line| {
+            let line = line.trim_end();
+            match line.strip_prefix(MARK) {
+                Some(text) => said.push(text.to_owned()),
+                None => ui.block(line),
+            }
+        })?;
+    if !ended {
+        ui.error("the virtual machine did not end by itself", None);
+    }
+    let (reports, verdicts): (Vec<_>, Vec<_>) = said.iter().partition(|text| text.starts_with("report "));
+    let expected: Vec<String> = expected(part).iter().map(|name| format!("{name} passed")).collect();
+    let mut passed = ended && verdicts.iter().copied().eq(&expected);
+    for verdict in &verdicts {
+        ui.status("Said", verdict);
+    }
+    for report in reports {
+        let wrong = guest::wrong_in_report(report.trim_start_matches("report "));
+        passed &= wrong.is_empty();
+        wrong.iter().for_each(|wrong| ui.error(&format!("the report of the profile: {wrong}"), None));
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    match passed {
+        true => ui.status("Passed", &format!("the virtual machine {} ({seconds:.0} s)", part.name())),
+        false => ui.error(
+            &format!("the virtual machine {} did not pass ({seconds:.0} s)", part.name()),
+            Some(&format!("it has to say, in this order: {}", expected.join(", "))),
+        ),
+    }
+    Ok(passed)
+}
+
+/// The machine without its file systems.
+fn qemu(seconds: &str, kvm: bool, kernel: &Kernel, initrd: &Path, append: &str) -> Cmd {
+    let accelerator: &[&str] =
+        if kvm { &["-accel", "kvm", "-cpu", "host"] } else { &["-accel", "tcg,thread=multi"] };
+    Cmd::new("timeout")
+        .args([seconds, "qemu-system-x86_64"])
+        .args(accelerator)
+        .args(["-smp", "2", "-m", "3072", "-nographic", "-no-reboot", "-append"])
+        .arg(format!(
+            "console=ttyS0 quiet loglevel=0 panic=1 systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 {append}"
+        ))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initrd)
+}
+
+/// Whether a guest gets as far as its first program with the host's processor.
+fn kvm_works(kernel: &Kernel, initrd: &Path) -> bool {
+    if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        return false;
+    }
+    let probe = qemu(PROBE_SECONDS, true, kernel, initrd, "tare.probe").read();
+    probe.is_ok_and(|said| String::from_utf8_lossy(&said).contains("tare-vm: up"))
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask test` and `cargo xtask bench`: handed over to the part `tare-checks`, which is for the people of
+//! tare's own workspace.
+
+use anyhow::bail;
+use clap::Subcommand;
+use tare_tool::environment::Environment;
+use tare_tool::process::Cmd;
+use tare_tool::toolkit::{self, Part};
+use tare_tool::ui::Ui;
+
+use super::{Outcome, PassedOn};
+use crate::workspace::Workspace;
+
+/// Hidden, because other workspaces have none.
+#[derive(Debug, Subcommand)]
+pub(super) enum ChecksCommand {
+    /// Run every test
+    #[command(hide = true)]
+    Test(PassedOn),
+    /// Measure side by side with others' tools
+    #[command(hide = true)]
+    Bench(PassedOn),
+}
+
+/// Becomes that program, or on Windows waits for it.
+pub(super) fn run(command: &ChecksCommand, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let (verb, PassedOn { arguments }) = match command {
+        ChecksCommand::Test(arguments) => ("test", arguments),
+        ChecksCommand::Bench(arguments) => ("bench", arguments),
+    };
+    let workspace = Workspace::locate(env)?;
+    if workspace.root != toolkit::root() {
+        bail!(
+            "`cargo xtask {verb}` is for the workspace of tare itself, not for {}",
+            workspace.root.display()
+        );
+    }
+    let checks = workspace.toolkit().build(Part::Checks, env, ui)?;
+    Ok(Outcome::Exit(Cmd::new(checks).arg(verb).args(arguments).replace()?))
+}
