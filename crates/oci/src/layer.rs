@@ -23,23 +23,6 @@ pub struct LayerPlan {
     pub mtime: Epoch,
 }
 
-impl LayerPlan {
-    /// Whether it is little else than a program that was built: an ELF file of more bytes than all others.
-    fn is_program(&self) -> bool {
-        let (mut programs, mut rest) = (0, 0);
-        for entry in &self.entries {
-            match &entry.kind {
-                EntryKind::File(Content::Bytes(bytes)) if bytes.starts_with(b"\x7fELF") => {
-                    programs += bytes.len() as u64;
-                }
-                EntryKind::File(content) => rest += content.size(),
-                EntryKind::Directory | EntryKind::Symlink(_) => {}
-            }
-        }
-        programs > rest
-    }
-}
-
 /// Why a layer could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -90,7 +73,6 @@ pub fn write<W: Write>(
     out: W,
 ) -> Result<(Layer, W), LayerError> {
     let length = tar_length(plan)?;
-    let compression = compression.of_layer(plan.is_program());
     let mut tar = pool.encoder(compression, length, Digesting::new(out));
     write_tar(plan, &mut tar)?;
     let (blob, (diff_id, uncompressed_size)) = tar.finish().map_err(LayerError::Write)?;
@@ -270,27 +252,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_little_else_than_a_program_gets_the_level_of_programs() {
-        assert_eq!(Compression::default(), Compression::Gzip(None));
-        let program = || entry("/app", bytes(&[&b"\x7fELF"[..], &[7; 4000]].concat()));
-        let pool = Pool::start(1);
-        let blob = |entries: Vec<Entry>, level: Option<u8>| {
-            let plan = plan(entries);
-            (plan.is_program(), write(&plan, Compression::Gzip(level), &pool, Vec::new()).unwrap().1)
-        };
-        let words: Vec<u8> = (0..90_000_u32).flat_map(|n| (n % 977 * n).to_string().into_bytes()).collect();
-        let large = || entry("/words", bytes(&words));
-        // Words in the program's own bytes, so that levels differ.
-        let of_words = || entry("/app", bytes(&[&b"\x7fELF"[..], &words].concat()));
-        assert!(blob(vec![program()], None).0);
-        assert!(!blob(vec![program(), large()], None).0);
-        assert!(!blob(vec![large()], None).0);
-        assert_eq!(blob(vec![of_words()], None), blob(vec![of_words()], Some(Compression::PROGRAM_GZIP)));
-        assert_eq!(blob(vec![large()], None), blob(vec![large()], Some(Compression::DEFAULT_GZIP)));
-        assert_ne!(blob(vec![large()], Some(10)).1, blob(vec![large()], Some(11)).1);
-    }
-
-    #[test]
     fn one_pass_yields_tar_diff_id_and_digest() {
         let plan = plan(vec![
             Entry { mode: 0o755, ..entry("/a", EntryKind::Directory) },
@@ -298,7 +259,7 @@ mod tests {
             entry("/a/l", EntryKind::Symlink(b"f".as_slice().into())),
         ]);
         let pool = Pool::start(1);
-        let (layer, blob) = write(&plan, Compression::Gzip(Some(6)), &pool, Vec::new()).unwrap();
+        let (layer, blob) = write(&plan, Compression::Gzip(6), &pool, Vec::new()).unwrap();
         let (raw, tar) = write(&plan, Compression::None, &pool, Vec::new()).unwrap();
         assert_eq!(layer.descriptor.digest, Digest::of(&blob));
         assert_eq!(layer.descriptor.size, blob.len() as u64);

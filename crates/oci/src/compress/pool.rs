@@ -4,79 +4,43 @@ use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use tare_gzip::{Compressor, Piece};
+use libdeflater::{CompressionLvl, Compressor};
 
 use super::Compression;
-
-/// Members up to this length are compressed at the highest level, whatever is asked for: it takes no
-/// time there, and the default base layer without certificates is such a block.
-pub(super) const SHORT_BLOCK: usize = 64 << 10;
 
 /// More threads than this only cost memory: a block in and a block out each.
 const MOST_THREADS: usize = 8;
 
-/// A part of the tar, with what comes before it if that helps to compress it.
-pub(super) struct Block {
-    pub(super) bytes: Arc<Vec<u8>>,
-    /// How many of the bytes come before the block.
-    pub(super) before: usize,
-    /// Whether it becomes a member or a frame of its own.
-    pub(super) alone: bool,
-}
-
 /// A compressed block.
-pub(super) enum Compressed {
-    /// As it is to be written.
-    Bytes(Vec<u8>),
-    /// To be joined to those before it.
-    Piece(Piece),
-}
+pub(super) type BlockResult = io::Result<Vec<u8>>;
 
-/// Compresses one block with what a thread keeps from block to block.
-#[derive(Default)]
-struct BlockCompressor {
-    gzip: Option<(u8, Compressor)>,
-}
-
-impl BlockCompressor {
-    fn compress(&mut self, compression: Compression, block: Block) -> BlockResult {
-        match compression {
-            Compression::None => Ok(Compressed::Bytes(Arc::unwrap_or_clone(block.bytes))),
-            Compression::Gzip(level) => {
-                let short = block.alone && block.bytes.len() <= SHORT_BLOCK;
-                let level = if short { 12 } else { level.unwrap_or(Compression::DEFAULT_GZIP) };
-                let compressor = match &mut self.gzip {
-                    Some((kept, compressor)) if *kept == level => compressor,
-                    other => &mut other.insert((level, Compressor::new(level).map_err(io::Error::other)?)).1,
-                };
-                let compressed = if block.alone {
-                    compressor.member(&block.bytes).map(Compressed::Bytes)
-                } else {
-                    compressor.piece(&block.bytes, block.before).map(Compressed::Piece)
-                };
-                compressed.map_err(io::Error::other)
-            }
-            Compression::Zstd(level) => {
-                zstd::bulk::compress(&block.bytes, i32::from(level)).map(Compressed::Bytes)
-            }
-        }
-    }
-}
-
-/// What became of a block.
-pub(super) type BlockResult = io::Result<Compressed>;
-
-/// What is to be done with a block, and who wants to have the result.
+/// A block of the tar, and where its compressed bytes go.
 pub(super) struct Job {
     pub(super) compression: Compression,
-    pub(super) block: Block,
+    pub(super) block: Arc<Vec<u8>>,
     pub(super) done: Sender<BlockResult>,
 }
 
 impl Job {
-    fn run(self, compressor: &mut BlockCompressor) {
+    fn run(self) {
         // A layer that failed no longer listens; its blocks need no answer.
-        let _ = self.done.send(compressor.compress(self.compression, self.block));
+        let _ = self.done.send(compress(self.compression, &self.block));
+    }
+}
+
+fn compress(compression: Compression, block: &[u8]) -> BlockResult {
+    match compression {
+        Compression::None => Ok(block.to_vec()),
+        Compression::Gzip(level) => {
+            let level =
+                CompressionLvl::new(level.into()).map_err(|_| io::Error::other("no such level of gzip"))?;
+            let mut compressor = Compressor::new(level);
+            let mut output = vec![0; compressor.gzip_compress_bound(block.len())];
+            let length = compressor.gzip_compress(block, &mut output).map_err(io::Error::other)?;
+            output.truncate(length);
+            Ok(output)
+        }
+        Compression::Zstd(level) => zstd::bulk::compress(block, level.into()),
     }
 }
 
@@ -117,8 +81,6 @@ impl Drop for Permit {
 pub struct Pool {
     jobs: Sender<Job>,
     permits: Arc<Permits>,
-    /// For the last block of a layer; none where one thread is all there is to be.
-    spare: Option<Mutex<BlockCompressor>>,
 }
 
 impl Pool {
@@ -129,20 +91,19 @@ impl Pool {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let run = move || {
-            let mut compressor = BlockCompressor::default();
             loop {
                 let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(job) = job else { return };
-                job.run(&mut compressor);
+                job.run();
             }
         };
         // One more than there are threads, so that a block is ready when a thread is.
         let permits = Arc::new(Permits { free: Mutex::new(threads + 1), freed: Condvar::new() });
-        // They end when there is nobody left to give them work, and give their memory back then.
+        // They end when there is nobody left to give them work.
         for _ in 0..threads {
             std::thread::spawn(run.clone());
         }
-        Self { jobs, permits, spare: (threads > 1).then(Mutex::default) }
+        Self { jobs, permits }
     }
 
     /// The right to have another block in memory, if that is free.
@@ -158,16 +119,6 @@ impl Pool {
     /// Leaves a block to whichever thread is free first.
     pub(super) fn submit(&self, job: Job) -> io::Result<()> {
         self.jobs.send(job).map_err(|_| thread_gone())
-    }
-
-    /// The same with the last block of a layer, which is compressed at once unless another layer does so with its
-    /// own: all that is left to do for it is to wait, and a thread that is woken may run late.
-    pub(super) fn submit_last(&self, job: Job) -> io::Result<()> {
-        match self.spare.as_ref().map(Mutex::try_lock) {
-            Some(Ok(mut compressor)) => job.run(&mut compressor),
-            _ => self.submit(job)?,
-        }
-        Ok(())
     }
 }
 
