@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cargo_config::{self, CargoConfigError};
 use tare_oci::units::{Epoch, EpochError};
 use tare_tool::environment::Environment;
+use tare_tool::private;
 use tare_tool::process::{Cmd, ProcessError};
 use tare_tool::toolkit::Toolkit;
 
@@ -123,13 +124,8 @@ impl Workspace {
         let remembered = Remembered { manifests: self.manifests(), metadata: printed.to_owned() };
         let path = self.memory();
         let dir = path.parent().unwrap_or(&self.root);
-        let temporary = dir.join(format!("metadata.{}", std::process::id()));
-        let written = std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&temporary, serde_json::to_vec(&remembered)?))
-            .and_then(|()| std::fs::rename(&temporary, &path));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
+        let _ = std::fs::create_dir_all(dir)
+            .and_then(|()| private::replace_file(&path, &serde_json::to_vec(&remembered)?));
     }
 
     /// This located workspace as it was when it was last remembered, with what `cargo metadata` printed then, if no

@@ -9,6 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::digest::Digest;
 use super::spec::Descriptor;
 
+/// Makes a folder that did not exist, for this user alone: nobody can put a link into it.
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    #[cfg(not(unix))]
+    let _ = &mut builder;
+    builder.create(dir)
+}
+
 /// A blob and where its bytes are.
 #[derive(Clone, Debug)]
 pub struct Blob {
@@ -77,8 +87,8 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Creates the folder, and empties it first. Whoever calls this holds the lock that keeps other
-    /// runs out of it.
+    /// Creates the folder, for this user alone, and empties it first. Whoever calls this holds the lock that
+    /// keeps other runs out of it.
     ///
     /// # Errors
     /// When the folder cannot be removed or created.
@@ -90,7 +100,8 @@ impl Staging {
             }
             _ => {}
         }
-        fs::create_dir_all(&dir).map_err(FileError::on("create", &dir))?;
+        let above = dir.parent().map_or(Ok(()), fs::create_dir_all);
+        above.and_then(|()| create_private(&dir)).map_err(FileError::on("create", &dir))?;
         Ok(Self { dir, next: AtomicU64::new(0) })
     }
 

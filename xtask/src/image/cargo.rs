@@ -564,9 +564,7 @@ fn profile_folder(profile: &str) -> &str {
 
 fn keep(dir: &Path, path: &Path, crates: &VersionInfo) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let unfinished = dir.join(format!(".{}", std::process::id()));
-    std::fs::write(&unfinished, serde_json::to_vec(crates)?)?;
-    std::fs::rename(unfinished, path)
+    tare_tool::private::replace_file(path, &serde_json::to_vec(crates)?)
 }
 
 /// Names under which the crate `cc` looks for a C compiler.

@@ -13,6 +13,7 @@ use tare_oci::compare::{Difference, first_difference};
 use tare_oci::reader::{ReadError, Source};
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
+use tare_tool::private::{FreshFolder, PrivateError};
 use tare_tool::process::{Cmd, ProcessError};
 use tare_tool::ui::Ui;
 
@@ -22,6 +23,9 @@ pub enum ReproducibleError {
     /// A file could not be copied or read.
     #[error("{0}")]
     File(#[from] FileError),
+    /// There is no folder to build in.
+    #[error("{0}")]
+    Folder(#[from] PrivateError),
     /// A build failed.
     #[error("the build in {dir} failed", dir = dir.display())]
     Build {
@@ -33,16 +37,6 @@ pub enum ReproducibleError {
     /// What was built cannot be read.
     #[error("{0}")]
     Read(#[from] ReadError),
-}
-
-/// A folder that goes when this does.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // What cannot be removed lies in the system's folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Builds the image twice with the program that runs now, called with `arguments`, and compares.
@@ -57,12 +51,13 @@ pub fn verify(
     created: Epoch,
     ui: Ui,
 ) -> Result<Option<Difference>, ReproducibleError> {
-    let temporary = std::env::temp_dir().join(format!("tare-reproducible-{}", std::process::id()));
-    let temporary = Temporary(temporary);
+    // What is built in it runs as this user.
+    let temporary = FreshFolder::create(&std::env::temp_dir(), "tare-reproducible-")?;
+    let temporary = temporary.path();
     let program = std::env::current_exe().map_err(FileError::on("find", Path::new("this program")))?;
     // Of different length and depth, as two people's are.
-    let folders = [temporary.0.join("one"), temporary.0.join("another/folder/of/somebody/else")];
-    let homes = [None, Some(temporary.0.join("another/cargo-home"))];
+    let folders = [temporary.join("one"), temporary.join("another/folder/of/somebody/else")];
+    let homes = [None, Some(temporary.join("another/cargo-home"))];
     let mut outputs = Vec::new();
     for (folder, home) in folders.iter().zip(&homes) {
         let checkout = copy_checkout(workspace, folder)?;

@@ -146,3 +146,22 @@ fn verify_reproducible_names_what_differs() {
     let begins = "app: the builds differ: linux/amd64: layer 2: /app/out: byte ";
     assert!(run.stdout.starts_with(begins), "{}", run.stdout);
 }
+
+/// A folder that anybody could have made beforehand, under the name of the process that is about to be.
+#[test]
+fn the_proof_neither_builds_in_nor_removes_a_folder_that_was_there_before() {
+    let fixture = Fixture::new();
+    let temporary = fixture.outside().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = Command::new("sh");
+    // exec keeps the process's id.
+    let script = "mkdir -m 777 \"$TMPDIR/tare-reproducible-$$\" && exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_xtask"), "image", "app", "--verify-reproducible"]);
+    fixture.prepare(&mut command);
+    command.env("TMPDIR", &temporary);
+    let run = fixture.run_command(command);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let left: Vec<_> = files(&temporary).into_iter().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].1, None, "{left:?}");
+}

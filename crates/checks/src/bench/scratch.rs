@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use tare_tool::private::FreshFolder;
 use tare_tool::process::Cmd;
 
 /// A folder for one part. What a killed run left in it is removed first; it is removed with everything
@@ -24,7 +25,8 @@ impl Scratch {
 
     /// Where the paths of sockets stay below 108 bytes (unix(7)).
     pub(super) fn short(name: &str) -> anyhow::Result<Self> {
-        Self::create(std::env::temp_dir().join(format!("tare-bench-{}-{name}", std::process::id())))
+        let fresh = FreshFolder::create(&std::env::temp_dir(), &format!("tare-bench-{name}-"))?;
+        Ok(Self { dir: fresh.keep() })
     }
 
     pub(super) fn path(&self) -> &Path {
