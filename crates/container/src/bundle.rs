@@ -38,12 +38,7 @@ pub(crate) fn create(
     let cache = Cache::new(&runtime.options.cache, Keep::default());
     let cached = cache.rootfs(target, &spec.mount_points(&target.config))?;
     let state = &runtime.options.state;
-    let record = Record {
-        owner: Owner::this(),
-        cgroup: Some(parent.path.clone()),
-        program: runtime.program.clone(),
-        daemon: false,
-    };
+    let record = Record { owner: Owner::this(), cgroup: Some(parent.path.clone()), runtime: runtime.kind };
     let folder = Folder::create(state, &record).map_err(on("create", state))?;
     let rootfs = match spec.writable {
         false => cached.path().to_path_buf(),

@@ -251,8 +251,7 @@ pub(crate) fn create(
 ) -> Result<Inner, RuntimeError> {
     let state = &runtime.options.state;
     let image = daemon.load(target, state)?;
-    let record =
-        Record { owner: Owner::this(), cgroup: None, program: Some(daemon.program.clone()), daemon: true };
+    let record = Record { owner: Owner::this(), cgroup: None, runtime: daemon.kind };
     let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
     let folder = Folder::create(state, &record).map_err(on)?;
     let joins = daemon.joins();

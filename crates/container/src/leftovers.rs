@@ -6,12 +6,15 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
+use tare_tool::private;
 use tare_tool::process::Cmd;
+
+use super::runtime::RuntimeKind;
 
 /// A process that owns containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,13 +90,14 @@ pub(crate) struct Record {
     pub(crate) owner: Owner,
     /// From the root of every hierarchy; none of containers that a daemon runs.
     pub(crate) cgroup: Option<PathBuf>,
-    /// The program that made it and can remove it; none for the embedded runtime.
-    pub(crate) program: Option<PathBuf>,
-    /// Whether that program is a daemon's client (`rm --force`) or an OCI runtime (`delete --force`).
-    pub(crate) daemon: bool,
+    /// The runtime that made it and can remove it. Not the path of its program: a later run runs only the
+    /// program that it finds itself.
+    pub(crate) runtime: RuntimeKind,
 }
 
 const RECORD: &str = "owner.json";
+/// All names of containers begin so, followed by the process that made them and a number.
+const CONTAINER_PREFIX: &str = "tare-";
 /// Where OCI runtimes keep their own state, in a container's folder.
 pub(crate) const RUNTIME_STATE: &str = "runtime";
 
@@ -110,14 +114,14 @@ impl Folder {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let id = format!("tare-{}-{number}", std::process::id());
+            let id = format!("{CONTAINER_PREFIX}{}-{number}", std::process::id());
             let path = state.join(&id);
             match fs::create_dir(&path) {
                 Ok(()) => {
                     let folder = Self { id, path };
                     let cgroup = record.cgroup.as_ref().map(|parent| parent.join(&folder.id));
                     let record = Record { cgroup, ..record.clone() };
-                    fs::write(folder.path.join(RECORD), serde_json::to_vec(&record)?)?;
+                    private::replace_file(&folder.path.join(RECORD), &serde_json::to_vec(&record)?)?;
                     fs::create_dir(folder.path.join(RUNTIME_STATE))?;
                     return Ok(folder);
                 }
@@ -147,33 +151,87 @@ pub fn state_folder(root: bool, runtime_dir: Option<&Path>, temporary: &Path, us
     }
 }
 
-/// Removes what dead owners left, and says what that was.
-#[must_use]
-pub fn sweep(state: &Path) -> Vec<String> {
-    let mut removed = Vec::new();
-    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(text) = fs::read(path.join(RECORD)) else { continue };
-        let Ok(record) = serde_json::from_slice::<Record>(&text) else { continue };
-        if record.owner.lives() {
-            continue;
-        }
-        let id = entry.file_name().to_string_lossy().into_owned();
-        let done = remove_left(&id, &path, &record);
-        removed.push(match done {
-            Ok(()) => format!("container {id}"),
-            Err(error) => format!("container {id}, of which something stays: {error}"),
-        });
-    }
-    removed.extend(sweep_links());
-    removed.extend(sweep_groups());
-    removed
+/// What a dead owner left, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// It is gone now.
+    Removed(String),
+    /// It is still there.
+    Kept {
+        /// What.
+        what: String,
+        /// Why it could not be removed.
+        why: String,
+    },
 }
 
-fn remove_left(id: &str, path: &Path, record: &Record) -> io::Result<()> {
-    if let Some(program) = &record.program {
+impl std::fmt::Display for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Removed(what) => write!(f, "removed what a killed run had left: {what}"),
+            Self::Kept { what, why } => write!(f, "a killed run left {what}, which stays: {why}"),
+        }
+    }
+}
+
+/// Removes what dead owners left, and says what that was. `find` finds the program of a runtime; no other is
+/// run, whatever a record says.
+#[must_use]
+pub fn sweep(state: &Path, find: &dyn Fn(RuntimeKind) -> Option<PathBuf>) -> Vec<Leftover> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        let (path, id) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if !is_container(&id) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        // Its owner may not have written it yet.
+        let Ok(text) = fs::read(path.join(RECORD)) else { continue };
+        let removed = match serde_json::from_slice::<Record>(&text) {
+            Ok(record) if record.owner.lives() => continue,
+            Ok(record) => remove_left(&id, &path, &record, find),
+            Err(error) => Err(format!("{} is no record: {error}", path.join(RECORD).display())),
+        };
+        let what = format!("container {id}");
+        left.push(match removed {
+            Ok(()) => Leftover::Removed(what),
+            Err(why) => Leftover::Kept { what, why },
+        });
+    }
+    left.extend(sweep_links().into_iter().map(Leftover::Removed));
+    left.extend(sweep_groups().into_iter().map(Leftover::Removed));
+    left
+}
+
+/// Whether [`Folder::create`] gives such names.
+fn is_container(id: &str) -> bool {
+    let numbers = id.strip_prefix(CONTAINER_PREFIX).and_then(|numbers| numbers.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(pid, number)| is_number(pid) && is_number(number))
+}
+
+/// Whether a cgroup on record is the one that a container gets: called like it, below groups with plain names.
+fn is_cgroup_of(id: &str, cgroup: &Path) -> bool {
+    let mut components = cgroup.components();
+    components.next() == Some(Component::RootDir)
+        && components.all(|component| matches!(component, Component::Normal(_)))
+        && cgroup.file_name().is_some_and(|name| name == id)
+}
+
+fn remove_left(
+    id: &str,
+    path: &Path,
+    record: &Record,
+    find: &dyn Fn(RuntimeKind) -> Option<PathBuf>,
+) -> Result<(), String> {
+    if let Some(cgroup) = record.cgroup.as_deref().filter(|cgroup| !is_cgroup_of(id, cgroup)) {
+        return Err(format!("{} is not the cgroup of a container of this name", cgroup.display()));
+    }
+    let kind = record.runtime;
+    let needs_program = kind != RuntimeKind::Embedded;
+    let program = find(kind).filter(|_| needs_program);
+    if let Some(program) = &program {
         let command = Cmd::new(program);
-        let command = match record.daemon {
+        let command = match kind.is_daemon() {
             true => command.args(["rm", "--force", id]),
             false => command.arg("--root").arg(path.join(RUNTIME_STATE)).args(["delete", "--force", id]),
         };
@@ -181,9 +239,12 @@ fn remove_left(id: &str, path: &Path, record: &Record) -> io::Result<()> {
         let _ = command.read();
     }
     if let Some(cgroup) = &record.cgroup {
-        tare_keeper::cgroup::remove(cgroup)?;
+        tare_keeper::cgroup::remove(cgroup).map_err(|error| error.to_string())?;
     }
-    fs::remove_dir_all(path)
+    if needs_program && program.is_none() {
+        return Err(format!("{kind}, which made it, is not on PATH"));
+    }
+    fs::remove_dir_all(path).map_err(|error| format!("cannot remove {}: {error}", path.display()))
 }
 
 /// Root's groups, followed by who made them.
@@ -327,14 +388,142 @@ mod tests {
         assert_eq!(parse_started(stat), Some(987_654));
     }
 
+    const DEAD: Owner = Owner { pid: u32::MAX, started: 1 };
+
+    fn record(owner: Owner, runtime: RuntimeKind) -> Record {
+        Record { owner, cgroup: None, runtime }
+    }
+
+    /// Without what others on this host left.
+    fn swept(state: &Path, find: &dyn Fn(RuntimeKind) -> Option<PathBuf>) -> Vec<Leftover> {
+        let of_containers = |left: &Leftover| matches!(left, Leftover::Removed(what) | Leftover::Kept { what, .. } if what.starts_with("container "));
+        sweep(state, find).into_iter().filter(of_containers).collect()
+    }
+
     #[test]
     fn what_a_dead_owner_left_is_removed_and_a_living_ones_is_not() {
         let state = tempfile::tempdir().unwrap();
-        let record = |owner| Record { owner, cgroup: None, program: None, daemon: false };
-        let ours = Folder::create(state.path(), &record(Owner::this())).unwrap();
-        let dead = Folder::create(state.path(), &record(Owner { pid: u32::MAX, started: 1 })).unwrap();
-        assert!(sweep(state.path()).contains(&format!("container {}", dead.id)));
+        let ours = Folder::create(state.path(), &record(Owner::this(), RuntimeKind::Embedded)).unwrap();
+        let dead = Folder::create(state.path(), &record(DEAD, RuntimeKind::Embedded)).unwrap();
+        assert_eq!(swept(state.path(), &|_| None), [Leftover::Removed(format!("container {}", dead.id))]);
         assert!(ours.path.exists() && !dead.path.exists());
+    }
+
+    /// A program that notes what it is called with.
+    #[cfg(unix)]
+    fn program(folder: &Path) -> (PathBuf, PathBuf) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (program, called) = (folder.join("program"), folder.join("called"));
+        fs::write(&program, format!("#!/bin/sh\necho \"$@\" >>'{}'\n", called.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        (program, called)
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_program_on_record_is_never_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, called) = program(folder.path());
+        let state = folder.path().join("state");
+        // As the first version kept it, and as it is kept now.
+        for (at, more) in ["", ",\"runtime\":\"docker\"", ",\"runtime\":\"embedded\""].iter().enumerate() {
+            let container = state.join(format!("tare-1-{at}"));
+            fs::create_dir_all(&container).unwrap();
+            let record = format!(
+                r#"{{"owner":{{"pid":2147483647,"started":0}},"cgroup":null,"program":"{}","daemon":false{more}}}"#,
+                program.display()
+            );
+            fs::write(container.join(RECORD), record).unwrap();
+        }
+        let mut left = swept(&state, &|_| None);
+        left.sort_by_key(ToString::to_string);
+        let kept = |what: &str, why: String| Leftover::Kept { what: what.to_owned(), why };
+        let no_record = format!(
+            "{} is no record: missing field `runtime`",
+            state.join("tare-1-0").join(RECORD).display()
+        );
+        assert!(
+            matches!(&left[0], Leftover::Kept { what, why } if what == "container tare-1-0" && why.starts_with(&no_record)),
+            "{left:?}"
+        );
+        assert_eq!(
+            left[1..],
+            [
+                kept("container tare-1-1", "docker, which made it, is not on PATH".to_owned()),
+                Leftover::Removed("container tare-1-2".to_owned()),
+            ]
+        );
+        assert!(!called.exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_container_is_removed_by_the_program_that_this_run_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, called) = program(folder.path());
+        let state = folder.path().join("state");
+        fs::create_dir(&state).unwrap();
+        for kind in [RuntimeKind::Runc, RuntimeKind::Podman] {
+            let dead = Folder::create(&state, &record(DEAD, kind)).unwrap();
+            let (what, path) = (format!("container {}", dead.id), dead.path.clone());
+            let why = format!("{kind}, which made it, is not on PATH");
+            assert_eq!(swept(&state, &|_| None), [Leftover::Kept { what: what.clone(), why }]);
+            assert!(path.exists() && !called.exists());
+            let found = swept(&state, &|asked| (asked == kind).then(|| program.clone()));
+            assert_eq!(found, [Leftover::Removed(what)]);
+            let expected = match kind {
+                RuntimeKind::Podman => format!("rm --force {}\n", dead.id),
+                _ => format!("--root {}/runtime delete --force {}\n", path.display(), dead.id),
+            };
+            assert_eq!(fs::read_to_string(&called).unwrap(), expected);
+            assert!(!path.exists());
+            fs::remove_file(&called).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_the_cgroup_of_a_container_of_ours_is_removed() {
+        for (cgroup, ours) in [
+            ("/tare-4026531836-7/tare-7-0", true),
+            ("/user.slice/user-7.slice/run-1.scope/tare-7-0", true),
+            ("/tare-7-0", true),
+            ("/", false),
+            ("", false),
+            ("tare-7-0", false),
+            ("/system.slice", false),
+            ("/tare-7-1", false),
+            ("/tare-7-0/..", false),
+            ("/x/../tare-7-0", false),
+            ("/../sys/tare-7-0", false),
+        ] {
+            assert_eq!(is_cgroup_of("tare-7-0", Path::new(cgroup)), ours, "{cgroup}");
+            let state = tempfile::tempdir().unwrap();
+            let container = state.path().join("tare-7-0");
+            fs::create_dir(&container).unwrap();
+            // A group that is not there is as good as removed.
+            let cgroup = if ours { PathBuf::from("/no-such-group/tare-7-0") } else { PathBuf::from(cgroup) };
+            let record = Record { cgroup: Some(cgroup), ..record(DEAD, RuntimeKind::Embedded) };
+            fs::write(container.join(RECORD), serde_json::to_vec(&record).unwrap()).unwrap();
+            let removed = matches!(swept(state.path(), &|_| None).as_slice(), [Leftover::Removed(_)]);
+            assert_eq!((removed, container.exists()), (ours, !ours));
+        }
+    }
+
+    #[test]
+    fn names_of_containers_are_told_from_others() {
+        for (name, is) in [
+            ("tare-7-0", true),
+            ("tare-4294967295-12", true),
+            ("tare-7", false),
+            ("tare--0", false),
+            ("tare-7-", false),
+            ("tare-7-0-1", false),
+            ("tare-x-0", false),
+            ("x", false),
+            ("..", false),
+        ] {
+            assert_eq!(is_container(name), is, "{name}");
+        }
     }
 
     #[test]

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use tare_oci::digest::Digest;
+use tare_tool::private;
 
 use super::target::Target;
 use super::unpack::{Bounds, UnpackError, chain_id, remove_all, unpack};
@@ -81,12 +82,11 @@ impl Cache {
         let root = super::runtime::is_root();
         let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
         let place = self.folder.join(Digest::of(key.as_bytes()).hex());
+        // Before anything in it is used.
+        private::own_folder(&self.folder)?;
         if let Some(found) = hold(&place) {
             return Ok(found);
         }
-        fs::create_dir_all(&self.folder).map_err(on("create", &self.folder))?;
-        let private = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(&self.folder, private).map_err(on("protect", &self.folder))?;
         let lock = self.folder.join("lock");
         let file = File::create(&lock).map_err(on("create", &lock))?;
         file.lock().map_err(on("lock", &lock))?;

@@ -1,19 +1,20 @@
 //! The runtimes that a container can be made by, and the making.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use tare_tool::process::ProcessError;
+use serde::{Deserialize, Serialize};
+use tare_tool::private::{self, PrivateError};
+use tare_tool::process::{ProcessError, find_program};
 
 use super::affinity;
 use super::cgroup::{self, CgroupError};
 use super::daemon::{self, Daemon};
 use super::group::{self, Kept, Parent};
-use super::leftovers::{self, Cleanup};
+use super::leftovers::{self, Cleanup, Leftover};
 use super::life::Container;
 use super::limits::{CpuSet, LimitError, Limits};
 #[cfg(target_os = "linux")]
@@ -28,7 +29,8 @@ use super::unpack::UnpackError;
 use super::user::UserError;
 
 /// What makes and runs containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RuntimeKind {
     /// Our own, on libcontainer; needs nothing installed.
     #[default]
@@ -142,6 +144,9 @@ pub enum RuntimeError {
         /// Why.
         source: io::Error,
     },
+    /// The folder of the records may be another user's.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// Counters are not to be had.
     #[error("the counters of a container of {0} cannot be read on this host")]
     NoCounters(RuntimeKind),
@@ -185,6 +190,9 @@ impl RuntimeError {
             Self::Refused { reason, .. } => of_reason(reason),
             Self::Target(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
+            Self::Private(error) => error.hint(),
+            #[cfg(target_os = "linux")]
+            Self::Unpack(UnpackError::Private(error)) => error.hint(),
             #[cfg(target_os = "linux")]
             Self::Unpack(UnpackError::Tampered { .. }) => Some("fetch or build it again".to_owned()),
             _ => None,
@@ -253,8 +261,8 @@ pub struct Runtime {
     /// Keeps that group as long as this and its containers live.
     pub(crate) kept: Option<Arc<Kept>>,
     pub(crate) daemon: Option<Daemon>,
-    /// What dead owners had left and is gone now.
-    swept: Vec<String>,
+    /// What dead owners had left.
+    swept: Vec<Leftover>,
 }
 
 impl Runtime {
@@ -263,20 +271,15 @@ impl Runtime {
     /// # Errors
     /// When its program is missing, or groups cannot be made.
     pub fn open(kind: RuntimeKind, options: &Options) -> Result<Self, RuntimeError> {
-        let on = |operation, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| RuntimeError::File { operation, path, source }
-        };
         if !kind.is_daemon() && cfg!(not(target_os = "linux")) {
             return Err(RuntimeError::NotHere(kind));
         }
-        fs::create_dir_all(&options.state).map_err(on("create", &options.state))?;
+        // What is on record there is acted on.
+        private::own_folder(&options.state)?;
+        let find = |kind: RuntimeKind| find_program(kind.name(), options.path.as_ref());
         let program = match kind {
             RuntimeKind::Embedded => None,
-            _ => {
-                let found = tare_tool::process::find_program(kind.name(), options.path.as_ref());
-                Some(found.ok_or(RuntimeError::NotInstalled(kind))?)
-            }
+            _ => Some(find(kind).ok_or(RuntimeError::NotInstalled(kind))?),
         };
         if !kind.is_daemon() && options.keeper.is_none() {
             return Err(RuntimeError::NoKeeper(kind));
@@ -286,7 +289,7 @@ impl Runtime {
             return Err(RuntimeError::NoRights(kind));
         }
         let root = rights == Rights::Root;
-        let mut swept = leftovers::sweep(&options.state);
+        let mut swept = leftovers::sweep(&options.state, &find);
         let (parent, kept) = match kind.is_daemon() {
             // A daemon makes its own, but the generator's is ours.
             true if root => (None, Parent::find(root).ok().map(|parent| Kept::hold(&parent, root))),
@@ -301,7 +304,7 @@ impl Runtime {
         let daemon = match (&program, kind.is_daemon()) {
             (Some(program), true) => {
                 let daemon = Daemon::open(kind, program)?;
-                swept.extend(daemon.sweep());
+                swept.extend(daemon.sweep().into_iter().map(Leftover::Removed));
                 Some(daemon)
             }
             _ => None,
@@ -325,9 +328,9 @@ impl Runtime {
         self.kind
     }
 
-    /// What killed runs had left and this one removed.
+    /// What killed runs had left, and what became of it.
     #[must_use]
-    pub fn swept(&self) -> &[String] {
+    pub fn swept(&self) -> &[Leftover] {
         &self.swept
     }
 

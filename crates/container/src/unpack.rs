@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tare_oci::digest::{DiffId, Digest};
 use tare_oci::reader::{self, ReadEntry, ReadError};
+use tare_tool::private::PrivateError;
 
 use super::target::Target;
 
@@ -55,6 +56,9 @@ pub enum UnpackError {
         /// In the manifest.
         found: usize,
     },
+    /// The folder of the cache may be another user's.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// The cache cannot be used.
     #[error("cannot {operation} {path}", path = path.display())]
     File {

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::document::DefinitionError;
+use crate::private::PrivateError;
 use crate::process::ProcessError;
 use crate::toolkit::ToolkitError;
 
@@ -39,6 +40,9 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         return error.hint.clone();
     }
     if let Some(error) = cause.downcast_ref::<ToolkitError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<PrivateError>() {
         return error.hint();
     }
     match cause.downcast_ref::<ProcessError>()? {

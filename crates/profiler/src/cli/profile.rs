@@ -8,6 +8,7 @@ use tare_oci::blob::Staging;
 use tare_oci::platform::Platform;
 use tare_oci::units::{ByteSize, Epoch, Nanoseconds};
 use tare_tool::environment::Environment;
+use tare_tool::private;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -312,10 +313,7 @@ impl Call<'_> {
         let second = self.report(subject, profile, runtime, None)?;
         let baseline = Baseline::of(first, &second, &profile.gates)?;
         let file = self.env.current_dir.join(file);
-        let mut unfinished = file.clone().into_os_string();
-        unfinished.push(format!(".{}", std::process::id()));
-        std::fs::write(&unfinished, baseline.to_json()?)
-            .and_then(|()| std::fs::rename(&unfinished, &file))
+        private::replace_file(&file, baseline.to_json()?.as_bytes())
             .with_context(|| format!("cannot write {}", file.display()))?;
         self.ui.status("Saved", &format!("the baseline {}", self.workspace.show(&file)));
         Ok(())

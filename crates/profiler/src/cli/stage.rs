@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tare_tool::environment::Environment;
 use tare_tool::exit::INTERRUPTED;
+use tare_tool::private;
 use tare_tool::process::Cmd;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
@@ -28,7 +29,7 @@ pub(super) fn cache(workspace: &Workspace) -> PathBuf {
 /// Where images out of others' stores lie as long as they are used.
 pub(super) fn temporary(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let folder = cache(workspace).join("temporary");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    private::own_folder(&folder)?;
     Ok(folder)
 }
 
@@ -93,7 +94,7 @@ pub(super) fn open(
     };
     let runtime = Runtime::open(kind, &options)?;
     for left in runtime.swept() {
-        ui.warning(&format!("removed what a killed run had left: {left}"));
+        ui.warning(&left.to_string());
     }
     Ok(runtime)
 }

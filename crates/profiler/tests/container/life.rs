@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tare_container::group::Parent;
-use tare_container::leftovers::{group_of, sweep};
+use tare_container::leftovers::{Leftover, group_of, sweep};
 use tare_container::life::{Container, Exit};
 use tare_container::runtime::{Runtime, RuntimeError, RuntimeKind};
 use tare_container::spec::{ContainerSpec, Network};
@@ -252,7 +252,8 @@ fn a_killed_keeper_takes_the_container_along_and_the_next_run_removes_the_rest()
     let text = fs::read_to_string(&record).unwrap();
     fs::write(&record, text.replace(&format!("\"pid\":{}", std::process::id()), "\"pid\":4294967295"))
         .unwrap();
-    assert!(sweep(&world.options.state).contains(&format!("container {id}")));
+    let swept = sweep(&world.options.state, &|_| None);
+    assert!(swept.contains(&Leftover::Removed(format!("container {id}"))), "{swept:?}");
     assert_eq!(traces(&id, &world.options.state), Vec::<String>::new());
 }
 
@@ -292,9 +293,9 @@ fn a_killed_tool_leaves_no_container_behind() {
     tool.kill().unwrap();
     tool.wait().unwrap();
     // Its keeper removes all but the record, which the next run removes.
-    let record = format!("container {id}");
+    let record = Leftover::Removed(format!("container {id}"));
     until("the end of the container", || traces(id, Path::new(state)) == ["its folder"]);
-    let swept = sweep(Path::new(state));
+    let swept = sweep(Path::new(state), &|_| None);
     assert!(swept.contains(&record), "{swept:?}");
     assert_eq!(tare_keeper::cgroup::folders(&group_of(maker(id))), Vec::<std::path::PathBuf>::new());
     assert_eq!(traces(id, Path::new(state)), Vec::<String>::new());
