@@ -24,9 +24,9 @@ pub enum Cgroup {
 /// For who names CPUs that are not there.
 const NAME_OTHERS: &str = "name CPUs that this host has, or leave `cpuset` out of the profile";
 /// For who may not choose CPUs: systemd delegates the controller to nobody by itself.
-const DELEGATE_CPUSET: &str = "run as root, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity";
+const DELEGATE_CPUSET: &str = "add `--sudo`, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity";
 /// For who may not set a limit.
-pub(super) const DELEGATE: &str = "run as root, in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";
+pub(super) const DELEGATE: &str = "add `--sudo`, or run it in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";
 
 /// Why a limit is not, or would not be, in force.
 #[derive(Debug, thiserror::Error)]

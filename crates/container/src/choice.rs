@@ -24,10 +24,19 @@ pub struct Facts {
     pub user_namespaces: bool,
     /// Whether systemd answers for this user (`systemd-run --user`).
     pub user_systemd: bool,
-    /// Whether `sudo` asks for no password.
+    /// Whether `sudo` is installed.
     pub sudo: bool,
     /// Whether docker answers.
     pub docker: bool,
+}
+
+/// What the command line says about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `--runtime`
+    pub runtime: Option<RuntimeKind>,
+    /// `--sudo`
+    pub sudo: bool,
 }
 
 /// What to do.
@@ -44,6 +53,8 @@ pub enum Choice {
         /// What the user should know.
         say: &'static str,
     },
+    /// Build what is needed, then measure as root.
+    Sudo,
     /// Give up.
     Stop {
         /// Why.
@@ -56,14 +67,14 @@ pub enum Choice {
 /// What asks systemd for a group of one's own, as podman does.
 pub const SCOPE: &[&str] = &["systemd-run", "--user", "--scope", "--quiet", "--property=Delegate=yes", "--"];
 
-/// What makes root of a user who needs no password for it, and keeps what cargo has set.
-pub const SUDO: &[&str] = &["sudo", "--non-interactive", "--preserve-env", "--"];
-
-/// Decides. `asked` is what `--runtime` says.
+/// Decides. Never on root's rights unless they are asked for.
 #[must_use]
-pub fn decide(asked: Option<RuntimeKind>, facts: &Facts) -> Choice {
+pub fn decide(asked: Asked, facts: &Facts) -> Choice {
     let docker = Choice::Use(RuntimeKind::Docker);
-    match asked {
+    if asked.sudo && !facts.root {
+        return through_sudo(facts);
+    }
+    match asked.runtime {
         Some(kind) if kind.is_daemon() => Choice::Use(kind),
         Some(kind) if !facts.linux => Choice::Stop {
             reason: format!("the runtime `{kind}` runs on Linux alone"),
@@ -76,6 +87,17 @@ pub fn decide(asked: Option<RuntimeKind>, facts: &Facts) -> Choice {
             hint: "start Docker Desktop, or podman's machine and choose `--runtime podman`".to_owned(),
         },
         None => own(RuntimeKind::Embedded, facts, true),
+    }
+}
+
+fn through_sudo(facts: &Facts) -> Choice {
+    let stop = |reason: &str, hint: &str| Choice::Stop { reason: reason.to_owned(), hint: hint.to_owned() };
+    match (facts.linux, facts.sudo) {
+        (true, true) => Choice::Sudo,
+        (true, false) => {
+            stop("`sudo` is not installed or not on PATH", "run it as root, or choose `--runtime docker`")
+        }
+        (false, _) => stop("`--sudo` is for Linux", "leave it out: docker makes the containers here"),
     }
 }
 
@@ -98,12 +120,6 @@ fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
     if rootless && facts.user_systemd {
         return Choice::Restart { through: SCOPE, say: "asking systemd for a group of this run's own" };
     }
-    if facts.sudo && !facts.root {
-        return Choice::Restart {
-            through: SUDO,
-            say: "no rights to make containers here: going on with sudo",
-        };
-    }
     if free && facts.docker {
         return Choice::UseAndSay(
             RuntimeKind::Docker,
@@ -118,14 +134,19 @@ fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
             "the group of this process is not delegated to this user, and systemd does not answer for it"
         }
     };
-    let mut ways = vec!["run with sudo"];
+    let mut ways = match (facts.root, facts.cgroup) {
+        (true, _) | (_, Version::None) => vec![],
+        _ => vec!["add `--sudo` to measure as root after all is built"],
+    };
     match (facts.cgroup, facts.user_namespaces) {
         (Version::V2, true) => ways.push("log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set)"),
         (Version::V2, false) => ways.push(
             "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
         ),
+        (Version::V1 | Version::Hybrid, _) => {
+            ways.push("boot with cgroup version 2 (`systemd.unified_cgroup_hierarchy=1`), of which systemd delegates a group to you");
+        }
         (Version::None, _) => ways.push("mount cgroup2 on /sys/fs/cgroup"),
-        _ => {}
     }
     ways.push("or choose `--runtime docker`");
     Choice::Stop { reason: format!("containers cannot be made here: {reason}"), hint: ways.join(", ") }
@@ -133,7 +154,7 @@ fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
 
 impl Facts {
     /// Looks at this host. `path` are the directories of programs, `runtime_dir` is XDG_RUNTIME_DIR. Asks
-    /// docker and sudo only where their answer matters.
+    /// docker only where its answer matters.
     #[must_use]
     pub fn gather(path: Option<&OsString>, runtime_dir: Option<&Path>) -> Self {
         let linux = cfg!(target_os = "linux");
@@ -162,7 +183,7 @@ impl Facts {
             cpuset,
             user_namespaces,
             user_systemd,
-            sudo: ordinary && needs_others && answers("sudo", &["--non-interactive", "true"]),
+            sudo: has("sudo"),
             docker: needs_others && answers("docker", &["version"]),
         }
     }
@@ -218,6 +239,7 @@ mod tests {
             Choice::Use(kind) => format!("use {kind}"),
             Choice::UseAndSay(kind, _) => format!("use {kind} and say"),
             Choice::Restart { through, .. } => format!("restart {}", through[0]),
+            Choice::Sudo => "sudo".to_owned(),
             Choice::Stop { reason, .. } => format!("stop: {reason}"),
         }
     }
@@ -256,8 +278,7 @@ mod tests {
                 Facts { user_namespaces: false, docker: true, ..LAPTOP },
                 "use docker and say",
             ),
-            ("runner", None, runner, "restart sudo"),
-            ("runner without sudo", None, Facts { sudo: false, ..runner }, "use docker and say"),
+            ("runner", None, runner, "use docker and say"),
             (
                 "runc asked, no rights",
                 runc,
@@ -281,17 +302,51 @@ mod tests {
             ("mac, runc asked", runc, mac, "stop: the runtime `runc` runs on Linux alone"),
         ];
         for (host, asked, facts, expected) in cases {
+            let asked = Asked { runtime: asked, sudo: false };
             assert_eq!(short(&decide(asked, &facts)), expected, "{host}");
+            // That sudo is there is no reason to use it.
+            assert_eq!(short(&decide(asked, &Facts { sudo: true, ..facts })), expected, "{host} with sudo");
+        }
+    }
+
+    #[test]
+    fn root_is_asked_for_and_then_always_taken() {
+        let with_sudo = Facts { sudo: true, ..LAPTOP };
+        let root = Facts { root: true, ..with_sudo };
+        let v1 = Facts { cgroup: Version::Hybrid, docker: true, ..with_sudo };
+        for runtime in [None, Some(RuntimeKind::Runc), Some(RuntimeKind::Docker)] {
+            let asked = Asked { runtime, sudo: true };
+            let used = format!("use {}", runtime.unwrap_or_default());
+            for (facts, expected) in [
+                (with_sudo, "sudo"),
+                (v1, "sudo"),
+                (root, used.as_str()),
+                (LAPTOP, "stop: `sudo` is not installed or not on PATH"),
+                (Facts { linux: false, ..with_sudo }, "stop: `--sudo` is for Linux"),
+            ] {
+                assert_eq!(short(&decide(asked, &facts)), expected, "{facts:?}");
+            }
         }
     }
 
     #[test]
     fn giving_up_says_how_to_go_on() {
-        let facts = Facts { user_systemd: false, ..LAPTOP };
-        let Choice::Stop { hint, .. } = decide(None, &facts) else { panic!("no stop") };
+        let hint = |facts: Facts| match decide(Asked::default(), &facts) {
+            Choice::Stop { hint, .. } => hint,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(
-            hint,
-            "run with sudo, log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`"
+            hint(Facts { user_systemd: false, ..LAPTOP }),
+            "add `--sudo` to measure as root after all is built, log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`"
+        );
+        assert_eq!(
+            hint(Facts { cgroup: Version::V1, ..LAPTOP }),
+            "add `--sudo` to measure as root after all is built, boot with cgroup version 2 (`systemd.unified_cgroup_hierarchy=1`), of which systemd delegates a group to you, or choose `--runtime docker`"
+        );
+        // It would not help.
+        assert_eq!(
+            hint(Facts { root: true, cgroup: Version::None, ..LAPTOP }),
+            "mount cgroup2 on /sys/fs/cgroup, or choose `--runtime docker`"
         );
     }
 }

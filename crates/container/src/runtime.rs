@@ -184,8 +184,8 @@ impl RuntimeError {
                 Some(format!("install {kind}, or leave `--runtime` out to use the embedded one"))
             }
             Self::NotHere(_) => Some("choose `--runtime docker`".to_owned()),
-            Self::NoRights(_) => Some("run as root, or choose `--runtime docker`".to_owned()),
-            Self::NoInterfaces => Some("leave `network` out of the profile, or run with sudo".to_owned()),
+            Self::NoRights(_) => Some("add `--sudo`, or choose `--runtime docker`".to_owned()),
+            Self::NoInterfaces => Some("leave `network` out of the profile, or add `--sudo`".to_owned()),
             Self::NoCommand(_) => Some("say what to run under `args` of the profile".to_owned()),
             Self::Refused { reason, .. } => of_reason(reason),
             Self::Target(error) => error.hint(),
@@ -227,7 +227,7 @@ fn of_reason(reason: &str) -> Option<String> {
         return Some("the entrypoint is for another architecture, or a script without `#!`".to_owned());
     }
     if has(&["eperm", "operation not permitted", "permission denied", "eacces"]) {
-        return Some("run as root or with sudo, in a delegated scope, or with `--runtime docker`".to_owned());
+        return Some("add `--sudo`, or run it in a delegated scope, or with `--runtime docker`".to_owned());
     }
     None
 }
@@ -453,7 +453,7 @@ mod tests {
             ("exec: \"/no\": stat /no: no such file or directory", "not in the image"),
             ("error 'EACCES: Permission denied' executing '\"/etc/passwd\"'", "not executable"),
             ("error 'ENOEXEC: Exec format error' executing", "another architecture"),
-            ("no network namespace: EPERM: Operation not permitted", "run as root"),
+            ("no network namespace: EPERM: Operation not permitted", "add `--sudo`"),
             (
                 "could not find slirp4netns: exec: \"slirp4netns\": executable file not found in $PATH",
                 "install",

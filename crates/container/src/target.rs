@@ -26,7 +26,7 @@ pub struct Target {
     pub image: ReadImage,
     /// Where its blobs are read from.
     pub source: Arc<Source>,
-    _temporary: Option<Arc<Temporary>>,
+    temporary: Option<Arc<Temporary>>,
 }
 
 /// Why there is no image.
@@ -240,8 +240,14 @@ impl Target {
             config: image.config.clone(),
             image,
             source: Arc::new(source),
-            _temporary: temporary,
+            temporary,
         })
+    }
+
+    /// The archive that it was fetched into out of somebody's store, if it was.
+    #[must_use]
+    pub fn fetched(&self) -> Option<&Path> {
+        self.temporary.as_ref().map(|file| file.0.as_path())
     }
 
     /// The port of the first TCP port that the image exposes.

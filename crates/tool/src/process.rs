@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 /// A command that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +147,19 @@ impl Cmd {
         finish(child, command)
     }
 
+    /// Runs it with our own stdout and stderr. `hold` is given its stdin, whose end tells it that nobody waits for
+    /// it any more. Gives back its exit code, 255 for none of 0 to 255.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run_with_stdin_held(mut self, hold: impl FnOnce(ChildStdin)) -> Result<u8, ProcessError> {
+        self.command.stdin(Stdio::piped());
+        let (mut child, command) = self.start()?;
+        // `wait` would close it at once.
+        child.stdin.take().map(hold);
+        exit_code(child, command)
+    }
+
     /// Becomes the program: same process, so that signals and the terminal are its own. Comes back only
     /// where that cannot be, as on Windows, with the code that it ended with (255 for none of 0 to 255).
     ///
@@ -167,9 +180,8 @@ impl Cmd {
         }
         #[cfg(not(unix))]
         {
-            let (mut child, command) = self.start()?;
-            let status = child.wait().map_err(|source| ProcessError::Io { command, source })?;
-            Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+            let (child, command) = self.start()?;
+            exit_code(child, command)
         }
     }
 
@@ -250,7 +262,7 @@ impl Begun {
 pub struct Conversation {
     child: Child,
     command: String,
-    stdin: Option<std::process::ChildStdin>,
+    stdin: Option<ChildStdin>,
     stdout: Option<BufReader<std::process::ChildStdout>>,
 }
 
@@ -386,6 +398,11 @@ impl Drop for Running {
     }
 }
 
+fn exit_code(mut child: Child, command: String) -> Result<u8, ProcessError> {
+    let status = child.wait().map_err(|source| ProcessError::Io { command, source })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
 fn finish(mut child: Child, command: String) -> Result<(), ProcessError> {
     match child.wait() {
         Ok(status) if status.success() => Ok(()),
@@ -432,6 +449,16 @@ mod tests {
         assert_eq!(cat.listen().unwrap(), "hello!");
         let ended = cat.listen().unwrap_err().to_string();
         assert!(ended.ends_with("failed (exit status: 3)"), "{ended}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_program_runs_as_long_as_its_stdin_is_held() {
+        let command = Cmd::new("sh").args(["-c", "read line; exit 3"]);
+        assert_eq!(command.run_with_stdin_held(drop).unwrap(), 3);
+        let mut held = None;
+        let command = Cmd::new("sh").args(["-c", "kill -9 $$"]);
+        assert_eq!(command.run_with_stdin_held(|stdin| held = Some(stdin)).unwrap(), u8::MAX);
     }
 
     #[test]

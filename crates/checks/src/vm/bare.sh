@@ -19,7 +19,7 @@ mkdir /tmp/u && chown 1000:1000 /tmp/u
 export HOME=/tmp/u TMPDIR=/tmp/u
 
 REFUSED='error: containers cannot be made here: the group of this process is not delegated to this user, and systemd does not answer for it
-hint: run with sudo, log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`'
+hint: add `--sudo` to measure as root after all is built, log in where systemd delegates a group (`loginctl enable-linger`, XDG_RUNTIME_DIR set), or choose `--runtime docker`'
 refused() {
   said=$(as_user /tare-vm/bin/tare-profiler profile ./image --profile vm 2>&1 >/dev/null)
   is 2 $? && is "$REFUSED" "$(printf '%s\n' "$said" | tail -n 2)"

@@ -7,7 +7,6 @@ use clap::Args;
 use tare_oci::units::Nanoseconds;
 use tare_tool::environment::Environment;
 use tare_tool::ui::Ui;
-use xtask_tare::workspace::Workspace;
 
 use crate::profile::compare::{self, Comparison, Key, Rules, Samples, Side};
 use crate::profile::cpus;
@@ -24,8 +23,9 @@ use crate::profile::validity::GENERATOR_CPU;
 use tare_container::Runtime;
 
 use super::Outcome;
-use super::profile::{CommonArguments, Subject, subjects};
-use super::stage;
+use super::profile::{CommonArguments, Subject, hand_over, subjects};
+use super::stage::{self, Way};
+use super::sudo::HandOver;
 use super::xtask::Xtask;
 
 /// What is compared unless `--metric` says otherwise: what repeats best of what users notice.
@@ -77,7 +77,10 @@ pub(super) fn run(
     xtask: &Xtask,
     ui: Ui,
 ) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::locate(env)?;
+    let handed_over = HandOver::received(env)?;
+    let handed_over = handed_over.as_ref();
+    let workspace = stage::workspace(env, handed_over)?;
+    let cache = stage::cache(&workspace, handed_over);
     let keys = keys(&arguments.metric)?;
     let mut profile = arguments.common.profile(&workspace)?;
     if profile.limits.len() > 1 {
@@ -88,9 +91,15 @@ pub(super) fn run(
         );
     }
     shorten(&mut profile, &arguments.common);
-    let mut both = subjects(&[arguments.a.clone(), arguments.b.clone()], &workspace, xtask)?.into_iter();
+    let way = stage::choose(&arguments.common, env, handed_over, ui)?;
+    let both = subjects(&[arguments.a.clone(), arguments.b.clone()], &cache, xtask, handed_over)?;
+    let kind = match way {
+        Way::Here(kind) => kind,
+        Way::Sudo => return hand_over(&arguments.common, env, &workspace, xtask, &both, ui),
+    };
+    let mut both = both.into_iter();
     let (Some(a), Some(b)) = (both.next(), both.next()) else { bail!("two images are needed") };
-    let runtime = stage::open(arguments.common.runtime, env, &workspace, xtask, ui)?;
+    let runtime = stage::open(kind, env, &cache, xtask, handed_over, ui)?;
     let program = std::env::current_exe()?;
     let allowed = cpus::allowed();
     let mut call = Call {

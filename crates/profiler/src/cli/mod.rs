@@ -10,6 +10,7 @@ mod load;
 mod profile;
 mod progress;
 mod stage;
+mod sudo;
 mod xtask;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ pub(crate) enum Outcome {
     GateFailed,
     /// It has been told why.
     NeverReady,
+    /// As root's process did, which had the rest of the work.
+    Exit(u8),
 }
 
 /// Runs with the arguments and environment of the process.
@@ -61,13 +64,14 @@ pub fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
         Command::Profile(arguments) => Environment::read().map_err(anyhow::Error::from).and_then(|env| {
             let xtask = Xtask::new(env.get(xtask::CALLER).cloned());
-            profile::run(arguments, &env, xtask, ui)
+            profile::run(arguments, &env, &xtask, ui)
         }),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),
         Ok(Outcome::NeverReady) => ExitCode::from(FAILED),
+        Ok(Outcome::Exit(code)) => ExitCode::from(code),
         Err(error) => {
             ui.error(&chain(&error), hints::hint(&error).as_deref());
             ExitCode::from(FAILED)

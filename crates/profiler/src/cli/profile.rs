@@ -28,7 +28,8 @@ use tare_container::target::Target;
 
 use super::Outcome;
 use super::compare::{self, CompareArguments};
-use super::stage;
+use super::stage::{self, Way};
+use super::sudo::{self, HandOver, Image};
 use super::xtask::Xtask;
 
 #[derive(Debug, Args)]
@@ -77,6 +78,9 @@ pub(super) struct CommonArguments {
     /// What runs containers: embedded, runc, crun, youki, docker, podman
     #[arg(long, value_name = "RUNTIME")]
     pub(super) runtime: Option<RuntimeKind>,
+    /// Measure as root, through sudo. Images and tools are built, and reports are written, as yourself
+    #[arg(long)]
+    pub(super) sudo: bool,
     /// CPUs' worth of time instead of the profile's, such as 0.5
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<Cpus>,
@@ -133,7 +137,10 @@ struct Call<'a> {
     arguments: &'a ProfileArguments,
     env: &'a Environment,
     workspace: Workspace,
-    xtask: Xtask,
+    /// Where what was unpacked is kept.
+    cache: PathBuf,
+    /// In root's process: from the user's.
+    handed_over: Option<HandOver>,
     ui: Ui,
 }
 
@@ -144,27 +151,31 @@ pub(super) struct Subject {
     pub(super) name: String,
     /// Its program with symbols.
     pub(super) twin: Option<PathBuf>,
+    /// What [`Target::resolve`] finds it by again.
+    location: String,
 }
 
 pub(super) fn run(
     arguments: &ProfileArguments,
     env: &Environment,
-    xtask: Xtask,
+    xtask: &Xtask,
     ui: Ui,
 ) -> anyhow::Result<Outcome> {
     if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
-        return compare::run(arguments, env, &xtask, ui);
+        return compare::run(arguments, env, xtask, ui);
     }
     if arguments.list_metrics {
         ui.result(metric::markdown().trim_end())?;
         return Ok(Outcome::Done);
     }
-    let workspace = Workspace::locate(env)?;
+    let handed_over = HandOver::received(env)?;
+    let workspace = stage::workspace(env, handed_over.as_ref())?;
     if arguments.list_profiles {
         ui.result(&definition::names(&workspace.root.join("profiles")).join("\n"))?;
         return Ok(Outcome::Done);
     }
-    let call = Call { arguments, env, workspace, xtask, ui };
+    let cache = stage::cache(&workspace, handed_over.as_ref());
+    let call = Call { arguments, env, workspace, cache, handed_over, ui };
     let profile = arguments.common.profile(&call.workspace)?;
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
     if baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
@@ -173,11 +184,19 @@ pub(super) fn run(
             profile.name
         ));
     }
-    let subjects = subjects(&arguments.images, &call.workspace, &call.xtask)?;
-    let runtime = if profile.passes.iter().any(|pass| *pass != Pass::Size) {
-        Some(stage::open(arguments.common.runtime, env, &call.workspace, &call.xtask, ui)?)
+    let handed_over = call.handed_over.as_ref();
+    let way = if profile.passes.iter().any(|pass| *pass != Pass::Size) {
+        Some(stage::choose(&arguments.common, env, handed_over, ui)?)
     } else {
         None
+    };
+    let subjects = subjects(&arguments.images, &call.cache, xtask, handed_over)?;
+    let runtime = match way {
+        None => None,
+        Some(Way::Here(kind)) => Some(stage::open(kind, env, &call.cache, xtask, handed_over, ui)?),
+        Some(Way::Sudo) => {
+            return hand_over(&arguments.common, env, &call.workspace, xtask, &subjects, ui);
+        }
     };
     let mut outcome = Outcome::Done;
     for subject in &subjects {
@@ -195,23 +214,34 @@ pub(super) fn run(
     Ok(outcome)
 }
 
-/// The images that are meant: built where they are the workspace's own.
+/// The images that are meant: built where they are the workspace's own, and there already in root's process.
 pub(super) fn subjects(
     names: &[String],
-    workspace: &Workspace,
+    cache: &Path,
     xtask: &Xtask,
+    handed_over: Option<&HandOver>,
 ) -> anyhow::Result<Vec<Subject>> {
-    let temporary = stage::temporary(workspace)?;
+    let temporary = stage::temporary(cache)?;
+    let subject = |name: String, location: String| -> anyhow::Result<Subject> {
+        let target = Target::resolve(&location, None, &temporary)?;
+        Ok(Subject { target, name, twin: None, location })
+    };
+    if let Some(HandOver { images, .. }) = handed_over {
+        let there = images.iter().cloned();
+        let there =
+            there.map(|Image { name, location, twin }| Ok(Subject { twin, ..subject(name, location)? }));
+        return there.collect();
+    }
     let own = |names: &[String]| -> anyhow::Result<Vec<Subject>> {
         let built = xtask.images(names)?;
         built
             .into_iter()
             .map(|image| {
-                let target = Target::resolve(&image.layout.to_string_lossy(), None, &temporary)?;
-                let architecture = format!("linux/{}", target.config.architecture);
+                let built = subject(image.name, image.layout.to_string_lossy().into_owned())?;
+                let architecture = format!("linux/{}", built.target.config.architecture);
                 let platform = image.platforms.into_iter().find(|it| it.platform == architecture);
                 let twin = platform.and_then(|platform| platform.unstripped_binary);
-                Ok(Subject { target, name: image.name, twin })
+                Ok(Subject { twin, ..built })
             })
             .collect()
     };
@@ -223,11 +253,33 @@ pub(super) fn subjects(
         if is_own(name) {
             subjects.extend(own(std::slice::from_ref(name))?);
         } else {
-            let target = Target::resolve(name, None, &temporary)?;
-            subjects.push(Subject { target, name: folder_name(name), twin: None });
+            let mut found = subject(folder_name(name), name.clone())?;
+            // It is fetched once, by whoever was asked for it.
+            if let Some(file) = found.target.fetched() {
+                found.location = file.to_string_lossy().into_owned();
+            }
+            subjects.push(found);
         }
     }
     Ok(subjects)
+}
+
+/// Builds what is missing yet, and has root's process do the rest.
+pub(super) fn hand_over(
+    common: &CommonArguments,
+    env: &Environment,
+    workspace: &Workspace,
+    xtask: &Xtask,
+    subjects: &[Subject],
+    ui: Ui,
+) -> anyhow::Result<Outcome> {
+    let keeper = stage::keeper(common.runtime.unwrap_or_default(), env, xtask)?;
+    let image = |Subject { name, location, twin, .. }: &Subject| Image {
+        name: name.clone(),
+        location: location.clone(),
+        twin: twin.clone(),
+    };
+    HandOver::new(workspace, keeper, subjects.iter().map(image).collect())?.measure(env, ui)
 }
 
 /// Whether a name is one of the workspace's images: it names no transport, and is neither a path nor an
@@ -261,7 +313,7 @@ impl Call<'_> {
         if let Some(baseline) = baseline {
             baseline.check(&report, &profile.gates)?;
         }
-        report.runs = measured(subject, profile, runtime, &self.workspace, self.ui)?;
+        report.runs = measured(subject, profile, runtime, &self.cache, self.ui)?;
         report.judge(profile, baseline);
         Ok(report)
     }
@@ -283,18 +335,18 @@ impl Call<'_> {
             staging.write(&folder.join("report.md"), markdown.as_bytes())?;
             staging.write(&folder.join("junit.xml"), render::junit::render(report).as_bytes())
         };
-        write()?;
+        sudo::as_user(self.handed_over.as_ref(), write)??;
         let text = render::terminal::render(report, super::columns());
         self.ui.result(if self.arguments.json { json.trim_end() } else { text.trim_end() })?;
         self.ui.status("Reported", &format!("in {}", self.workspace.show(&folder)));
         // As GitHub's runners ask for it; its absence there must not fail a measurement.
         if let Some(summary) = self.env.get("GITHUB_STEP_SUMMARY") {
-            let appended = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(summary)
-                .and_then(|mut file| std::io::Write::write_all(&mut file, markdown.as_bytes()));
-            if let Err(error) = appended {
+            let append = || {
+                let mut options = std::fs::OpenOptions::new();
+                let mut file = options.append(true).create(true).open(summary)?;
+                std::io::Write::write_all(&mut file, markdown.as_bytes())
+            };
+            if let Err(error) = sudo::as_user(self.handed_over.as_ref(), append)? {
                 self.ui.warning(&format!("GITHUB_STEP_SUMMARY: {error}"));
             }
         }
@@ -313,7 +365,8 @@ impl Call<'_> {
         let second = self.report(subject, profile, runtime, None)?;
         let baseline = Baseline::of(first, &second, &profile.gates)?;
         let file = self.env.current_dir.join(file);
-        private::replace_file(&file, baseline.to_json()?.as_bytes())
+        let json = baseline.to_json()?;
+        sudo::as_user(self.handed_over.as_ref(), || private::replace_file(&file, json.as_bytes()))?
             .with_context(|| format!("cannot write {}", file.display()))?;
         self.ui.status("Saved", &format!("the baseline {}", self.workspace.show(&file)));
         Ok(())
@@ -366,12 +419,12 @@ fn measured(
     subject: &Subject,
     profile: &Profile,
     runtime: Option<&Runtime>,
-    workspace: &Workspace,
+    cache: &Path,
     ui: Ui,
 ) -> anyhow::Result<Vec<report::Run>> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let allowed = cpus::allowed();
-    let Subject { target, twin, name } = subject;
+    let Subject { target, twin, name, .. } = subject;
     let setting = Setting { target, twin: twin.as_deref(), profile, program: &program, allowed: &allowed };
     let mut runs = Vec::new();
     if profile.passes.contains(&Pass::Size) {
@@ -379,7 +432,7 @@ fn measured(
         runs.push(measure::weigh(&setting)?);
     }
     let Some(runtime) = runtime else { return Ok(runs) };
-    let ground = Grounds::prepare(subject, profile, runtime, workspace)?;
+    let ground = Grounds::prepare(subject, profile, runtime, cache)?;
     let stage = Stage { runtime, floor: ground.floor.as_ref(), roots: &ground.roots };
     for limits in &profile.limits {
         ui.status("Running", &format!("{name} with {limits} ({})", runtime.kind()));
@@ -410,7 +463,7 @@ impl Grounds {
         subject: &Subject,
         profile: &Profile,
         runtime: &Runtime,
-        workspace: &Workspace,
+        cache: &Path,
     ) -> anyhow::Result<Self> {
         let spec = ContainerSpec::default();
         let mut roots: Vec<PathBuf> = runtime.prepare(&subject.target, &spec)?.into_iter().collect();
@@ -419,8 +472,8 @@ impl Grounds {
         }
         let platform = format!("linux/{}", tare_container::target::host_architecture());
         let Ok(platform) = platform.parse::<Platform>() else { return Ok(Self { floor: None, roots }) };
-        let layout = floor::write(&stage::cache(workspace), platform)?;
-        let floor = Target::resolve(&layout.to_string_lossy(), None, &stage::temporary(workspace)?)?;
+        let layout = floor::write(cache, platform)?;
+        let floor = Target::resolve(&layout.to_string_lossy(), None, &stage::temporary(cache)?)?;
         roots.extend(runtime.prepare(&floor, &spec)?);
         Ok(Self { floor: Some(floor), roots })
     }

@@ -10,4 +10,5 @@ mod fixture;
 mod life;
 mod limits;
 mod passes;
+mod sudo;
 mod unpacking;
