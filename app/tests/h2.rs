@@ -355,11 +355,10 @@ fn empty_and_tiny_pieces_of_a_body_do_not_pile_up() -> io::Result<()> {
 
 #[test]
 fn file_that_a_hundred_streams_wait_for_is_in_memory_once() -> io::Result<()> {
-    // It is its own name, in the folder of such files.
-    let file = Scratch::new("large.bin", &"a b c d e f g ".repeat(300_000))?;
-    let name = file.0.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = std::env::temp_dir();
-    let folder = folder.to_string_lossy();
+    let name = "large.bin";
+    let file = Scratch::new(name, &"a b c d e f g ".repeat(300_000))?;
+    let path = file.path();
+    let folder = path.parent().unwrap_or(&path).to_string_lossy();
     let program = start(&["--files", &folder, "--cache-memory", "16MiB", "--write-timeout", NEVER])?;
     let path = format!("/files/{name}");
     assert_eq!(program.client()?.ask("GET", &path)?.status, "HTTP/1.1 200 OK");

@@ -58,7 +58,7 @@ fn wrong_configuration_is_one_line_and_78() -> io::Result<()> {
         assert_eq!(call("abc", arguments)?, expected, "{arguments:?}");
     }
     let file = Scratch::new("wrong.toml", "\nidle-timeout = 5\n")?;
-    let path = file.0.display();
+    let path = file.path().display().to_string();
     let stderr =
         format!("error: {path}:2: idle-timeout = \"5\" is not a duration such as 500ms, 30s or 5m\n");
     let argument = format!("--config={path}");
@@ -71,7 +71,7 @@ fn wrong_configuration_is_one_line_and_78() -> io::Result<()> {
 #[test]
 fn print_config_shows_every_layer() -> io::Result<()> {
     let file = Scratch::new("layers.toml", "port = 1\nlinger = \"2s\"\nbacklog = 3\n")?;
-    let path = file.0.display().to_string();
+    let path = file.path().display().to_string();
     let (code, stdout, stderr) = call("4", &["--config", &path, "--backlog=5", "--print-config"])?;
     assert_eq!((code, stderr), (Some(0), String::new()));
     let lines: Vec<Vec<&str>> = stdout.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -89,7 +89,7 @@ fn print_config_shows_every_layer() -> io::Result<()> {
 #[test]
 fn hangup_takes_over_what_can_be_changed_and_keeps_the_rest() -> io::Result<()> {
     let file = Scratch::new("reload.toml", "body-limit = 10\n")?;
-    let mut program = Program::start(Command::new(APP).arg("--config").arg(&file.0))?;
+    let mut program = Program::start(Command::new(APP).arg("--config").arg(file.path()))?;
     let ask = |program: &Program| -> io::Result<String> {
         let mut client = program.client()?;
         client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n01234567890123456789")?;
@@ -109,11 +109,11 @@ fn hangup_takes_over_what_can_be_changed_and_keeps_the_rest() -> io::Result<()> 
             "HTTP/1.1 413 Content Too Large",
         ),
     ] {
-        std::fs::write(&file.0, text)?;
+        std::fs::write(file.path(), text)?;
         program.signal("HUP")?;
         let mut line = String::new();
         program.stderr.read_line(&mut line)?;
-        assert_eq!(line, said.replace("FILE", &file.0.display().to_string()));
+        assert_eq!(line, said.replace("FILE", &file.path().display().to_string()));
         assert_eq!(ask(&program)?, status, "{text:?}");
     }
     Ok(())

@@ -2,14 +2,15 @@ use std::future::Future;
 
 use super::*;
 
-/// A folder that goes with the test.
-struct Folder(PathBuf);
+/// A folder in one that goes with the test, which may remove it itself.
+struct Folder(PathBuf, #[expect(dead_code, reason = "held until the end of the test")] tempfile::TempDir);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("app-cache-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path, above)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -18,12 +19,6 @@ impl Folder {
 
     fn cache(&self, budget: u64, fresh: Duration, stale: Duration) -> Cache {
         Cache::new(self.0.clone(), budget, fresh, stale)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

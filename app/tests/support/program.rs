@@ -103,19 +103,20 @@ impl Drop for Program {
     }
 }
 
-/// A file that goes with the test.
-pub(crate) struct Scratch(pub(crate) std::path::PathBuf);
+/// A file that goes with the test, in a folder of its own.
+pub(crate) struct Scratch {
+    folder: tempfile::TempDir,
+    name: String,
+}
 
 impl Scratch {
     pub(crate) fn new(name: &str, text: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("app-{}-{name}", std::process::id()));
-        std::fs::write(&path, text)?;
-        Ok(Self(path))
+        let scratch = Self { folder: tempfile::tempdir()?, name: name.to_owned() };
+        std::fs::write(scratch.path(), text)?;
+        Ok(scratch)
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join(&self.name)
     }
 }
