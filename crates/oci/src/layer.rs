@@ -62,6 +62,18 @@ pub struct Layer {
     pub uncompressed_size: u64,
 }
 
+/// A layer that was just written.
+#[derive(Debug)]
+pub struct Packed<W> {
+    /// What an image says about it.
+    pub layer: Layer,
+    /// The fingerprint of the bytes that were packed. It differs from the plan's own [`fingerprint`] if a
+    /// file changed between the two readings.
+    pub fingerprint: Digest,
+    /// Where it was written to.
+    pub out: W,
+}
+
 /// Writes a layer in one pass: tar → diff id → compressed → digest → `out`.
 ///
 /// # Errors
@@ -72,9 +84,22 @@ pub fn write<W: Write>(
     pool: &Pool,
     out: W,
 ) -> Result<(Layer, W), LayerError> {
+    pack(plan, compression, pool, out).map(|packed| (packed.layer, packed.out))
+}
+
+/// Writes a layer as [`write`] does, and computes the fingerprint of what it holds on the way.
+///
+/// # Errors
+/// As [`write`].
+pub fn pack<W: Write>(
+    plan: &LayerPlan,
+    compression: Compression,
+    pool: &Pool,
+    out: W,
+) -> Result<Packed<W>, LayerError> {
     let length = tar_length(plan)?;
     let mut tar = pool.encoder(compression, length, Digesting::new(out));
-    write_tar(plan, &mut tar)?;
+    let fingerprint = write_tar(plan, &mut tar)?;
     let (blob, (diff_id, uncompressed_size)) = tar.finish().map_err(LayerError::Write)?;
     let (out, (digest, size)) = blob.finish();
     let layer = Layer {
@@ -83,7 +108,7 @@ pub fn write<W: Write>(
         diff_id: DiffId(diff_id),
         uncompressed_size,
     };
-    Ok((layer, out))
+    Ok(Packed { layer, fingerprint, out })
 }
 
 /// How long the tar of a plan is, known before it is written.
@@ -131,18 +156,23 @@ fn write_header(entry: &Entry, mtime: Epoch, out: &mut impl Write) -> Result<(),
     tar::write_header(out, &header).map_err(LayerError::Write)
 }
 
-fn write_tar(plan: &LayerPlan, out: &mut impl Write) -> Result<(), LayerError> {
+/// Writes the tar, and gives back the fingerprint of what was written.
+fn write_tar(plan: &LayerPlan, out: &mut impl Write) -> Result<Digest, LayerError> {
+    let mut fingerprint = Fingerprint::new(plan.mtime)?;
     let mut buffer = vec![0; 128 << 10];
     for entry in &plan.entries {
         write_header(entry, plan.mtime, out)?;
+        fingerprint.entry(entry)?;
         if let EntryKind::File(content) = &entry.kind {
             for_each_chunk(entry, content, &mut buffer, |chunk| {
+                fingerprint.chunk(content, chunk)?;
                 out.write_all(chunk).map_err(LayerError::Write)
             })?;
             tar::write_padding(out, content.size()).map_err(LayerError::Write)?;
         }
     }
-    tar::write_end(out).map_err(LayerError::Write)
+    tar::write_end(out).map_err(LayerError::Write)?;
+    Ok(fingerprint.finish())
 }
 
 /// Opens the content of an entry.
@@ -197,41 +227,70 @@ fn for_each_chunk(
 /// # Errors
 /// When a file cannot be read or is not as planned.
 pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
-    let mut sink = Digesting::new(io::sink());
+    let mut fingerprint = Fingerprint::new(plan.mtime)?;
     let mut buffer = vec![0; 128 << 10];
-    let put = |sink: &mut Digesting<io::Sink>, bytes: &[u8]| {
-        // Lengths go first, so that no two sequences of fields read alike.
-        sink.write_all(&(bytes.len() as u64).to_le_bytes())
-            .and_then(|()| sink.write_all(bytes))
-            .map_err(LayerError::Write)
-    };
-    put(&mut sink, &plan.mtime.seconds().to_le_bytes())?;
     for entry in &plan.entries {
-        put(&mut sink, entry.path.as_bytes())?;
-        put(&mut sink, &entry.mode.to_le_bytes())?;
-        put(&mut sink, &entry.owner.uid.to_le_bytes())?;
-        put(&mut sink, &entry.owner.gid.to_le_bytes())?;
-        put(&mut sink, entry.capabilities.as_deref().map(|c| c.to_xattr()).as_ref().map_or(&[], |x| &x[..]))?;
+        fingerprint.entry(entry)?;
+        if let EntryKind::File(content) = &entry.kind {
+            for_each_chunk(entry, content, &mut buffer, |chunk| fingerprint.chunk(content, chunk))?;
+        }
+    }
+    Ok(fingerprint.finish())
+}
+
+/// A fingerprint while the entries of a plan are read, in their order.
+struct Fingerprint(Digesting<io::Sink>);
+
+impl Fingerprint {
+    fn new(mtime: Epoch) -> Result<Self, LayerError> {
+        let mut fingerprint = Self(Digesting::new(io::sink()));
+        fingerprint.put(&mtime.seconds().to_le_bytes())?;
+        Ok(fingerprint)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        // Lengths go first, so that no two sequences of fields read alike.
+        self.0
+            .write_all(&(bytes.len() as u64).to_le_bytes())
+            .and_then(|()| self.0.write_all(bytes))
+            .map_err(LayerError::Write)
+    }
+
+    /// Everything of an entry but the content of its file.
+    fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        self.put(entry.path.as_bytes())?;
+        self.put(&entry.mode.to_le_bytes())?;
+        self.put(&entry.owner.uid.to_le_bytes())?;
+        self.put(&entry.owner.gid.to_le_bytes())?;
+        self.put(entry.capabilities.as_deref().map(|c| c.to_xattr()).as_ref().map_or(&[], |x| &x[..]))?;
         match &entry.kind {
-            EntryKind::Directory => put(&mut sink, b"directory")?,
+            EntryKind::Directory => self.put(b"directory"),
             EntryKind::Symlink(target) => {
-                put(&mut sink, b"symlink")?;
-                put(&mut sink, target)?;
+                self.put(b"symlink")?;
+                self.put(target)
             }
             EntryKind::File(content) => {
-                put(&mut sink, b"file")?;
-                put(&mut sink, &content.size().to_le_bytes())?;
-                if let Content::Bytes(bytes) = content {
-                    put(&mut sink, bytes.digest().to_string().as_bytes())?;
-                    continue;
+                self.put(b"file")?;
+                self.put(&content.size().to_le_bytes())?;
+                match content {
+                    Content::Bytes(bytes) => self.put(bytes.digest().to_string().as_bytes()),
+                    Content::File(..) | Content::InTree(..) => Ok(()),
                 }
-                for_each_chunk(entry, content, &mut buffer, |chunk| {
-                    sink.write_all(chunk).map_err(LayerError::Write)
-                })?;
             }
         }
     }
-    Ok(sink.finish().1.0)
+
+    /// A part of a file's content. The digest of what is in memory is known, and was put already.
+    fn chunk(&mut self, content: &Content, chunk: &[u8]) -> Result<(), LayerError> {
+        match content {
+            Content::Bytes(_) => Ok(()),
+            Content::File(..) | Content::InTree(..) => self.0.write_all(chunk).map_err(LayerError::Write),
+        }
+    }
+
+    fn finish(self) -> Digest {
+        self.0.finish().1.0
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +346,26 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_that_changes_at_the_same_length_has_the_fingerprint_of_what_was_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let plan = plan(vec![
+            entry("/f", EntryKind::File(Content::File(path.as_path().into(), 5))),
+            entry("/memory", bytes(b"x")),
+        ]);
+        std::fs::write(&path, "first").unwrap();
+        let first = fingerprint(&plan).unwrap();
+        let packed = || pack(&plan, Compression::None, &Pool::start(1), Vec::new()).unwrap();
+        assert_eq!(packed().fingerprint, first);
+
+        std::fs::write(&path, "other").unwrap();
+        let Packed { fingerprint: of_packed, out, .. } = packed();
+        assert!(out.windows(5).any(|window| window == b"other"));
+        assert_ne!(of_packed, first);
+        assert_eq!(of_packed, fingerprint(&plan).unwrap());
     }
 
     #[test]

@@ -188,20 +188,11 @@ fn write_layers(
     let distinct: BTreeMap<CacheKey, &LayerPlan> = keys.iter().copied().zip(all).collect();
     let distinct: Vec<(CacheKey, &LayerPlan)> = distinct.into_iter().collect();
     let written = in_parallel(&distinct, |(key, plan)| -> Result<_, AssembleError> {
-        if let Some((layer, blob)) = store.cache.find(*key, &plan.name) {
-            return Ok((*key, Written { layer, blob, cached: true }));
-        }
-        let file_error = |source| AssembleError::File { image: definition.name.clone(), source };
-        let (file, path) = store.staging.file().map_err(file_error)?;
-        let written = layer::write(plan, store.compression, store.pool, file);
-        let (layer, _) = written.map_err(|error| match error {
-            LayerError::Write(source) => {
-                file_error(FileError { operation: "write", path: path.clone(), source })
-            }
-            error => layer_error(plan)(error),
+        let written = find_or_pack(*key, plan, store).map_err(|error| match error {
+            PackError::Layer(source) => layer_error(plan)(source),
+            PackError::File(source) => AssembleError::File { image: definition.name.clone(), source },
         })?;
-        let blob = store.cache.keep(*key, &layer, &path, store.staging).map_err(file_error)?;
-        Ok((*key, Written { layer, blob, cached: false }))
+        Ok((*key, written))
     })?;
     let written: BTreeMap<CacheKey, Written> = written.into_iter().collect();
     let mut keys = keys.into_iter();
@@ -218,6 +209,29 @@ fn write_layers(
                 .collect()
         })
         .collect())
+}
+
+enum PackError {
+    Layer(LayerError),
+    File(FileError),
+}
+
+/// The layer of a key from the cache, or else packed now. Files may have changed since the key was computed:
+/// the cache keeps a layer under the key of the bytes that are in it.
+fn find_or_pack(key: CacheKey, plan: &LayerPlan, store: LayerStore<'_>) -> Result<Written, PackError> {
+    if let Some((layer, blob)) = store.cache.find(key, &plan.name) {
+        return Ok(Written { layer, blob, cached: true });
+    }
+    let (file, path) = store.staging.file().map_err(PackError::File)?;
+    let packed = layer::pack(plan, store.compression, store.pool, file).map_err(|error| match error {
+        LayerError::Write(source) => {
+            PackError::File(FileError { operation: "write", path: path.clone(), source })
+        }
+        error => PackError::Layer(error),
+    })?;
+    let key = CacheKey::new(packed.fingerprint, store.compression);
+    let blob = store.cache.keep(key, &packed.layer, &path, store.staging).map_err(PackError::File)?;
+    Ok(Written { layer: packed.layer, blob, cached: false })
 }
 
 /// A thread for each item; an image has a handful of layers.
@@ -291,5 +305,52 @@ fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annot
         working_dir: config.working_dir.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string),
         labels,
         stop_signal: config.stop_signal.as_ref().map(|signal| signal.0.clone()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tare_oci::digest::DiffId;
+    use tare_oci::entry::{Entry, Owner};
+    use tare_oci::units::Epoch;
+
+    #[test]
+    fn a_file_that_changes_between_key_and_packing_is_kept_under_the_key_of_what_was_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        let kind = EntryKind::File(Content::File(file.as_path().into(), 5));
+        let entry = Entry {
+            path: "/f".parse().unwrap(),
+            kind,
+            mode: 0o644,
+            owner: Owner::default(),
+            capabilities: None,
+        };
+        let plan = LayerPlan { name: "files".to_owned(), entries: vec![entry], mtime: Epoch::ZERO };
+        let cache = LayerCache::new(dir.path().join("cache"));
+        let staging = Staging::create(dir.path().join("staging")).unwrap();
+        let (pool, compression) = (Pool::start(1), Compression::None);
+        let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
+        let key = || CacheKey::new(layer::fingerprint(&plan).unwrap(), compression);
+        let build = |key| find_or_pack(key, &plan, store).ok().unwrap();
+
+        std::fs::write(&file, "first").unwrap();
+        let first = key();
+        std::fs::write(&file, "other").unwrap();
+        let other = build(first);
+        let tar = std::fs::read(&other.blob).unwrap();
+        assert!(tar.windows(5).any(|window| window == b"other"));
+        assert_eq!(other.layer.diff_id, DiffId(tare_oci::digest::Digest::of(&tar)));
+
+        // The next build, of the file as it is now, finds that layer.
+        let again = build(key());
+        assert_eq!((again.cached, &again.layer), (true, &other.layer));
+        // A build of the file as it was before is not given the other one's content.
+        std::fs::write(&file, "first").unwrap();
+        let restored = build(first);
+        assert!(!restored.cached);
+        assert_ne!(restored.layer.diff_id, other.layer.diff_id);
+        assert_eq!(cache.find(first, "files").unwrap().0, restored.layer);
     }
 }
