@@ -9,6 +9,7 @@ use std::str::FromStr as _;
 
 use cargo_metadata::cargo_platform::{self, Cfg};
 
+use tare_oci::input;
 use tare_tool::environment::Environment;
 
 /// A file of the user's that cannot be understood.
@@ -54,7 +55,7 @@ fn files(root: &Path, env: &Environment) -> Result<Vec<(PathBuf, toml::Table)>, 
         // The name without ending is older and wins.
         let candidates = [dir.join("config"), dir.join("config.toml")];
         let Some(path) = candidates.into_iter().find(|path| path.is_file()) else { continue };
-        let text = std::fs::read_to_string(&path)
+        let text = input::read_to_string(&path)
             .map_err(|source| CargoConfigError::Read { path: path.clone(), source })?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| CargoConfigError::Toml {
             path,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, OnceLock};
 
+use tare_oci::input;
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
 use tare_tool::process::{Begun, Cmd, ProcessError};
@@ -152,7 +153,7 @@ fn remote_of_repository(env: &Environment, repository: &Path) -> Option<String> 
         return None;
     }
     // Of a worktree or a submodule it is a file that says where the repository is.
-    plain_remote(&std::fs::read_to_string(repository.join("config")).ok()?)
+    plain_remote(&input::read_to_string(&repository.join("config")).ok()?)
 }
 
 /// The same in the text of a configuration (git-config(1), "Syntax"), as git itself writes it; empty if it has no

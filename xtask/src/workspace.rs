@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Metadata, Package};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo_config::{self, CargoConfigError};
+use tare_oci::input;
 use tare_oci::units::{Epoch, EpochError};
 use tare_tool::environment::Environment;
 use tare_tool::private;
@@ -133,7 +134,7 @@ impl Workspace {
     /// `src/bin`), so cargo has to be asked nevertheless; but meanwhile one can begin.
     #[must_use]
     pub fn recall(&self) -> Option<(Self, Vec<u8>)> {
-        let remembered: Remembered = serde_json::from_slice(&std::fs::read(self.memory()).ok()?).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&input::read(&self.memory()).ok()?).ok()?;
         let printed = remembered.metadata.into_bytes();
         let workspace = Self::of_metadata(&printed).ok()?;
         (workspace.manifests() == remembered.manifests).then_some((workspace, printed))
@@ -147,7 +148,7 @@ impl Workspace {
     fn manifests(&self) -> BTreeMap<PathBuf, Option<String>> {
         let of_packages = self.packages.iter().map(|package| package.manifest_path.as_std_path());
         let paths = of_packages.map(Path::to_path_buf).chain([self.root.join("Cargo.toml")]);
-        paths.map(|path| (path.clone(), std::fs::read_to_string(&path).ok())).collect()
+        paths.map(|path| (path.clone(), input::read_to_string(&path).ok())).collect()
     }
 
     /// The same without asking cargo, which takes longer than to pack a small program, and without the
@@ -167,7 +168,7 @@ impl Workspace {
         let mut manifest = read_manifest(&path)?;
         if manifest.get("workspace").is_none() {
             let named = manifest.get("package").and_then(|package| package.get("workspace")?.as_str());
-            let named = named.map(|named| without_dots(&package_dir.join(named)).join("Cargo.toml"));
+            let named = named.map(|named| input::without_dots(&package_dir.join(named)).join("Cargo.toml"));
             for path in named.into_iter().chain(manifests) {
                 let above = read_manifest(&path)?;
                 let dir = path.parent().unwrap_or(&root);
@@ -223,7 +224,8 @@ impl Workspace {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(error)?;
-            if entry.path().join("image.toml").is_file() {
+            // Whatever else than a file stands there is refused, and named, when it is opened.
+            if entry.path().join("image.toml").symlink_metadata().is_ok() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
@@ -244,22 +246,8 @@ impl Workspace {
     }
 }
 
-/// The path without `.` and `..`, as cargo shows it.
-fn without_dots(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut clean, component| {
-        match component {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            other => clean.push(other),
-        }
-        clean
-    })
-}
-
 fn read_manifest(path: &Path) -> Result<toml::Table, WorkspaceError> {
-    let text = std::fs::read_to_string(path)
+    let text = input::read_to_string(path)
         .map_err(|source| WorkspaceError::Read { path: path.to_path_buf(), source })?;
     text.parse().map_err(|error: toml::de::Error| WorkspaceError::Manifest {
         path: path.to_path_buf(),

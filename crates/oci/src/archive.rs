@@ -4,7 +4,6 @@
 //! to this day; containerd's, podman's and skopeo's `oci-archive:` read `oci-layout` and `index.json`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use super::image::{Image, Index, to_json};
 use super::layout::OCI_LAYOUT;
 use super::reference::Reference;
 use super::tar::{Header, Kind, write_end, write_header, write_padding};
+use crate::input;
 
 /// An entry of docker's `manifest.json` (moby image/tarexport `manifestItem`).
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub fn write(index: &Index, index_json: &[u8], tags: &[Reference], out: impl Wri
         let size = blob.descriptor.size;
         match &blob.source {
             BlobSource::Bytes(bytes) => put(&mut out, &path, size, &mut &bytes[..])?,
-            BlobSource::File(file) => put(&mut out, &path, size, &mut File::open(file)?)?,
+            BlobSource::File(file) => put(&mut out, &path, size, &mut input::open(file)?)?,
         }
     }
     write_end(&mut out)?;

@@ -1,7 +1,6 @@
 //! Layers: what they will hold, as data; and the one pass that writes tar, diff id, compressed blob and
 //! digest together.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -10,6 +9,7 @@ use super::digest::{DiffId, Digest, Digesting};
 use super::entry::{Content, Entry, EntryKind};
 use super::spec::Descriptor;
 use super::tar;
+use crate::input;
 use crate::units::Epoch;
 
 /// Everything a layer will hold, before a byte of it is written.
@@ -178,7 +178,7 @@ fn write_tar(plan: &LayerPlan, out: &mut impl Write) -> Result<Digest, LayerErro
 /// Opens the content of an entry.
 fn open<'a>(entry: &Entry, content: &'a Content) -> Result<Box<dyn Read + 'a>, LayerError> {
     match (content, entry.source()) {
-        (_, Some(path)) => match File::open(&path) {
+        (_, Some(path)) => match input::open(&path) {
             Ok(file) => Ok(Box::new(file)),
             Err(source) => Err(LayerError::Read { path, source }),
         },

@@ -19,6 +19,7 @@ pub mod digest;
 pub mod elf;
 pub mod entry;
 pub mod image;
+pub mod input;
 pub mod inspect;
 pub mod layer;
 pub mod layout;

@@ -8,6 +8,7 @@ use crate::image::binary::BinaryError;
 use crate::image::cargo::CargoError;
 use crate::image::rootfs::RootfsErrorKind;
 use crate::workspace::WorkspaceError;
+use tare_oci::input::Refusal;
 use tare_oci::reader::ReadError;
 
 use super::image::NameError;
@@ -46,7 +47,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(ReadError::NotAnImage(_)) = cause.downcast_ref::<ReadError>() {
         return Some("an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`".to_owned());
     }
-    match cause.downcast_ref::<io::Error>()?.kind() {
+    let error = cause.downcast_ref::<io::Error>()?;
+    if let Some(refusal) = Refusal::of(error) {
+        return Some(refusal.hint().to_owned());
+    }
+    match error.kind() {
         io::ErrorKind::StorageFull => Some("free some space; what was there before is unchanged".to_owned()),
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Some(
             "write elsewhere: `--output FOLDER` for the image, CARGO_TARGET_DIR for everything".to_owned(),

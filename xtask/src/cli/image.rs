@@ -2,7 +2,6 @@
 
 use std::cell::LazyCell;
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,6 +24,7 @@ use crate::workspace::{Workspace, source_date_epoch};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory};
+use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
 use tare_oci::units::ByteSize;
@@ -237,7 +237,7 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
         }
         definitions.push(if known.contains(name) {
             let path = workspace.images_dir().join(name).join("image.toml");
-            let text = fs::read_to_string(&path)
+            let text = input::read_definition(&workspace.root, &path)
                 .with_context(|| format!("cannot read {}", workspace.show(&path)))?;
             let definition = definition::parse(name, &path, &text);
             definition.map_err(|error| definition::DefinitionError {

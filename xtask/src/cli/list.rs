@@ -7,6 +7,7 @@ use super::Outcome;
 use crate::image::definition;
 use crate::image::outputs::OutputPaths;
 use crate::workspace::Workspace;
+use tare_oci::input;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
 use tare_tool::ui::{Ui, table};
@@ -24,7 +25,7 @@ pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyho
     for name in workspace.image_names()? {
         let default = is_default(&workspace, &name);
         let paths = OutputPaths::new(&workspace.output_dir(), &name);
-        let built: Value = std::fs::read(&paths.summary)
+        let built: Value = input::read(&paths.summary)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or(Value::Null);
@@ -60,7 +61,7 @@ struct Image {
 /// A definition that cannot be read is tried, and stops the build, when no image is named.
 fn is_default(workspace: &Workspace, name: &str) -> bool {
     let path = workspace.images_dir().join(name).join("image.toml");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let text = input::read_definition(&workspace.root, &path).unwrap_or_default();
     definition::parse(name, &path, &text).map_or(true, |definition| definition.default)
 }
 

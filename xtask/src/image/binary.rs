@@ -1,6 +1,5 @@
 //! The program of an image: built or fetched, stripped, and checked before it goes anywhere.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use crate::workspace::Workspace;
 use tare_oci::audit::{self, AuditError};
 use tare_oci::elf::{self, ElfError, Facts, Machine};
 use tare_oci::entry::InMemory;
+use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_tool::environment::Environment;
 use tare_tool::process::{Cmd, ProcessError};
@@ -199,7 +199,7 @@ fn of_command(
 }
 
 fn read(image: &str, path: &Path) -> Result<Vec<u8>, BinaryError> {
-    fs::read(path).map_err(|source| BinaryError::Read {
+    input::read(path).map_err(|source| BinaryError::Read {
         image: image.to_owned(),
         path: path.to_path_buf(),
         source,

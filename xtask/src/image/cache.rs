@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::Compression;
 use tare_oci::digest::{DiffId, Digest};
+use tare_oci::input;
 use tare_oci::layer::Layer;
 use tare_oci::spec::Descriptor;
 
@@ -83,7 +84,7 @@ impl LayerCache {
     #[must_use]
     pub fn find(&self, key: CacheKey, name: &str) -> Option<(Layer, PathBuf)> {
         let (record_path, blob_path) = self.paths(key);
-        let record: Record = serde_json::from_slice(&fs::read(record_path).ok()?).ok()?;
+        let record: Record = serde_json::from_slice(&input::read(&record_path).ok()?).ok()?;
         let layer = Layer {
             name: name.to_owned(),
             descriptor: record.descriptor.clone(),
@@ -93,7 +94,7 @@ impl LayerCache {
         if Record::new(key, &layer) != record {
             return None;
         }
-        let blob = File::options().read(true).write(true).open(&blob_path).ok()?;
+        let blob = input::open_with(File::options().read(true).write(true), &blob_path).ok()?;
         let found = Digest::of_reader(&blob).ok()?;
         if found != (layer.descriptor.digest, layer.descriptor.size) {
             return None;

@@ -13,6 +13,7 @@ use crate::workspace::Workspace;
 use tare_oci::audit::VersionInfo;
 use tare_oci::blob::FileError;
 use tare_oci::digest::Digest;
+use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_tool::environment::Environment;
 use tare_tool::process::{self, Cmd, ProcessError};
@@ -323,11 +324,11 @@ impl<'a> Invocation<'a> {
         let root = self.workspace.root.join("Cargo.toml");
         for path in [lock.as_path(), &root].into_iter().chain(manifests) {
             text.push('\n');
-            text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+            text.push_str(&input::read_to_string(path).unwrap_or_default());
         }
         let dir = self.workspace.output_dir().join(".cache").join("crates");
         let path = dir.join(Digest::of(text.as_bytes()).hex());
-        if let Some(known) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        if let Some(known) = input::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             return Ok(known);
         }
         let crates = compiled.list(&self.tree()?, &self.selected.package.id);

@@ -1,7 +1,7 @@
 //! What a build leaves in `target/images/NAME/`: layout, archive, binaries and `NAME.json`; and loading
 //! it into a daemon.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::assemble::{Assembled, PlatformProgram};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::Compression;
 use tare_oci::digest::{DiffId, Digest};
+use tare_oci::input;
 use tare_oci::reference::Reference;
 use tare_oci::spec::Map;
 use tare_oci::{archive, layout};
@@ -302,7 +303,7 @@ pub fn load(daemon: Daemon, archive: &Path) -> Result<(), ProcessError> {
     };
     // Through a pipe, because a client may be confined to some folders (docker as a snap is).
     Cmd::new(program).args(["load", "--quiet"]).run_with_input(|stdin| {
-        let mut file = File::open(archive)?;
+        let mut file = input::open(archive)?;
         io::copy(&mut file, stdin).map(drop)
     })
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::workspace::Workspace;
 use tare_oci::blob::FileError;
 use tare_oci::compare::{Difference, first_difference};
+use tare_oci::input;
 use tare_oci::reader::{ReadError, Source};
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
@@ -126,7 +127,9 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {
         let target = fs::read_link(from).map_err(FileError::on("read", from))?;
         return link(&target, to).map_err(FileError::on("create", to));
     }
-    fs::copy(from, to).map(drop).map_err(FileError::on("copy", from))
+    // Refuses what is no regular file, which `copy` would wait for.
+    let opened = input::open(from).map(drop);
+    opened.and_then(|()| fs::copy(from, to).map(drop)).map_err(FileError::on("copy", from))
 }
 
 #[cfg(unix)]
@@ -167,7 +170,7 @@ fn seed_cargo_home(own: &Path, home: &Path, lock: &Path) -> Result<(), FileError
             copy_file(&from, &home.join(name))?;
         }
     }
-    let wanted = locked_crates(&fs::read_to_string(lock).unwrap_or_default());
+    let wanted = locked_crates(&input::read_to_string(lock).unwrap_or_default());
     for (kind, skip) in [
         ("registry/index", (&|_: &Path| false) as &dyn Fn(&Path) -> bool),
         ("registry/cache", &|path: &Path| {

@@ -13,6 +13,7 @@ use super::definition::{
 };
 use super::zoneinfo::{Zone, zones};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
+use tare_oci::input;
 use tare_oci::layer::LayerPlan;
 use tare_oci::path::{ImagePath, ImagePathError};
 use tare_oci::units::Epoch;
@@ -337,7 +338,7 @@ impl Plan<'_> {
                 let mode = definition.mode.unwrap_or_else(|| file_mode(&metadata));
                 entry(EntryKind::File(Content::InTree(Arc::clone(tree), metadata.len())), mode)
             } else {
-                return Err(RootfsErrorKind::Special { kind: special_kind(kind), path: source });
+                return Err(RootfsErrorKind::Special { kind: input::special_kind(kind), path: source });
             };
             self.put(entry, Writer { layer, place: definition.place, named: false })?;
             if kind.is_dir() {
@@ -516,23 +517,6 @@ fn file_mode(metadata: &fs::Metadata) -> u32 {
 #[cfg(not(unix))]
 fn file_mode(_: &fs::Metadata) -> u32 {
     0o644
-}
-
-#[cfg(unix)]
-fn special_kind(kind: fs::FileType) -> &'static str {
-    use std::os::unix::fs::FileTypeExt as _;
-    if kind.is_fifo() {
-        "FIFO"
-    } else if kind.is_socket() {
-        "socket"
-    } else {
-        "device"
-    }
-}
-
-#[cfg(not(unix))]
-fn special_kind(_: fs::FileType) -> &'static str {
-    "special file"
 }
 
 #[cfg(unix)]

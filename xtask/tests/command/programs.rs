@@ -64,7 +64,7 @@ fn a_program_that_cannot_be_read_is_refused() {
         ),
         (
             "[build]\noutput = \"folder\"\n",
-            "error: image app: cannot read ROOT/images/app/folder: Is a directory (os error 21)\n",
+            "error: image app: cannot read ROOT/images/app/folder: it is a directory, not a regular file\nhint: put a regular file, or a link to one, in its place\n",
         ),
     ]);
 }

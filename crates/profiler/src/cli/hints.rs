@@ -1,5 +1,7 @@
 //! What to do about an error, where that is known.
 
+use std::io;
+
 use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
 use crate::profile::size::SizeError;
@@ -8,6 +10,7 @@ use tare_container::cgroup::CgroupError;
 use tare_container::runtime::RuntimeError;
 use tare_container::target::TargetError;
 use tare_load::LoadError;
+use tare_oci::input::Refusal;
 use tare_tool::exit;
 
 use super::load;
@@ -66,7 +69,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "stop what else runs on this machine, or raise `runs` and `duration`, and try again".to_owned(),
         );
     }
-    None
+    let refusal = Refusal::of(cause.downcast_ref::<io::Error>()?)?;
+    Some(refusal.hint().to_owned())
 }
 
 #[cfg(test)]

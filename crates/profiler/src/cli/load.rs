@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tare_oci::input;
 use tare_oci::units::Nanoseconds;
 use tare_tool::ui::Ui;
 
@@ -140,9 +141,7 @@ pub(super) fn run(arguments: &LoadArguments, ui: Ui) -> anyhow::Result<()> {
 fn plan(arguments: &LoadArguments) -> anyhow::Result<Plan> {
     let body = match (&arguments.body, &arguments.body_file) {
         (Some(text), _) => text.clone().into_bytes(),
-        (None, Some(file)) => {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
+        (None, Some(file)) => input::read(file).with_context(|| format!("cannot read {}", file.display()))?,
         (None, None) => Vec::new(),
     };
     let mut paths: Vec<(u32, &str)> = arguments.path.iter().map(|it| (it.0, it.1.as_str())).collect();

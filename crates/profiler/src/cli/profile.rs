@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use tare_oci::blob::Staging;
+use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::units::{ByteSize, Epoch, Nanoseconds};
 use tare_tool::environment::Environment;
@@ -110,7 +111,7 @@ pub(super) struct CommonArguments {
 impl CommonArguments {
     /// The profile with what the command line says.
     pub(super) fn profile(&self, workspace: &Workspace) -> anyhow::Result<Profile> {
-        let (profile, _) = definition::find(&workspace.root.join("profiles"), &self.profile)?;
+        let (profile, _) = definition::find(&workspace.root, &self.profile)?;
         Ok(profile.with(&Overrides {
             cpus: self.cpus,
             memory: self.memory,
@@ -297,7 +298,7 @@ fn folder_name(name: &str) -> String {
 }
 
 fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = input::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Baseline::parse(&text).with_context(|| path.display().to_string())
 }
 

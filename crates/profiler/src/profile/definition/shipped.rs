@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use tare_oci::input;
+
 use super::{DefinitionError, Profile, parse};
 
 /// What tare brings along; a file of the workspace by the same name takes its place.
@@ -47,18 +49,19 @@ pub enum SourceError {
     Definition(#[from] DefinitionError),
 }
 
-/// The profile called `name`: the file `NAME.toml` in the workspace's folder `dir`, or the one that tare
-/// brings along. A name that ends in `.toml` is a path.
+/// The profile called `name`: the file `NAME.toml` in the folder `profiles` of the workspace, or the one that
+/// tare brings along. A name that ends in `.toml` is a path.
 ///
 /// # Errors
 /// When there is none of that name, or it is wrong.
-pub fn find(dir: &Path, name: &str) -> Result<(Profile, Source), SourceError> {
+pub fn find(workspace: &Path, name: &str) -> Result<(Profile, Source), SourceError> {
+    let dir = workspace.join("profiles");
     let is_path = name.ends_with(".toml");
     let path = if is_path { PathBuf::from(name) } else { dir.join(format!("{name}.toml")) };
     // No name leads out of the folder.
     let plain = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
     if is_path || plain {
-        match std::fs::read_to_string(&path) {
+        match input::read_definition(workspace, &path) {
             Ok(text) => {
                 let stem = path.file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
                 return Ok((parse(&stem, &path, &text)?, Source::File(path.clone())));
@@ -74,7 +77,7 @@ pub fn find(dir: &Path, name: &str) -> Result<(Profile, Source), SourceError> {
             Ok((parse(name, Path::new(&format!("profiles/{name}.toml")), text)?, Source::Shipped))
         }
         None => {
-            let names = names(dir);
+            let names = names(&dir);
             let list = format!("there are {}", names.join(", "));
             let hint = match tare_tool::document::nearest(name, &names) {
                 Some(nearest) => format!("did you mean `{nearest}`? {list}"),
@@ -143,12 +146,37 @@ mod tests {
     #[test]
     fn a_file_of_the_workspace_wins() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ci.toml"), "description = \"ours\"").unwrap();
+        let file = dir.path().join("profiles/ci.toml");
+        std::fs::create_dir(dir.path().join("profiles")).unwrap();
+        std::fs::write(&file, "description = \"ours\"").unwrap();
         let (profile, source) = find(dir.path(), "ci").unwrap();
         assert_eq!(profile.description.as_deref(), Some("ours"));
-        assert_eq!(source, Source::File(dir.path().join("ci.toml")));
-        let path = dir.path().join("ci.toml");
-        assert_eq!(find(Path::new("elsewhere"), path.to_str().unwrap()).unwrap().0, profile);
+        assert_eq!(source, Source::File(file.clone()));
+        assert_eq!(find(Path::new("elsewhere"), file.to_str().unwrap()).unwrap().0, profile);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_profile_that_is_no_regular_file_or_a_link_out_of_the_workspace_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = dir.path().join("workspace");
+        let file = |name: &str| workspace.join("profiles").join(name);
+        std::fs::create_dir_all(file("folder.toml")).unwrap();
+        std::fs::write(dir.path().join("secret"), "[secret]").unwrap();
+        std::os::unix::fs::symlink("../../secret", file("link.toml")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(file("fifo.toml")).status().unwrap().success());
+        for (name, why) in [
+            ("folder", "it is a directory, not a regular file".to_owned()),
+            ("fifo", "it is a FIFO, not a regular file".to_owned()),
+            ("link", format!("it is a link out of {}", workspace.display())),
+        ] {
+            let path = file(&format!("{name}.toml"));
+            for named in [name, path.to_str().unwrap()] {
+                let error = find(&workspace, named).unwrap_err();
+                let SourceError::Read { path: found, source } = &error else { panic!("{error}") };
+                assert_eq!((found, source.to_string()), (&path, why.clone()), "{named}");
+            }
+        }
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn drop_pages(folder: &Path) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => drop_pages(&entry.path()),
             Ok(kind) if kind.is_file() => {
-                if let Ok(file) = std::fs::File::open(entry.path()) {
+                if let Ok(file) = tare_oci::input::open(&entry.path()) {
                     // Dirty pages are kept, and these files were written long ago.
                     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
                 }
