@@ -40,18 +40,6 @@ pub enum TargetError {
         /// Why.
         source: ReadError,
     },
-    /// A blob is not what its digest says.
-    #[error("{name}: {file} has the digest {found}, not {expected}: it was damaged or changed")]
-    Tampered {
-        /// As named.
-        name: String,
-        /// Which.
-        file: String,
-        /// As it should be.
-        expected: Box<Digest>,
-        /// As it is.
-        found: Box<Digest>,
-    },
     /// No image for this host.
     #[error("{name} is for {has}, and this host is {host}")]
     Platform {
@@ -101,7 +89,7 @@ impl TargetError {
                 "fetch it first, for example with `skopeo copy docker://{name} oci-archive:image.tar` or `docker pull {name}`, then name `image.tar` or `docker-daemon:{name}`"
             )),
             Self::Several { name, .. } => Some(format!("choose one: {name}:TAG")),
-            Self::Tampered { .. } => Some("fetch or build it again".to_owned()),
+            Self::Read { source, .. } => source.hint().map(str::to_owned),
             _ => None,
         }
     }
@@ -223,20 +211,10 @@ impl Target {
         let source = Source::open(path).map_err(read)?;
         let images = reader::images(&source).map_err(read)?;
         let image = choose(name, images, tag, architecture)?;
-        if let Some((descriptor, _)) = &image.manifest {
-            let file = tare_oci::blob::blob_path(&descriptor.digest);
-            check(name, &source, &file, descriptor.digest)?;
-        }
-        let found = digest_of(name, &source, &image.config_file)?;
-        if let Some((_, manifest)) = &image.manifest
-            && manifest.config.digest != found
-        {
-            return Err(tampered(name, &image.config_file, manifest.config.digest, found));
-        }
         Ok(Self {
             name: name.to_owned(),
             digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
-            image_id: found,
+            image_id: image.image_id,
             config: image.config.clone(),
             image,
             source: Arc::new(source),
@@ -258,25 +236,6 @@ impl Target {
             Some(_) => None,
         })
     }
-}
-
-fn digest_of(name: &str, source: &Source, file: &str) -> Result<Digest, TargetError> {
-    let read = |source| TargetError::Read { name: name.to_owned(), source };
-    let stream = source.stream(file).map_err(read)?;
-    let digest = Digest::of_reader(stream);
-    let (digest, _) =
-        digest.map_err(|error| read(ReadError::Io { path: source.path().join(file), source: error }))?;
-    Ok(digest)
-}
-
-fn check(name: &str, source: &Source, file: &str, expected: Digest) -> Result<(), TargetError> {
-    let found = digest_of(name, source, file)?;
-    if found == expected { Ok(()) } else { Err(tampered(name, file, expected, found)) }
-}
-
-fn tampered(name: &str, file: &str, expected: Digest, found: Digest) -> TargetError {
-    let (name, file) = (name.to_owned(), file.to_owned());
-    TargetError::Tampered { name, file, expected: Box::new(expected), found: Box::new(found) }
 }
 
 fn temporary_file(folder: &Path) -> Temporary {

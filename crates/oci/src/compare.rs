@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::digest::Digest;
-use super::reader::{ReadEntry, ReadError, ReadImage, Source, images, read_layer};
+use super::reader::{LayerBlob, ReadEntry, ReadError, ReadImage, Source, images, read_layer};
 
 /// The first difference between two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,8 @@ fn in_layers(
         return Ok(Some(Difference { place: platform, what }));
     }
     for (number, (layer_a, layer_b)) in image_a.layers.iter().zip(&image_b.layers).enumerate() {
-        let (listing_a, digest_a) = list(a, &layer_a.file)?;
-        let (listing_b, digest_b) = list(b, &layer_b.file)?;
+        let (listing_a, digest_a) = list(a, layer_a)?;
+        let (listing_b, digest_b) = list(b, layer_b)?;
         let place = format!("{platform}: layer {}", number + 1);
         let in_second: BTreeMap<&[u8], &(ReadEntry, Digest)> =
             listing_b.iter().map(|item| (item.0.path.as_slice(), item)).collect();
@@ -85,8 +85,8 @@ fn in_layers(
                 None => format!("{} is only in the first", path(&item.0)),
                 Some(other) if **other == *item => continue,
                 Some(other) if other.1 != item.1 => {
-                    let bytes = |source, file| content(source, file, &item.0.path);
-                    let (a, b) = (bytes(a, &layer_a.file)?, bytes(b, &layer_b.file)?);
+                    let bytes = |source, layer| content(source, layer, &item.0.path);
+                    let (a, b) = (bytes(a, layer_a)?, bytes(b, layer_b)?);
                     format!("{}: {}", path(&item.0), first_byte(&a, &b))
                 }
                 Some(other) => format!(
@@ -113,9 +113,9 @@ fn in_layers(
     Ok(None)
 }
 
-fn list(source: &Source, file: &str) -> Result<(Listing, Digest), ReadError> {
+fn list(source: &Source, layer: &LayerBlob) -> Result<(Listing, Digest), ReadError> {
     let mut listing = Vec::new();
-    let facts = read_layer(source, file, |entry, content| {
+    let facts = read_layer(source, layer, |entry, content| {
         let (digest, _) = Digest::of_reader(content)?;
         listing.push((entry, digest));
         Ok(())
@@ -123,9 +123,9 @@ fn list(source: &Source, file: &str) -> Result<(Listing, Digest), ReadError> {
     Ok((listing, facts.digest))
 }
 
-fn content(source: &Source, file: &str, path: &[u8]) -> Result<Vec<u8>, ReadError> {
+fn content(source: &Source, layer: &LayerBlob, path: &[u8]) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    read_layer(source, file, |entry, content| {
+    read_layer(source, layer, |entry, content| {
         if entry.path == path {
             content.read_to_end(&mut bytes)?;
         }

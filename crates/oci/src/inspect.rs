@@ -101,7 +101,7 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
     let mut packages = BTreeMap::new();
     for layer in &image.layers {
         let mut files = Vec::new();
-        let facts = read_layer(source, &layer.file, |entry, content| {
+        let facts = read_layer(source, layer, |entry, content| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let path = text(&entry.path);
             let executable = entry.kind == '-' && entry.mode & 0o111 != 0;
@@ -138,7 +138,7 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
     Ok(Inspection {
         names: image.names,
         digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
-        image_id: Digest::of(&source.read(&image.config_file)?),
+        image_id: image.image_id,
         platform,
         config: image.config,
         layers,

@@ -27,6 +27,7 @@ pub mod path;
 pub mod platform;
 pub mod reader;
 pub mod reference;
+mod source;
 pub mod spec;
 pub(crate) mod tar;
 pub mod units;

@@ -3,311 +3,19 @@
 //! Nothing here trusts its input: documents are bounded, archives are read by position and not into
 //! memory, and names never become paths outside the folder that is read.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-use serde::de::DeserializeOwned;
+use std::io::{self, BufReader, Read};
 
 use super::archive::DockerManifest;
 use super::blob::blob_path;
 use super::digest::{DiffId, Digest, Digesting};
+use super::source::{self, Allowed, HEADERS_LIMIT, check_blob, tar_error};
+pub use super::source::{ReadError, Source};
 use super::spec::{self, Config, Descriptor, Index, Manifest};
 
-/// No document of an image may be larger. containerd stops at 8 MiB for manifests.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
 /// Indexes within indexes; one level is usual.
 const DEPTH_LIMIT: usize = 4;
 /// Images in one layout; more is a mistake or an attack.
 const IMAGES_LIMIT: usize = 4096;
-/// Headers before one entry of a tar, long names and pax records among them, which are held in memory.
-/// Go's archive/tar, and with it docker and containerd, stops at 1 MiB for each (`maxSpecialFileSize`).
-const HEADERS_LIMIT: u64 = 4 << 20;
-
-/// Why an image cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The file, folder or a file in it cannot be read.
-    #[error("cannot read {path}", path = path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is neither layout nor archive.
-    #[error("{path} is no image: it has neither index.json (OCI) nor manifest.json (docker)", path = .0.display())]
-    NotAnImage(PathBuf),
-    /// It is an archive, but compressed as a whole.
-    #[error("{path} is compressed as a whole: decompress it first", path = .0.display())]
-    Compressed(PathBuf),
-    /// A blob or document is not there.
-    #[error("{name} is missing from {path}", path = path.display())]
-    Missing {
-        /// In what.
-        path: PathBuf,
-        /// Which.
-        name: String,
-    },
-    /// A document is larger than any real one.
-    #[error("{name} has {size} bytes; no document of an image is that large")]
-    TooLarge {
-        /// Which.
-        name: String,
-        /// Bytes.
-        size: u64,
-    },
-    /// A document is not the JSON it should be.
-    #[error("{name} cannot be understood")]
-    Json {
-        /// Which.
-        name: String,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// Too many indexes or images.
-    #[error("{name} holds more indexes or images than any real layout")]
-    TooMany {
-        /// Which.
-        name: String,
-    },
-    /// A layer is not the tar it should be.
-    #[error("layer {name} cannot be read")]
-    Layer {
-        /// Which.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// Where the files of an image lie.
-#[derive(Debug)]
-pub struct Source {
-    path: PathBuf,
-    files: Files,
-}
-
-#[derive(Debug)]
-enum Files {
-    Folder,
-    Archive(BTreeMap<String, Member>),
-}
-
-#[derive(Debug, Clone)]
-enum Member {
-    File {
-        offset: u64,
-        size: u64,
-    },
-    /// To another member; docker archives before version 25 share layers this way.
-    Link(String),
-}
-
-/// A path within an image's files in one spelling: no `./`, no `..`.
-fn normal_name(name: &str) -> Option<String> {
-    let mut parts = Vec::new();
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part if part.contains(['\\', '\0']) => return None,
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-/// The same for a file of a folder, where Windows gives a colon a meaning. (Archives have such names:
-/// crane calls a config `sha256:…`.)
-fn folder_name(name: &str) -> Option<String> {
-    normal_name(name).filter(|name| !name.contains(':'))
-}
-
-impl Source {
-    /// Opens a layout's folder or an archive.
-    ///
-    /// # Errors
-    /// When it cannot be read or is no image.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
-        let files = if fs::metadata(path).map_err(io_error)?.is_dir() {
-            Files::Folder
-        } else {
-            Files::Archive(list_archive(path)?)
-        };
-        let source = Self { path: path.to_path_buf(), files };
-        if source.size("index.json").is_none() && source.size("manifest.json").is_none() {
-            return Err(ReadError::NotAnImage(path.to_path_buf()));
-        }
-        Ok(source)
-    }
-
-    /// The folder or archive.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The length of a file in it, if there is such a file.
-    #[must_use]
-    pub fn size(&self, name: &str) -> Option<u64> {
-        match &self.files {
-            Files::Folder => {
-                let path = self.path.join(folder_name(name)?);
-                fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|data| data.len())
-            }
-            Files::Archive(members) => find(members, name).map(|(_, size)| size),
-        }
-    }
-
-    /// Opens a file in it.
-    ///
-    /// # Errors
-    /// When it is missing or cannot be opened.
-    pub fn stream(&self, name: &str) -> Result<Box<dyn Read>, ReadError> {
-        let missing = || ReadError::Missing { path: self.path.clone(), name: name.to_owned() };
-        let io_error = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| ReadError::Io { path, source }
-        };
-        match &self.files {
-            Files::Folder => {
-                let path = self.path.join(folder_name(name).ok_or_else(missing)?);
-                match File::open(&path) {
-                    Ok(file) => Ok(Box::new(BufReader::new(file))),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
-                    Err(error) => Err(io_error(&path)(error)),
-                }
-            }
-            Files::Archive(members) => {
-                let (offset, size) = find(members, name).ok_or_else(missing)?;
-                let mut file = File::open(&self.path).map_err(io_error(&self.path))?;
-                file.seek(SeekFrom::Start(offset)).map_err(io_error(&self.path))?;
-                Ok(Box::new(BufReader::new(file).take(size)))
-            }
-        }
-    }
-
-    /// Reads a whole document.
-    ///
-    /// # Errors
-    /// When it is missing, too large or cannot be read.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = Vec::new();
-        self.stream(name)?
-            .take(DOCUMENT_LIMIT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| ReadError::Io { path: self.path.join(name), source })?;
-        if bytes.len() as u64 > DOCUMENT_LIMIT {
-            let size = self.size(name).unwrap_or(bytes.len() as u64);
-            return Err(ReadError::TooLarge { name: name.to_owned(), size });
-        }
-        Ok(bytes)
-    }
-
-    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ReadError> {
-        serde_json::from_slice(&self.read(name)?)
-            .map_err(|source| ReadError::Json { name: name.to_owned(), source })
-    }
-}
-
-fn find(members: &BTreeMap<String, Member>, name: &str) -> Option<(u64, u64)> {
-    let mut name = normal_name(name)?;
-    // As many hops as the kernel follows before ELOOP.
-    for _ in 0..40 {
-        match members.get(&name)? {
-            Member::File { offset, size } => return Some((*offset, *size)),
-            Member::Link(target) => name.clone_from(target),
-        }
-    }
-    None
-}
-
-/// A reader that gives no more than it was allowed to: the crate `tar` reads headers into memory however
-/// long they say they are.
-struct Allowed<R> {
-    inner: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R> Allowed<R> {
-    fn new(inner: R) -> (Self, Rc<Cell<u64>>) {
-        let left = Rc::new(Cell::new(HEADERS_LIMIT));
-        (Self { inner, left: Rc::clone(&left) }, left)
-    }
-}
-
-impl<R: Read> Read for Allowed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 && !buffer.is_empty() {
-            let what = format!("headers of more than {HEADERS_LIMIT} bytes before one entry");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = self.inner.read(&mut buffer[..most])?;
-        self.left.set(left - length as u64);
-        Ok(length)
-    }
-}
-
-impl<R: Seek> Seek for Allowed<R> {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(position)
-    }
-}
-
-fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
-    let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
-    let mut file = BufReader::new(File::open(path).map_err(io_error)?);
-    let mut magic = Vec::new();
-    (&mut file).take(4).read_to_end(&mut magic).map_err(io_error)?;
-    if matches!(Encoding::of(&magic), Encoding::Gzip | Encoding::Zstd) {
-        return Err(ReadError::Compressed(path.to_path_buf()));
-    }
-    file.seek(SeekFrom::Start(0)).map_err(io_error)?;
-    let (file, allowed) = Allowed::new(file);
-    let mut archive = ::tar::Archive::new(file);
-    let mut members = BTreeMap::new();
-    for (at, entry) in archive.entries_with_seek().map_err(io_error)?.enumerate() {
-        let entry = match entry {
-            // The first header decides whether it is a tar at all; the crate would quote what it met.
-            Err(error)
-                if at == 0 && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) =>
-            {
-                return Err(ReadError::NotAnImage(path.to_path_buf()));
-            }
-            entry => entry.map_err(io_error)?,
-        };
-        allowed.set(HEADERS_LIMIT);
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some(name) = normal_name(&name) else { continue };
-        let kind = entry.header().entry_type();
-        let member = if kind.is_file() || kind.is_contiguous() {
-            Some(Member::File { offset: entry.raw_file_position(), size: entry.size() })
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            let target = String::from_utf8_lossy(&target).into_owned();
-            // A symlink is relative to its own folder, a hard link to the archive's root.
-            let from = name.rsplit_once('/').map_or("", |(dir, _)| dir);
-            let target = if kind.is_symlink() { format!("{from}/{target}") } else { target };
-            normal_name(&target).map(Member::Link)
-        } else {
-            None
-        };
-        if let Some(member) = member {
-            members.insert(name, member);
-        }
-    }
-    Ok(members)
-}
-
 /// How a layer is compressed, told by its first bytes: media types lie more often than magic numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -349,6 +57,8 @@ pub struct ReadImage {
     pub names: Vec<String>,
     /// Of the manifest; none in a docker archive.
     pub manifest: Option<(Descriptor, Manifest)>,
+    /// The digest of the config.
+    pub image_id: Digest,
     /// The file of the config.
     pub config_file: String,
     /// The config.
@@ -372,10 +82,10 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
 /// # Errors
 /// When a document is missing or wrong.
 pub fn images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
-    if source.size("index.json").is_none() {
+    if !source.contains("index.json") {
         return docker_images(source);
     }
-    let index: Index = source.json("index.json")?;
+    let index = source.top_index()?;
     let mut images = Vec::new();
     for descriptor in &index.manifests {
         collect(source, descriptor, &names(descriptor), DEPTH_LIMIT, &mut images)?;
@@ -404,13 +114,13 @@ fn collect(
     }
     match descriptor.media_type.as_str() {
         spec::INDEX | spec::DOCKER_INDEX => {
-            let index: Index = source.json(&name)?;
+            let index: Index = source.document_of_kind(descriptor)?;
             for inner in &index.manifests {
                 collect(source, inner, names, depth - 1, images)?;
             }
         }
         spec::MANIFEST | spec::DOCKER_MANIFEST => {
-            let manifest: Manifest = source.json(&name)?;
+            let manifest: Manifest = source.document_of_kind(descriptor)?;
             // Attestations and other artifacts are stored as manifests but are no images.
             if !matches!(manifest.config.media_type.as_str(), spec::CONFIG | spec::DOCKER_CONFIG)
                 || descriptor.annotations.contains_key("vnd.docker.reference.type")
@@ -418,7 +128,7 @@ fn collect(
                 return Ok(());
             }
             let config_file = blob_path(&manifest.config.digest);
-            let config: Config = source.json(&config_file)?;
+            let config: Config = source.document(&manifest.config)?;
             let layers = manifest
                 .layers
                 .iter()
@@ -431,6 +141,7 @@ fn collect(
                 .collect();
             images.push(ReadImage {
                 names: names.to_vec(),
+                image_id: manifest.config.digest,
                 manifest: Some((descriptor.clone(), manifest)),
                 config_file,
                 config,
@@ -446,7 +157,8 @@ fn docker_images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
     let items: Vec<DockerManifest> = source.json("manifest.json")?;
     let mut images = Vec::new();
     for item in items.into_iter().take(IMAGES_LIMIT) {
-        let config: Config = source.json(&item.config)?;
+        let bytes = source.read(&item.config)?;
+        let config: Config = source::parse(&item.config, &bytes)?;
         let layers = item
             .layers
             .into_iter()
@@ -459,6 +171,7 @@ fn docker_images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
             .collect();
         images.push(ReadImage {
             names: item.repo_tags,
+            image_id: Digest::of(&bytes),
             manifest: None,
             config_file: item.config,
             config,
@@ -532,42 +245,59 @@ impl<R: Read> Read for DigestingReader<R> {
 /// its content, and digest and diff id are computed on the way. Memory does not grow with the layer.
 ///
 /// # Errors
-/// When the blob cannot be read, decompressed or is no tar, and those of `visit`.
+/// When the blob is not what its descriptor says, cannot be read or decompressed or is no tar, and those of
+/// `visit`. A damaged blob is reported as such, whatever else was wrong with its content.
 pub fn read_layer(
     source: &Source,
-    file: &str,
+    layer: &LayerBlob,
     mut visit: impl FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
 ) -> Result<LayerFacts, ReadError> {
-    let error = |source| ReadError::Layer { name: file.to_owned(), source };
-    let mut blob = BufReader::new(DigestingReader::new(source.stream(file)?));
-    let encoding = Encoding::of(io::BufRead::fill_buf(&mut blob).map_err(error)?);
+    let error = |source| ReadError::Layer { name: layer.file.clone(), source };
+    let stream = match &layer.descriptor {
+        Some(descriptor) => source.stream_blob(descriptor)?,
+        None => source.stream(&layer.file)?,
+    };
+    let mut blob = BufReader::new(DigestingReader::new(stream));
+    let read = read_tar(&mut blob, &mut visit);
+    io::copy(&mut blob, &mut io::sink()).map_err(error)?;
+    let (digest, size) = blob.into_inner().finish();
+    if let Some(descriptor) = &layer.descriptor {
+        check_blob(&layer.file, descriptor, digest, size)?;
+    }
+    let (encoding, diff_id, uncompressed_size) = read.map_err(error)?;
+    Ok(LayerFacts { digest, size, diff_id, uncompressed_size, encoding })
+}
+
+fn read_tar(
+    blob: &mut impl io::BufRead,
+    visit: &mut dyn FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
+) -> io::Result<(Encoding, DiffId, u64)> {
+    let encoding = Encoding::of(blob.fill_buf()?);
     let tar: Box<dyn Read + '_> = match encoding {
-        Encoding::Plain => Box::new(&mut blob),
-        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut blob)),
-        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(&mut blob).map_err(error)?),
+        Encoding::Plain => Box::new(&mut *blob),
+        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut *blob)),
+        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(&mut *blob)?),
     };
     let mut tar = DigestingReader::new(tar);
     {
         let (tar, allowed) = Allowed::new(&mut tar);
         let mut archive = ::tar::Archive::new(tar);
-        for entry in archive.entries().map_err(error)? {
-            let mut entry = entry.map_err(error)?;
+        for entry in archive.entries()? {
+            let mut entry = entry.map_err(tar_error)?;
             // What is stored of it, which for a sparse file is not its size, filled up to a block.
             let stored = match entry.header().entry_type().is_gnu_sparse() {
-                true => entry.header().entry_size().map_err(error)?,
+                true => entry.header().entry_size().map_err(tar_error)?,
                 false => entry.size(),
             };
             allowed.set(stored.saturating_add(512 + HEADERS_LIMIT));
-            let facts = read_entry(&mut entry).map_err(error)?;
-            visit(facts, &mut entry).map_err(error)?;
+            let facts = read_entry(&mut entry).map_err(tar_error)?;
+            visit(facts, &mut entry)?;
         }
     }
     // Behind the end marker there may be padding, which the diff id covers too.
-    io::copy(&mut tar, &mut io::sink()).map_err(error)?;
+    io::copy(&mut tar, &mut io::sink())?;
     let (diff_id, uncompressed_size) = tar.finish();
-    io::copy(&mut blob, &mut io::sink()).map_err(error)?;
-    let (digest, size) = blob.into_inner().finish();
-    Ok(LayerFacts { digest, size, diff_id: DiffId(diff_id), uncompressed_size, encoding })
+    Ok((encoding, DiffId(diff_id), uncompressed_size))
 }
 
 fn read_entry<R: Read>(entry: &mut ::tar::Entry<'_, R>) -> io::Result<ReadEntry> {

@@ -2,13 +2,14 @@
 //! and every document is read for what the spec demands of it. Nothing that stands in the image is
 //! believed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use super::archive::DockerManifest;
 use super::blob::blob_path;
 use super::digest::{DiffId, Digest};
-use super::reader::{Encoding, ReadEntry, ReadError, Source, read_layer};
+use super::reader::{Encoding, LayerBlob, ReadEntry, ReadError, Source, read_layer};
+use super::source::check_blob;
 use super::spec::{self, Config, Descriptor, Index, Manifest};
 use crate::units::is_rfc3339;
 
@@ -43,7 +44,19 @@ pub struct Report {
 struct Validation<'a> {
     source: &'a Source,
     report: Report,
-    seen: BTreeSet<Digest>,
+    /// The blobs that were met, and whether each is intact.
+    met: BTreeMap<Digest, bool>,
+}
+
+/// A blob that a descriptor points at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blob {
+    /// Intact, and met for the first time.
+    First,
+    /// Intact, and checked before.
+    Again,
+    /// Missing or not what its descriptor says, which is in the report.
+    Damaged,
 }
 
 /// Checks everything in a source.
@@ -51,11 +64,11 @@ struct Validation<'a> {
 /// # Errors
 /// Only when the source itself cannot be read; what is wrong with it is in the report.
 pub fn validate(source: &Source) -> Result<Report, ReadError> {
-    let mut validation = Validation { source, report: Report::default(), seen: BTreeSet::new() };
-    if source.size("index.json").is_some() {
+    let mut validation = Validation { source, report: Report::default(), met: BTreeMap::new() };
+    if source.contains("index.json") {
         validation.layout();
     }
-    if source.size("manifest.json").is_some() {
+    if source.contains("manifest.json") {
         validation.docker_archive();
     }
     Ok(validation.report)
@@ -73,17 +86,14 @@ impl Validation<'_> {
     }
 
     /// A document, or a problem in its place.
-    fn document<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        match self.source.json(name) {
-            Ok(document) => Some(document),
-            Err(error) => {
-                self.read_problem(name, &error);
-                None
-            }
-        }
+    fn document<T>(&mut self, name: &str, document: Result<T, ReadError>) -> Option<T> {
+        document.map_err(|error| self.read_problem(name, &error)).ok()
     }
 
     fn read_problem(&mut self, name: &str, error: &ReadError) {
+        if let ReadError::Damaged { what, .. } | ReadError::Contradiction { what, .. } = error {
+            return self.problem(name, what.as_str());
+        }
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         self.problem(name, format!("{error}{cause}"));
     }
@@ -95,57 +105,53 @@ impl Validation<'_> {
         struct OciLayout {
             image_layout_version: String,
         }
-        if let Some(layout) = self.document::<OciLayout>("oci-layout") {
+        if let Some(layout) = self.document::<OciLayout>("oci-layout", self.source.json("oci-layout")) {
             self.require(layout.image_layout_version == "1.0.0", "oci-layout", || {
                 format!("imageLayoutVersion is `{}` instead of `1.0.0`", layout.image_layout_version)
             });
         }
-        if let Some(index) = self.document::<Index>("index.json") {
-            self.index("index.json", &index, spec::INDEX, 4);
+        if let Some(index) = self.document("index.json", self.source.top_index()) {
+            self.index("index.json", &index, 4);
         }
     }
 
-    fn index(&mut self, name: &str, index: &Index, media_type: &str, depth: usize) {
-        self.schema(name, index.schema_version, index.media_type.as_deref(), media_type);
+    fn index(&mut self, name: &str, index: &Index, depth: usize) {
+        self.schema(name, index.schema_version);
         for descriptor in &index.manifests {
-            if self.blob(descriptor) {
+            if self.blob(descriptor) == Blob::First {
                 self.manifest_or_index(descriptor, depth);
             }
         }
     }
 
-    fn schema(&mut self, name: &str, version: u32, said: Option<&str>, media_type: &str) {
+    fn schema(&mut self, name: &str, version: u32) {
         self.require(version == 2, name, || format!("schemaVersion is {version} instead of 2"));
-        self.require(said.is_none_or(|said| said == media_type), name, || {
-            format!("mediaType is `{}`, its descriptor says `{media_type}`", said.unwrap_or_default())
-        });
     }
 
-    /// descriptor.md: the blob is there, as long as said, and its digest is the one said. True if it is
-    /// there and met for the first time.
-    fn blob(&mut self, descriptor: &Descriptor) -> bool {
+    /// descriptor.md: the blob is there, as long as said, and its digest is the one said.
+    fn blob(&mut self, descriptor: &Descriptor) -> Blob {
         let name = blob_path(&descriptor.digest);
-        if !self.seen.insert(descriptor.digest) {
-            return false;
+        match self.met.get(&descriptor.digest) {
+            Some(true) => return Blob::Again,
+            Some(false) => return Blob::Damaged,
+            None => {}
         }
-        let digest = match self.source.stream(&name) {
-            Ok(stream) => Digest::of_reader(stream),
+        let checked = self.source.stream(&name).and_then(|stream| {
+            let read = Digest::of_reader(stream);
+            read.map_err(|source| ReadError::Io { path: self.source.path().join(&name), source })
+        });
+        if checked.is_ok() {
+            self.report.blobs += 1;
+        }
+        let checked = checked.and_then(|(digest, size)| check_blob(&name, descriptor, digest, size));
+        self.met.insert(descriptor.digest, checked.is_ok());
+        match checked {
+            Ok(()) => Blob::First,
             Err(error) => {
                 self.read_problem(&name, &error);
-                return false;
-            }
-        };
-        match digest {
-            Err(error) => self.problem(&name, format!("cannot be read: {error}")),
-            Ok((digest, size)) => {
-                self.report.blobs += 1;
-                self.require(digest == descriptor.digest, &name, || format!("its digest is {digest}"));
-                self.require(size == descriptor.size, &name, || {
-                    format!("it has {size} bytes, its descriptor says {}", descriptor.size)
-                });
+                Blob::Damaged
             }
         }
-        true
     }
 
     fn manifest_or_index(&mut self, descriptor: &Descriptor, depth: usize) {
@@ -155,12 +161,12 @@ impl Validation<'_> {
                 self.problem(&name, "indexes are nested too deeply");
             }
             spec::INDEX | spec::DOCKER_INDEX => {
-                if let Some(index) = self.document::<Index>(&name) {
-                    self.index(&name, &index, &descriptor.media_type, depth - 1);
+                if let Some(index) = self.document(&name, self.source.document_of_kind(descriptor)) {
+                    self.index(&name, &index, depth - 1);
                 }
             }
             spec::MANIFEST | spec::DOCKER_MANIFEST => {
-                if let Some(manifest) = self.document::<Manifest>(&name) {
+                if let Some(manifest) = self.document(&name, self.source.document_of_kind(descriptor)) {
                     self.manifest(&name, &manifest, descriptor);
                 }
             }
@@ -171,8 +177,8 @@ impl Validation<'_> {
 
     /// manifest.md
     fn manifest(&mut self, name: &str, manifest: &Manifest, descriptor: &Descriptor) {
-        self.schema(name, manifest.schema_version, manifest.media_type.as_deref(), &descriptor.media_type);
-        self.blob(&manifest.config);
+        self.schema(name, manifest.schema_version);
+        let config = self.blob(&manifest.config);
         if !matches!(manifest.config.media_type.as_str(), spec::CONFIG | spec::DOCKER_CONFIG) {
             for layer in &manifest.layers {
                 self.blob(layer);
@@ -180,7 +186,12 @@ impl Validation<'_> {
             return;
         }
         let config_name = blob_path(&manifest.config.digest);
-        let config = self.document::<Config>(&config_name);
+        let config = match config {
+            Blob::Damaged => None,
+            Blob::First | Blob::Again => {
+                self.document::<Config>(&config_name, self.source.document(&manifest.config))
+            }
+        };
         if let Some(config) = &config {
             self.config(&config_name, config, manifest.layers.len());
             if let Some(platform) = &descriptor.platform {
@@ -205,7 +216,6 @@ impl Validation<'_> {
             match encoding {
                 None => self.problem(&name, format!("`{}` is no layer's media type", layer.media_type)),
                 Some(encoding) => {
-                    self.seen.insert(layer.digest);
                     self.layer(&name, Some((layer, encoding)), said);
                 }
             }
@@ -247,12 +257,20 @@ impl Validation<'_> {
     fn layer(&mut self, name: &str, said: Option<(&Descriptor, Encoding)>, diff_id: Option<&DiffId>) {
         let mut paths = HashSet::new();
         let mut problems = Vec::new();
+        let descriptor = said.map(|(descriptor, _)| descriptor.clone());
+        let layer = LayerBlob { descriptor, file: name.to_owned(), diff_id: diff_id.copied() };
         // The content goes into the diff id as it is stored. It is not read as a file's: a sparse one
         // of a few bytes can be as long as it likes.
-        let facts = read_layer(self.source, name, |entry, _| {
+        let facts = read_layer(self.source, &layer, |entry, _| {
             check_entry(&entry, &mut paths, &mut problems);
             Ok(())
         });
+        if let Some((descriptor, _)) = said {
+            self.met.insert(descriptor.digest, facts.is_ok());
+        }
+        if let Err(error @ ReadError::Damaged { .. }) = &facts {
+            return self.read_problem(name, error);
+        }
         self.report.entries += paths.len();
         self.report.problems.extend(problems.into_iter().map(|(path, what)| Problem {
             place: format!("{name}: {}", String::from_utf8_lossy(&path)),
@@ -265,12 +283,6 @@ impl Validation<'_> {
         self.report.layers += 1;
         if let Some((descriptor, encoding)) = said {
             self.report.blobs += 1;
-            self.require(facts.digest == descriptor.digest, name, || {
-                format!("its digest is {}", facts.digest)
-            });
-            self.require(facts.size == descriptor.size, name, || {
-                format!("it has {} bytes, its descriptor says {}", facts.size, descriptor.size)
-            });
             self.require(facts.encoding == encoding, name, || {
                 format!("it is {:?}, its media type is `{}`", facts.encoding, descriptor.media_type)
             });
@@ -284,17 +296,23 @@ impl Validation<'_> {
 
     /// What `docker load` reads; in a tar that is an OCI layout too, the blobs are checked already.
     fn docker_archive(&mut self) {
-        let Some(items) = self.document::<Vec<DockerManifest>>("manifest.json") else { return };
-        let alone = self.source.size("index.json").is_none();
+        let Some(items) =
+            self.document::<Vec<DockerManifest>>("manifest.json", self.source.json("manifest.json"))
+        else {
+            return;
+        };
+        let alone = !self.source.contains("index.json");
         for item in items {
-            let Some(config) = self.document::<Config>(&item.config) else { continue };
+            let Some(config) = self.document::<Config>(&item.config, self.source.json(&item.config)) else {
+                continue;
+            };
             if alone {
                 self.config(&item.config, &config, item.layers.len());
             }
             for (at, file) in item.layers.iter().enumerate() {
                 if alone {
                     self.layer(file, None, config.rootfs.diff_ids.get(at));
-                } else if self.source.size(file).is_none() {
+                } else if !self.source.contains(file) {
                     self.problem("manifest.json", format!("{file} is missing"));
                 }
             }

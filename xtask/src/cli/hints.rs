@@ -44,8 +44,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             _ => None,
         };
     }
-    if let Some(ReadError::NotAnImage(_)) = cause.downcast_ref::<ReadError>() {
-        return Some("an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`".to_owned());
+    if let Some(hint) = cause.downcast_ref::<ReadError>().and_then(ReadError::hint) {
+        return Some(hint.to_owned());
     }
     let error = cause.downcast_ref::<io::Error>()?;
     if let Some(refusal) = Refusal::of(error) {

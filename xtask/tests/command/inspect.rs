@@ -11,11 +11,11 @@ use crate::support::{Elf, Fixture, PREBUILT, blob, system};
 
 /// A layout that is taken apart and put together again, with every digest and size above a change
 /// made right. What is to be wrong is made wrong after that.
-struct Layout {
-    dir: PathBuf,
-    config: Value,
-    manifest: Value,
-    index: Value,
+pub(crate) struct Layout {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: Value,
+    pub(crate) manifest: Value,
+    pub(crate) index: Value,
 }
 
 fn read(path: impl AsRef<Path>) -> Value {
@@ -41,7 +41,7 @@ impl Layout {
     }
 
     /// Writes config, manifest and index with the digests that they then have.
-    fn write(mut self) -> Self {
+    pub(crate) fn write(mut self) -> Self {
         let (digest, size) = self.put(self.config.to_string().as_bytes());
         (self.manifest["config"]["digest"], self.manifest["config"]["size"]) = (digest, size);
         let (digest, size) = self.put(self.manifest.to_string().as_bytes());
@@ -49,13 +49,13 @@ impl Layout {
         self.write_index()
     }
 
-    fn write_index(self) -> Self {
+    pub(crate) fn write_index(self) -> Self {
         fs::write(self.dir.join("index.json"), self.index.to_string()).unwrap();
         self
     }
 
     /// Replaces the last layer by an uncompressed tar.
-    fn with_layer(mut self, tar: &[u8]) -> Self {
+    pub(crate) fn with_layer(mut self, tar: &[u8]) -> Self {
         let (digest, size) = self.put(tar);
         let last = self.manifest["layers"].as_array().unwrap().len() - 1;
         self.config["rootfs"]["diff_ids"][last] = digest.clone();
@@ -64,25 +64,25 @@ impl Layout {
         self.write()
     }
 
-    fn blob(&self, digest: &Value) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &Value) -> PathBuf {
         blob(&self.dir, digest)
     }
 
     /// A blob's path as it stands in messages.
-    fn place(&self, digest: &Value) -> String {
+    pub(crate) fn place(&self, digest: &Value) -> String {
         let path = self.blob(digest);
         path.strip_prefix(&self.dir).unwrap().display().to_string()
     }
 
-    fn layer(&self) -> &Value {
+    pub(crate) fn layer(&self) -> &Value {
         &self.manifest["layers"][1]["digest"]
     }
 
-    fn config_digest(&self) -> &Value {
+    pub(crate) fn config_digest(&self) -> &Value {
         &self.manifest["config"]["digest"]
     }
 
-    fn manifest_digest(&self) -> &Value {
+    pub(crate) fn manifest_digest(&self) -> &Value {
         &self.index["manifests"][0]["digest"]
     }
 
@@ -94,7 +94,7 @@ impl Layout {
         fs::write(path, bytes).unwrap();
     }
 
-    fn digest_of(&self, digest: &Value) -> Digest {
+    pub(crate) fn digest_of(&self, digest: &Value) -> Digest {
         Digest::of(&fs::read(self.blob(digest)).unwrap())
     }
 }
@@ -117,7 +117,7 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-fn built() -> (Fixture, Layout) {
+pub(crate) fn built() -> (Fixture, Layout) {
     let fixture = Fixture::new();
     fixture.succeeds(&["image", "app", "--compression", "none"]);
     let layout = Layout::of(&fixture);
@@ -125,7 +125,7 @@ fn built() -> (Fixture, Layout) {
 }
 
 /// The problems that `--validate` names, which must be some.
-fn problems(fixture: &Fixture) -> Vec<String> {
+pub(crate) fn problems(fixture: &Fixture) -> Vec<String> {
     let (code, says) = fixture.validate("app");
     assert_eq!(code, Some(1), "{says}");
     let mut lines: Vec<String> = says.lines().map(str::to_owned).collect();
@@ -155,12 +155,7 @@ fn a_flipped_bit_in_a_layer_is_found() {
     // Behind the end marker, where no entry changes.
     layout.flip(layout.layer(), size - 1);
     let (place, digest) = (layout.place(layout.layer()), layout.digest_of(layout.layer()));
-    let said = layout.config["rootfs"]["diff_ids"][1].as_str().unwrap();
-    let expected = [
-        format!("{place}: its digest is {digest}"),
-        format!("{place}: its diff id is {digest}, the config says {said}"),
-    ];
-    assert_eq!(problems(&fixture), expected);
+    assert_eq!(problems(&fixture), [format!("{place}: its digest is {digest}")]);
 }
 
 #[test]
@@ -169,9 +164,8 @@ fn a_flipped_bit_in_a_compressed_layer_is_found() {
     fixture.succeeds(&["image", "app"]);
     let layout = Layout::of(&fixture);
     layout.flip(layout.layer(), 40);
-    let found = problems(&fixture);
-    let place = layout.place(layout.layer());
-    assert!(!found.is_empty() && found.iter().all(|problem| problem.starts_with(&place)), "{found:?}");
+    let (place, digest) = (layout.place(layout.layer()), layout.digest_of(layout.layer()));
+    assert_eq!(problems(&fixture), [format!("{place}: its digest is {digest}")]);
 }
 
 #[test]
@@ -187,11 +181,7 @@ fn a_flipped_bit_in_a_config_or_manifest_is_found() {
     layout.flip(layout.manifest_digest(), 0);
     let (place, digest) =
         (layout.place(layout.manifest_digest()), layout.digest_of(layout.manifest_digest()));
-    let expected = [
-        format!("{place}: its digest is {digest}"),
-        format!("{place}: {place} cannot be understood: expected value at line 1 column 1"),
-    ];
-    assert_eq!(problems(&fixture), expected);
+    assert_eq!(problems(&fixture), [format!("{place}: its digest is {digest}")]);
 }
 
 #[test]
@@ -372,7 +362,7 @@ fn a_wrong_media_type_is_found() {
     layout.index["manifests"][0]["mediaType"] = json!(docker);
     layout = layout.write_index();
     let place = layout.place(layout.manifest_digest());
-    let expected = format!("{place}: mediaType is `{oci}`, its descriptor says `{docker}`");
+    let expected = format!("{place}: mediaType is `{oci}` instead of `{docker}`");
     assert_eq!(problems(&fixture), [expected]);
 }
 

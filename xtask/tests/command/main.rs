@@ -17,6 +17,8 @@ mod definitions;
 #[cfg(test)]
 mod git;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod killed;

@@ -185,7 +185,7 @@ impl Fixture {
         let mut entries = Vec::new();
         for image in images(&source).unwrap() {
             for layer in image.layers {
-                read_layer(&source, &layer.file, |entry, content| {
+                read_layer(&source, &layer, |entry, content| {
                     let mut bytes = Vec::new();
                     content.read_to_end(&mut bytes)?;
                     entries.push((entry, bytes));
@@ -236,7 +236,8 @@ pub(crate) fn files(dir: &Path) -> BTreeMap<String, Option<Digest>> {
                 walk(&entry.path(), &path, found);
                 found.insert(path, None);
             } else {
-                found.insert(path, Some(Digest::of(&fs::read(entry.path()).unwrap())));
+                let is_file = fs::metadata(entry.path()).is_ok_and(|it| it.is_file());
+                found.insert(path, is_file.then(|| Digest::of(&fs::read(entry.path()).unwrap())));
             }
         }
     }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use super::expect::json;
 use tare_oci::digest::Digest;
-use tare_oci::reader::{ReadImage, Source, read_layer};
+use tare_oci::reader::{LayerBlob, ReadImage, Source, read_layer};
 use tare_tool::process::Cmd;
 
 /// Paths without a leading slash; the root is empty.
@@ -62,16 +62,16 @@ pub(super) struct Allowed {
 pub(super) fn of_image(source: &Source, image: &ReadImage) -> anyhow::Result<Tree> {
     let mut tree = Tree::new();
     for layer in &image.layers {
-        tree.append(&mut of_layer(source, &layer.file)?);
+        tree.append(&mut of_layer(source, layer)?);
     }
     Ok(tree)
 }
 
 /// What one layer holds.
-pub(super) fn of_layer(source: &Source, file: &str) -> anyhow::Result<Tree> {
+pub(super) fn of_layer(source: &Source, layer: &LayerBlob) -> anyhow::Result<Tree> {
     const XATTR: &[u8] = b"SCHILY.xattr.";
     let mut tree = Tree::new();
-    read_layer(source, file, |entry, content| {
+    read_layer(source, layer, |entry, content| {
         let path = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
         let path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
         let content = match entry.kind {

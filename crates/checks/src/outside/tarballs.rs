@@ -85,7 +85,7 @@ pub(super) fn python(context: &Context<'_>) -> anyhow::Result<()> {
         anyhow::ensure!(names.is_sorted(), "{} is not sorted", path.display());
         let found = members.iter().map(facts).collect::<anyhow::Result<Tree>>()?;
         same("number of members", &members.len(), &found.len())?;
-        compare("Python's tarfile", &found, &of_layer(&source, &layer.file)?, &Allowed::default())?;
+        compare("Python's tarfile", &found, &of_layer(&source, layer)?, &Allowed::default())?;
     }
     Ok(())
 }

@@ -47,8 +47,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(PassError::Place(error)) => return load::hint(error),
         _ => {}
     }
-    if let Some(SizeError::Read(_)) = cause.downcast_ref::<SizeError>() {
-        return Some("the image is damaged or not whole: fetch or build it again".to_owned());
+    if let Some(SizeError::Read(error)) = cause.downcast_ref::<SizeError>() {
+        let hint = error.hint().unwrap_or("the image is damaged or not whole: fetch or build it again");
+        return Some(hint.to_owned());
     }
     if let Some(error) = cause.downcast_ref::<XtaskError>() {
         return error.hint();

@@ -2,6 +2,7 @@
 //! something.
 
 use serde::{Deserialize, Serialize};
+use xtask_tare::input;
 
 use super::definition::Limits;
 use super::gate::Gate;
@@ -64,7 +65,7 @@ impl Baseline {
     /// When it is not a baseline of this version.
     pub fn parse(text: &str) -> Result<Self, BaselineError> {
         let baseline: Self =
-            serde_json::from_str(text).map_err(|error| BaselineError::Form(error.to_string()))?;
+            input::from_json(text.as_bytes()).map_err(|error| BaselineError::Form(error.to_string()))?;
         if baseline.schema != SCHEMA {
             return Err(BaselineError::Form(format!("its schema is {}", baseline.schema)));
         }

@@ -213,14 +213,17 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     let mut changed = honest.clone();
     changed[512] ^= 1;
     fs::write(&blob, &changed).unwrap();
-    let error = Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err().to_string();
-    assert!(
-        error.contains(&format!("not {digest}")) && error.contains("it was damaged or changed"),
-        "{error}"
-    );
+    let place = format!("blobs/sha256/{}", digest.hex());
+    let unpack = || match Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err() {
+        UnpackError::Read { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    let found = tare_oci::digest::Digest::of(&changed);
+    assert_eq!(unpack(), format!("{place} is damaged: its digest is {found}"));
     // Cut off.
     fs::write(&blob, &honest[..700]).unwrap();
-    assert!(Cache::new(&cache, Keep::default()).rootfs(&target, &[]).is_err());
+    let size = honest.len();
+    assert_eq!(unpack(), format!("{place} is damaged: it has 700 bytes, its descriptor says {size}"));
     let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);
     // The config.
@@ -228,8 +231,51 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     let path = layout.join("blobs/sha256").join(&config);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("linux", "linux ").replacen("linux ", "linux", 1) + " ").unwrap();
-    let error = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap_err();
-    assert!(matches!(error, TargetError::Tampered { .. }), "{error}");
+    let said = text.len();
+    let what =
+        format!("blobs/sha256/{config} is damaged: it has {} bytes, its descriptor says {said}", said + 1);
+    assert_eq!(refusal(&layout), what);
+}
+
+/// Why an image is refused.
+fn refusal(image: &Path) -> String {
+    let error = Target::resolve(image.to_str().unwrap(), None, image.parent().unwrap()).unwrap_err();
+    let TargetError::Read { source, .. } = &error else { panic!("{error}") };
+    match std::error::Error::source(source) {
+        Some(cause) => format!("{source}: {cause}"),
+        None => source.to_string(),
+    }
+}
+
+#[test]
+fn what_would_hang_or_show_a_file_of_the_host_or_be_two_images_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "root:$6$hunter2:19000").unwrap();
+    let layout = folder.path().join("layout");
+    write_layout(&layout, &[layer(&[file("a", "1")])], &json!({}));
+    let image = layout.to_str().unwrap();
+    let config = Target::resolve(image, None, folder.path()).unwrap().image_id;
+    let path = layout.join("blobs/sha256").join(config.hex());
+    let mkfifo = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+
+    let archive = folder.path().join("archive");
+    mkfifo(&archive);
+    let fifo = |path: &Path| format!("cannot read {}: it is a FIFO, not a regular file", path.display());
+    assert_eq!(refusal(&archive), fifo(&archive));
+    fs::rename(&path, folder.path().join("config")).unwrap();
+    mkfifo(&path);
+    assert_eq!(refusal(&layout), fifo(&path));
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&secret, &path).unwrap();
+    let out = format!("cannot read {}: it is a link out of {image}", path.display());
+    assert_eq!(refusal(&layout), out);
+    fs::remove_file(&path).unwrap();
+    fs::rename(folder.path().join("config"), &path).unwrap();
+
+    assert!(Target::resolve(image, None, folder.path()).is_ok());
 }
 
 /// A lower layer, and an upper one that changes it in every way that there is.

@@ -3,7 +3,6 @@
 //!
 //! Reads images that anybody built; nothing is unpacked and nothing is run.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tare_oci::digest::{DiffId, Digest};
 use tare_oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
 use tare_oci::spec::Config;
+use xtask_tare::input;
 
 mod attribution;
 mod dependencies;
@@ -91,16 +91,6 @@ pub enum SizeDoubt {
     NoEntrypoint {
         /// As the config has it.
         command: String,
-    },
-    /// A layer is not what the manifest says.
-    #[error("layer {layer} has {found} bytes, but the manifest says {said}")]
-    LayerSize {
-        /// Its number, from 0.
-        layer: usize,
-        /// Bytes of the blob.
-        found: u64,
-        /// Bytes by the manifest.
-        said: u64,
     },
 }
 
@@ -232,7 +222,7 @@ pub struct SizeResult {
 /// When the image or the twin cannot be read. What can be left out is left out, with a doubt.
 pub fn run(source: &Source, image: &ReadImage, twin: Option<&Path>) -> Result<SizeResult, SizeError> {
     let mut doubts = Vec::new();
-    let (mut layers, stack) = layers(source, image, &mut doubts)?;
+    let (mut layers, stack) = layers(source, image)?;
     let programs = programs(source, image, &stack, twin, &mut doubts)?;
     let mut hidden_sum = 0;
     for inode in stack.inodes.iter().filter(|inode| inode.names == 0) {
@@ -269,19 +259,15 @@ pub fn run(source: &Source, image: &ReadImage, twin: Option<&Path>) -> Result<Si
     })
 }
 
-fn layers(
-    source: &Source,
-    image: &ReadImage,
-    doubts: &mut Vec<SizeDoubt>,
-) -> Result<(Vec<LayerSize>, tree::Stack), SizeError> {
+fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::Stack), SizeError> {
     let mut stack = tree::Stack::default();
     let mut history = image.config.history.iter().filter(|step| !step.empty_layer);
     let mut layers = Vec::new();
-    for (number, layer) in image.layers.iter().enumerate() {
+    for layer in &image.layers {
         let mut entries = Vec::new();
         let mut refused = Ok(());
         let mut place = 0;
-        let facts = read_layer(source, &layer.file, |entry, content| {
+        let facts = read_layer(source, layer, |entry, content| {
             let own = place;
             place += 1;
             if entry.kind == '?' {
@@ -300,12 +286,14 @@ fn layers(
             Ok(())
         });
         let tree_error = |error| SizeError::Tree { layer: layer.file.clone(), source: error };
+        // What a damaged layer seems to hold says nothing.
+        let facts = match facts {
+            Err(error @ ReadError::Damaged { .. }) => return Err(error.into()),
+            facts => facts,
+        };
         refused.map_err(tree_error)?;
         let facts = facts?;
         let added = stack.push(entries).map_err(tree_error)?;
-        if let Some(said) = layer.descriptor.as_ref().map(|of| of.size).filter(|said| *said != facts.size) {
-            doubts.push(SizeDoubt::LayerSize { layer: number, found: facts.size, said });
-        }
         let encoding = match facts.encoding {
             Encoding::Plain => "plain",
             Encoding::Gzip => "gzip",
@@ -449,7 +437,7 @@ fn programs(
         }
         let mut place = 0;
         let mut failed = None;
-        let read = read_layer(source, &layer.file, |_, content| {
+        let read = read_layer(source, layer, |_, content| {
             let found = here.iter().find(|(at, ..)| *at == place);
             place += 1;
             let Some((_, is_start, rank, path)) = found else { return Ok(()) };
@@ -480,7 +468,7 @@ fn read_twin(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // A twin has its debug information, and may be larger than anything in an image.
     let limit = 2 * PROGRAM_LIMIT;
-    fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    input::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::other(format!("it has more than {limit} bytes")));
     }

@@ -216,15 +216,17 @@ fn hostile_layers_are_counted_or_refused() {
 }
 
 #[test]
-fn a_layer_that_is_not_as_long_as_the_manifest_says_is_a_doubt() {
+fn a_layer_that_is_not_as_long_as_the_manifest_says_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let layer = tar(&[("a", '-', b"1")]);
     let path = layout(dir.path(), std::slice::from_ref(&layer), "{}");
     let blob = path.join("blobs/sha256").join(Digest::of(&layer).hex());
     fs::write(blob, [layer.as_slice(), &[0; 512]].concat()).unwrap();
-    let doubts = weigh(&path, None).unwrap().doubts;
-    let said = layer.len() as u64;
-    assert_eq!(doubts, [SizeDoubt::LayerSize { layer: 0, found: said + 512, said }]);
+    let error = weigh(&path, None).unwrap_err();
+    let said = layer.len();
+    let what = format!("it has {} bytes, its descriptor says {said}", said + 512);
+    let place = format!("blobs/sha256/{}", Digest::of(&layer).hex());
+    assert_eq!(error.to_string(), format!("{place} is damaged: {what}"));
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn sections_and_segments_are_those_of_binutils() {
     let source = Source::open(&image).unwrap();
     let read = images(&source).unwrap().remove(0);
     let program_file = dir.path().join("app");
-    read_layer(&source, &read.layers[0].file, |_, content| {
+    read_layer(&source, &read.layers[0], |_, content| {
         io::copy(content, &mut fs::File::create(&program_file)?).map(drop)
     })
     .unwrap();

@@ -1,0 +1,443 @@
+//! The files of an image: a layout's folder, or an archive.
+//!
+//! Documents are bounded and read only when they are what their descriptors say; archives are read by position;
+//! neither names nor links lead out of the folder.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::blob::blob_path;
+use super::digest::Digest;
+use super::reader::Encoding;
+use super::spec::{self, Descriptor, Index};
+use crate::input::{self, JsonError, Refusal};
+
+/// No document of an image may be larger. containerd stops at 8 MiB for manifests.
+const DOCUMENT_LIMIT: u64 = 8 << 20;
+/// Headers before one entry of a tar, long names and pax records among them, which are held in memory.
+/// Go's archive/tar, and with it docker and containerd, stops at 1 MiB for each (`maxSpecialFileSize`).
+pub(super) const HEADERS_LIMIT: u64 = 4 << 20;
+
+/// Why an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file, folder or a file in it cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is neither layout nor archive.
+    #[error("{path} is no image: it has neither index.json (OCI) nor manifest.json (docker)", path = .0.display())]
+    NotAnImage(PathBuf),
+    /// It is an archive, but compressed as a whole.
+    #[error("{path} is compressed as a whole: decompress it first", path = .0.display())]
+    Compressed(PathBuf),
+    /// A blob or document is not there.
+    #[error("{name} is missing from {path}", path = path.display())]
+    Missing {
+        /// In what.
+        path: PathBuf,
+        /// Which.
+        name: String,
+    },
+    /// A document is larger than any real one.
+    #[error("{name} has {size} bytes; no document of an image is that large")]
+    TooLarge {
+        /// Which.
+        name: String,
+        /// Bytes.
+        size: u64,
+    },
+    /// A document is not the JSON it should be.
+    #[error("{name} cannot be understood")]
+    Json {
+        /// Which.
+        name: String,
+        /// Where and why.
+        source: JsonError,
+    },
+    /// A blob has another length or digest than its descriptor says.
+    #[error("{name} is damaged: {what}")]
+    Damaged {
+        /// Which.
+        name: String,
+        /// What differs.
+        what: String,
+    },
+    /// A document is of another kind than said, or of two kinds at once.
+    #[error("{name} contradicts itself: {what}")]
+    Contradiction {
+        /// Which.
+        name: String,
+        /// What contradicts what.
+        what: String,
+    },
+    /// Too many indexes or images.
+    #[error("{name} holds more indexes or images than any real layout")]
+    TooMany {
+        /// Which.
+        name: String,
+    },
+    /// A layer is not the tar it should be.
+    #[error("layer {name} cannot be read")]
+    Layer {
+        /// Which.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ReadError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotAnImage(_) => Some(
+                "an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`",
+            ),
+            Self::Io { source, .. } => Refusal::of(source).map(Refusal::hint),
+            Self::Damaged { .. } => Some("fetch or build the image again"),
+            Self::Contradiction { .. } => Some(
+                "other programs may take it for another image (CVE-2021-41190): do not use it, and build it again",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Where the files of an image lie.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    files: Files,
+}
+
+#[derive(Debug)]
+enum Files {
+    Folder,
+    Archive(BTreeMap<String, Member>),
+}
+
+#[derive(Debug, Clone)]
+enum Member {
+    File {
+        offset: u64,
+        size: u64,
+    },
+    /// To another member; docker archives before version 25 share layers this way.
+    Link(String),
+}
+
+/// A path within an image's files in one spelling: no `./`, no `..`.
+fn normal_name(name: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part if part.contains(['\\', '\0']) => return None,
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// The same for a file of a folder, where Windows gives a colon a meaning. (Archives have such names:
+/// crane calls a config `sha256:…`.)
+fn folder_name(name: &str) -> Option<String> {
+    normal_name(name).filter(|name| !name.contains(':'))
+}
+
+impl Source {
+    /// Opens a layout's folder or an archive.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no image.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
+        let files = if fs::metadata(path).map_err(io_error)?.is_dir() {
+            Files::Folder
+        } else {
+            Files::Archive(list_archive(path)?)
+        };
+        let source = Self { path: path.to_path_buf(), files };
+        if !source.contains("index.json") && !source.contains("manifest.json") {
+            return Err(ReadError::NotAnImage(path.to_path_buf()));
+        }
+        Ok(source)
+    }
+
+    /// The folder or archive.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether anything by this name is in it.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.files {
+            Files::Folder => {
+                folder_name(name).is_some_and(|name| self.path.join(name).symlink_metadata().is_ok())
+            }
+            Files::Archive(members) => find(members, name).is_some(),
+        }
+    }
+
+    /// The length of a file in it, if there is such a file.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.open_file(name).ok().map(|(_, size)| size)
+    }
+
+    /// Opens a file in it.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be opened.
+    pub fn stream(&self, name: &str) -> Result<Box<dyn Read>, ReadError> {
+        let (file, size) = self.open_file(name)?;
+        Ok(Box::new(BufReader::new(file).take(size)))
+    }
+
+    /// Opens a blob that has the length that its descriptor says.
+    pub(super) fn stream_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read>, ReadError> {
+        let name = blob_path(&descriptor.digest);
+        let (file, size) = self.open_file(&name)?;
+        if size != descriptor.size {
+            return Err(wrong_size(&name, descriptor, size));
+        }
+        Ok(Box::new(BufReader::new(file).take(size)))
+    }
+
+    /// A file at its first byte, and its length.
+    fn open_file(&self, name: &str) -> Result<(File, u64), ReadError> {
+        let missing = || ReadError::Missing { path: self.path.clone(), name: name.to_owned() };
+        let io_error = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ReadError::Io { path, source }
+        };
+        match &self.files {
+            Files::Folder => {
+                let inside = folder_name(name).ok_or_else(missing)?;
+                let path = self.path.join(&inside);
+                match input::open_inside(&self.path, Path::new(&inside)) {
+                    Ok(file) => {
+                        let size = file.metadata().map_err(io_error(&path))?.len();
+                        Ok((file, size))
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+                    Err(error) => Err(io_error(&path)(error)),
+                }
+            }
+            Files::Archive(members) => {
+                let (offset, size) = find(members, name).ok_or_else(missing)?;
+                let mut file = input::open(&self.path).map_err(io_error(&self.path))?;
+                file.seek(SeekFrom::Start(offset)).map_err(io_error(&self.path))?;
+                Ok((file, size))
+            }
+        }
+    }
+
+    /// Reads a whole document.
+    ///
+    /// # Errors
+    /// When it is missing, too large or cannot be read.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+        let (file, size) = self.open_file(name)?;
+        self.read_all(name, file, size)
+    }
+
+    fn read_all(&self, name: &str, content: impl Read, size: u64) -> Result<Vec<u8>, ReadError> {
+        if size > DOCUMENT_LIMIT {
+            return Err(ReadError::TooLarge { name: name.to_owned(), size });
+        }
+        let mut bytes = Vec::new();
+        let read = content.take(size).read_to_end(&mut bytes);
+        read.map_err(|source| ReadError::Io { path: self.path.join(name), source })?;
+        Ok(bytes)
+    }
+
+    /// Reads a document that no descriptor points at.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ReadError> {
+        parse(name, &self.read(name)?)
+    }
+
+    /// Reads a document once its length and digest are what its descriptor says.
+    pub(super) fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, ReadError> {
+        parse(&blob_path(&descriptor.digest), &self.blob(descriptor)?)
+    }
+
+    /// The same for a manifest or an index, which must be of the kind that its descriptor says.
+    pub(super) fn document_of_kind<T: DeserializeOwned>(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<T, ReadError> {
+        let (name, bytes) = (blob_path(&descriptor.digest), self.blob(descriptor)?);
+        check_kind(&name, &bytes, &descriptor.media_type)?;
+        parse(&name, &bytes)
+    }
+
+    /// Reads `index.json`.
+    pub(super) fn top_index(&self) -> Result<Index, ReadError> {
+        let (name, bytes) = ("index.json", self.read("index.json")?);
+        check_kind(name, &bytes, spec::INDEX)?;
+        parse(name, &bytes)
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ReadError> {
+        let name = blob_path(&descriptor.digest);
+        let bytes = self.read_all(&name, self.stream_blob(descriptor)?, descriptor.size)?;
+        check_blob(&name, descriptor, Digest::of(&bytes), bytes.len() as u64)?;
+        Ok(bytes)
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ReadError> {
+    input::from_json(bytes).map_err(|source| ReadError::Json { name: name.to_owned(), source })
+}
+
+fn wrong_size(name: &str, descriptor: &Descriptor, size: u64) -> ReadError {
+    let what = format!("it has {size} bytes, its descriptor says {}", descriptor.size);
+    ReadError::Damaged { name: name.to_owned(), what }
+}
+
+/// A blob is what its descriptor says (image-spec descriptor.md, "Digests").
+pub(super) fn check_blob(
+    name: &str,
+    descriptor: &Descriptor,
+    digest: Digest,
+    size: u64,
+) -> Result<(), ReadError> {
+    if size != descriptor.size {
+        return Err(wrong_size(name, descriptor, size));
+    }
+    if digest != descriptor.digest {
+        return Err(ReadError::Damaged { name: name.to_owned(), what: format!("its digest is {digest}") });
+    }
+    Ok(())
+}
+
+/// A document is of the kind that its descriptor says.
+fn check_kind(name: &str, bytes: &[u8], media_type: &str) -> Result<(), ReadError> {
+    let contradiction = |what: String| ReadError::Contradiction { name: name.to_owned(), what };
+    let fields: BTreeMap<String, Option<Value>> = parse(name, bytes)?;
+    match fields.get("mediaType") {
+        Some(Some(Value::String(said))) if said != media_type => {
+            Err(contradiction(format!("mediaType is `{said}` instead of `{media_type}`")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn find(members: &BTreeMap<String, Member>, name: &str) -> Option<(u64, u64)> {
+    let mut name = normal_name(name)?;
+    // As many hops as the kernel follows before ELOOP.
+    for _ in 0..40 {
+        match members.get(&name)? {
+            Member::File { offset, size } => return Some((*offset, *size)),
+            Member::Link(target) => name.clone_from(target),
+        }
+    }
+    None
+}
+
+/// A reader that gives no more than it was allowed to: the crate `tar` reads headers into memory however
+/// long they say they are.
+pub(super) struct Allowed<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R> Allowed<R> {
+    pub(super) fn new(inner: R) -> (Self, Rc<Cell<u64>>) {
+        let left = Rc::new(Cell::new(HEADERS_LIMIT));
+        (Self { inner, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl<R: Read> Read for Allowed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buffer.is_empty() {
+            let what = format!("headers of more than {HEADERS_LIMIT} bytes before one entry");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - length as u64);
+        Ok(length)
+    }
+}
+
+impl<R: Seek> Seek for Allowed<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
+    }
+}
+
+/// An error of the crate `tar` without the numbers and paths of the archive that it quotes.
+pub(super) fn tar_error(error: io::Error) -> io::Error {
+    let message = error.to_string();
+    if error.kind() == io::ErrorKind::Other && message.contains("numeric field") {
+        return io::Error::new(io::ErrorKind::InvalidData, "a number in a tar header is damaged");
+    }
+    error
+}
+
+fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
+    let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
+    let mut file = BufReader::new(input::open(path).map_err(io_error)?);
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic).map_err(io_error)?;
+    if matches!(Encoding::of(&magic), Encoding::Gzip | Encoding::Zstd) {
+        return Err(ReadError::Compressed(path.to_path_buf()));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(io_error)?;
+    let (file, allowed) = Allowed::new(file);
+    let mut archive = ::tar::Archive::new(file);
+    let mut members = BTreeMap::new();
+    for (at, entry) in archive.entries_with_seek().map_err(io_error)?.enumerate() {
+        let entry = match entry {
+            // The first header decides whether it is a tar at all; the crate would quote what it met.
+            Err(error)
+                if at == 0 && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) =>
+            {
+                return Err(ReadError::NotAnImage(path.to_path_buf()));
+            }
+            entry => entry.map_err(tar_error).map_err(io_error)?,
+        };
+        allowed.set(HEADERS_LIMIT);
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some(name) = normal_name(&name) else { continue };
+        let kind = entry.header().entry_type();
+        let member = if kind.is_file() || kind.is_contiguous() {
+            Some(Member::File { offset: entry.raw_file_position(), size: entry.size() })
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            let target = String::from_utf8_lossy(&target).into_owned();
+            // A symlink is relative to its own folder, a hard link to the archive's root.
+            let from = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+            let target = if kind.is_symlink() { format!("{from}/{target}") } else { target };
+            normal_name(&target).map(Member::Link)
+        } else {
+            None
+        };
+        if let Some(member) = member {
+            members.insert(name, member);
+        }
+    }
+    Ok(members)
+}
