@@ -330,10 +330,25 @@ pub(super) fn check_blob(
     Ok(())
 }
 
-/// A document is of the kind that its descriptor says.
+/// A document is a manifest or an index, and not something that another reader takes for the other
+/// (CVE-2021-41190; image-spec manifest.md and image-index.md). Go reads the names of fields in any case.
 fn check_kind(name: &str, bytes: &[u8], media_type: &str) -> Result<(), ReadError> {
     let contradiction = |what: String| ReadError::Contradiction { name: name.to_owned(), what };
     let fields: BTreeMap<String, Option<Value>> = parse(name, bytes)?;
+    let (kind, foreign): (_, &[&str]) = match media_type {
+        spec::INDEX | spec::DOCKER_INDEX => ("an index", &["config", "layers", "fsLayers"]),
+        spec::MANIFEST | spec::DOCKER_MANIFEST => ("a manifest", &["manifests", "fsLayers"]),
+        _ => return Ok(()),
+    };
+    for field in fields.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| field) {
+        if let Some(foreign) = foreign.iter().find(|foreign| foreign.eq_ignore_ascii_case(field)) {
+            return Err(contradiction(format!("it is {kind} with the field `{foreign}`")));
+        }
+        let known = ["mediaType", "config", "layers", "manifests"];
+        if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(field) && *known != field) {
+            return Err(contradiction(format!("its field `{known}` is written in another case")));
+        }
+    }
     match fields.get("mediaType") {
         Some(Some(Value::String(said))) if said != media_type => {
             Err(contradiction(format!("mediaType is `{said}` instead of `{media_type}`")))

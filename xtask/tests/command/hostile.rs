@@ -15,6 +15,7 @@ const SECRET: &str = "root:$6$hunter2:19000:0:99999:7:::\n";
 const REGULAR: &str = "hint: put a regular file, or a link to one, in its place\n";
 const COPY: &str = "hint: replace the link by a copy of the file that it leads to\n";
 const DAMAGED: &str = "hint: fetch or build the image again\n";
+const CONTRADICTION: &str = "hint: other programs may take it for another image (CVE-2021-41190): do not use it, and build it again\n";
 
 /// The blobs that every command reads.
 const BLOBS: [fn(&Layout) -> &Value; 3] = [Layout::manifest_digest, Layout::config_digest, Layout::layer];
@@ -242,4 +243,72 @@ fn a_definition_that_is_a_link_out_of_the_workspace_is_refused() {
     fixture.write("shared/image.toml", PREBUILT);
     link("../../shared/image.toml", &fixture.path("images/app/image.toml"));
     fixture.succeeds(&["image", "app"]);
+}
+
+#[test]
+fn a_document_that_is_manifest_and_index_at_once_is_refused() {
+    type Change = fn(&mut Layout);
+    let of_manifest: [(Change, &str); 6] = [
+        (|it| it.manifest["manifests"] = json!([]), "it is a manifest with the field `manifests`"),
+        (|it| it.manifest["Manifests"] = json!([]), "it is a manifest with the field `manifests`"),
+        (|it| it.manifest["fsLayers"] = json!([]), "it is a manifest with the field `fsLayers`"),
+        (|it| it.manifest["Layers"] = json!([]), "its field `layers` is written in another case"),
+        (
+            |it| it.manifest["mediaType"] = json!("application/vnd.oci.image.index.v1+json"),
+            "mediaType is `application/vnd.oci.image.index.v1+json` instead of `application/vnd.oci.image.manifest.v1+json`",
+        ),
+        (
+            |it| it.index["manifests"][0]["mediaType"] = json!("application/vnd.oci.image.index.v1+json"),
+            "it is an index with the field `config`",
+        ),
+    ];
+    for (change, what) in of_manifest {
+        let (fixture, mut layout) = built();
+        change(&mut layout);
+        let layout = layout.write();
+        let place = layout_manifest(&layout);
+        refused_everywhere(&fixture, &place, what);
+    }
+    let of_index: [(Change, &str); 3] = [
+        (|it| it.index["layers"] = json!([]), "it is an index with the field `layers`"),
+        (|it| it.index["config"] = json!({}), "it is an index with the field `config`"),
+        (
+            |it| it.index["mediaType"] = json!("application/vnd.oci.image.manifest.v1+json"),
+            "mediaType is `application/vnd.oci.image.manifest.v1+json` instead of `application/vnd.oci.image.index.v1+json`",
+        ),
+    ];
+    for (change, what) in of_index {
+        let (fixture, mut layout) = built();
+        change(&mut layout);
+        layout.write_index();
+        refused_everywhere(&fixture, "index.json", what);
+    }
+    // What Go writes of an absent list is no list.
+    let (fixture, mut layout) = built();
+    layout.manifest["manifests"] = Value::Null;
+    layout.write();
+    assert_eq!(fixture.validate("app").0, Some(0));
+}
+
+/// The path of the manifest as it was written last.
+fn layout_manifest(layout: &Layout) -> String {
+    let index: Value = serde_json::from_slice(&fs::read(layout.dir.join("index.json")).unwrap()).unwrap();
+    layout.place(&index["manifests"][0]["digest"])
+}
+
+fn refused_everywhere(fixture: &Fixture, place: &str, what: &str) {
+    let error = format!("error: {place} contradicts itself: {what}\n{CONTRADICTION}");
+    assert_eq!(fixture.refuses(&["inspect", "app"]), error);
+    assert_eq!(problems(fixture), [format!("{place}: {what}")]);
+    system(
+        "tar",
+        &[
+            "-C".as_ref(),
+            fixture.layout("app").as_os_str(),
+            "-cf".as_ref(),
+            fixture.path("a.tar").as_os_str(),
+            ".".as_ref(),
+        ],
+    );
+    assert_eq!(fixture.refuses(&["inspect", "a.tar"]), error);
 }

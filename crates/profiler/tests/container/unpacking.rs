@@ -275,6 +275,11 @@ fn what_would_hang_or_show_a_file_of_the_host_or_be_two_images_is_refused() {
     fs::remove_file(&path).unwrap();
     fs::rename(folder.path().join("config"), &path).unwrap();
 
+    let index = layout.join("index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replacen('{', r#"{"layers": [], "#, 1)).unwrap();
+    assert_eq!(refusal(&layout), "index.json contradicts itself: it is an index with the field `layers`");
+    fs::write(&index, text).unwrap();
     assert!(Target::resolve(image, None, folder.path()).is_ok());
 }
 
