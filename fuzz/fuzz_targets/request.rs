@@ -1,10 +1,10 @@
-//! What a client sends to the sample server: a head, and a chunked body.
+//! What a client sends to a server of `tare-http`: a head, and a chunked body.
 
 #![no_main]
 
-use app::http1::chunked::{Chunked, Piece};
-use app::http1::head;
 use libfuzzer_sys::fuzz_target;
+use tare_http::chunked::{Chunked, Piece};
+use tare_http::head;
 
 /// The body and what it took, in pieces of at most `step` bytes.
 fn body(input: &[u8], step: usize) -> Option<(Vec<u8>, usize, bool)> {

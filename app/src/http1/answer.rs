@@ -1,6 +1,5 @@
 //! Answers as bytes.
 
-use super::head::Refusal;
 use crate::date::IMF_FIXDATE;
 use crate::service::{Body, Response};
 
@@ -32,24 +31,6 @@ pub(super) fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "",
-    }
-}
-
-impl Refusal {
-    /// Its status.
-    #[must_use]
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest => 400,
-            Self::Timeout => 408,
-            Self::BodyTooLarge => 413,
-            Self::TargetTooLong => 414,
-            Self::Expectation => 417,
-            Self::HeadTooLarge => 431,
-            Self::NotImplemented => 501,
-            Self::Overloaded => 503,
-            Self::Version => 505,
-        }
     }
 }
 

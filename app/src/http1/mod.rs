@@ -4,11 +4,10 @@
 //! soon as nothing is left in them: ten thousand idle connections have none. Answers to pipelined requests
 //! are collected and sent at once; when a client does not read them, nothing more is read from it.
 //!
-//! What decides where a request ends is in [`head`] and [`chunked`], and nothing of it is lenient.
+//! What decides where a request ends is in [`tare_http::head`] and [`tare_http::chunked`], and nothing of it is
+//! lenient.
 
 pub(crate) mod answer;
-pub mod chunked;
-pub mod head;
 mod transport;
 
 use std::io;
@@ -21,6 +20,7 @@ pub(crate) use answer::Prepared;
 use answer::{AFTER_HEAD, Persistence, write_head};
 use chunked::{Chunked, Piece};
 use head::{Framing, Head, Refusal};
+use tare_http::{chunked, head};
 use transport::Filled;
 pub(crate) use transport::Pace;
 

@@ -63,6 +63,24 @@ pub enum Refusal {
     Version,
 }
 
+impl Refusal {
+    /// Its status.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Timeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::Expectation => 417,
+            Self::HeadTooLarge => 431,
+            Self::NotImplemented => 501,
+            Self::Overloaded => 503,
+            Self::Version => 505,
+        }
+    }
+}
+
 /// Reads the head that `input` begins with: it and its length, or none while it is not whole.
 ///
 /// # Errors
@@ -349,7 +367,7 @@ fn without_query(target: &str) -> &str {
 }
 
 /// `tchar` (RFC 9110, 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
