@@ -13,7 +13,6 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use app::config::{Arguments, Command, FILE, FILE_VARIABLE, KEYS, Layers, UnknownArgument};
@@ -122,7 +121,7 @@ async fn listen(arguments: &Arguments, layers: Layers) -> Result<(), Failure> {
     explain(&server);
 
     let stop = signals.stop(|| reload(&server, arguments, &layers));
-    let stopped = Arc::clone(&server).run(listeners, stop).await;
+    let stopped = app::serve(&server, listeners, stop).await;
     let stopped = stopped.map_err(|error| Failure::io("a worker does not start", &error))?;
     if stopped.cut_off > 0 {
         let told = format_args!("connections cut off while stopping: {}", stopped.cut_off);

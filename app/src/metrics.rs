@@ -1,86 +1,48 @@
-//! What is counted, and `/metrics`: the text format of Prometheus, version 0.0.4.
-//!
-//! Each worker counts for itself, and a counter is written by one thread only: counting is a load and a
-//! store, with no lock and no cache line that two cores want.
+//! `/metrics`: the text format of Prometheus, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use tare_http::{Phase, Totals};
 
 use crate::json::Thousandths;
-use crate::report::{self, Usage};
-use crate::server::{Phase, Server};
-
-/// The statuses that are answered.
-const STATUSES: [u16; 13] = [200, 304, 400, 404, 405, 408, 413, 414, 417, 431, 501, 503, 505];
-
-/// A number that one thread adds to and others read.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, count: u64) {
-        // Nobody else writes it, so nothing is lost between the two.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What one worker counts. Two workers never share a cache line, nor the pair that is fetched at once.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Counters {
-    answers: [Counter; STATUSES.len()],
-    pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) accept_errors: Counter,
-    pub(crate) received: Counter,
-    pub(crate) sent: Counter,
-}
-
-impl Counters {
-    pub(crate) fn answered(&self, status: u16) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.answers[at].add(1);
-        }
-    }
-}
+use crate::server::Server;
+use crate::usage::{self, Usage};
 
 /// Everything, as Prometheus reads it.
 pub(crate) fn text(server: &Server) -> String {
-    let sum = |of: fn(&Counters) -> &Counter| server.counters.iter().map(|it| of(it).get()).sum::<u64>();
+    page(server, &server.engine.totals())
+}
+
+fn page(server: &Server, totals: &Totals) -> String {
     let mut page = Page::default();
     page.family("app_requests_total", "counter", "Requests answered, by status.");
-    for (at, status) in STATUSES.iter().enumerate() {
-        let count: u64 = server.counters.iter().map(|it| it.answers[at].get()).sum();
+    for (status, count) in totals.answers {
         page.sample(&format!("app_requests_total{{status=\"{status}\"}}"), count);
     }
-    let ready = server.phase() == Phase::Serving && !server.is_over_budget();
-    let Usage { throttled_periods, throttled_millis, memory } = report::usage(&server.limits.groups);
+    let ready = server.engine.phase() == Phase::Serving && !server.is_over_budget();
+    let Usage { throttled_periods, throttled_millis, memory } = usage::of_groups(&server.limits.groups);
     for (name, kind, help, value) in [
-        ("app_connections", "gauge", "Open connections.", Some(count(&server.connections))),
+        ("app_connections", "gauge", "Open connections.", Some(server.engine.connections() as u64)),
         ("app_connections_max", "gauge", "Connections at a time.", Some(server.sizing.connections as u64)),
-        ("app_connections_accepted_total", "counter", "Connections accepted.", Some(sum(|it| &it.accepted))),
+        ("app_connections_accepted_total", "counter", "Connections accepted.", Some(totals.accepted)),
         (
             "app_connections_refused_total",
             "counter",
             "Connections answered 503 because there were too many.",
-            Some(sum(|it| &it.refused)),
+            Some(totals.refused),
         ),
         (
             "app_accept_errors_total",
             "counter",
             "Times that a connection could not be accepted.",
-            Some(sum(|it| &it.accept_errors)),
+            Some(totals.accept_errors),
         ),
-        ("app_received_bytes_total", "counter", "Bytes of requests.", Some(sum(|it| &it.received))),
-        ("app_sent_bytes_total", "counter", "Bytes of answers.", Some(sum(|it| &it.sent))),
+        ("app_received_bytes_total", "counter", "Bytes of requests.", Some(totals.received)),
+        ("app_sent_bytes_total", "counter", "Bytes of answers.", Some(totals.sent)),
         ("app_workers", "gauge", "Threads that serve.", Some(server.sizing.workers as u64)),
         ("app_ready", "gauge", "1 while /ready says so.", Some(u64::from(ready))),
         ("app_memory_budget_bytes", "gauge", "Heap, stacks and cache.", Some(server.sizing.budget.total())),
-        ("process_resident_memory_bytes", "gauge", "Resident memory.", report::resident_bytes()),
+        ("process_resident_memory_bytes", "gauge", "Resident memory.", usage::resident_bytes()),
         ("app_cgroup_memory_bytes", "gauge", "Memory charged to the container.", memory),
         ("app_cgroup_memory_limit_bytes", "gauge", "What the container may have.", server.limits.memory),
         (
@@ -124,10 +86,6 @@ pub(crate) fn text(server: &Server) -> String {
     page.0
 }
 
-fn count(number: &std::sync::atomic::AtomicUsize) -> u64 {
-    number.load(Ordering::Relaxed) as u64
-}
-
 #[derive(Default)]
 struct Page(String);
 
@@ -149,15 +107,19 @@ mod tests {
     use crate::limits::Limits;
 
     #[test]
-    fn page_has_each_family_once_with_its_sum_over_all_workers() {
+    fn page_has_each_family_once() {
         let config = Config { workers: Some(2), ..Config::default() };
         let server = Server::new(config, Limits::default(), 1024);
-        for counters in &server.counters {
-            counters.answered(200);
-            counters.sent.add(7);
+        let mut totals = server.engine.totals();
+        totals.sent = 14;
+        for (status, count) in &mut totals.answers {
+            *count = match status {
+                200 => 2,
+                404 => 1,
+                _ => 0,
+            };
         }
-        server.counters[1].answered(404);
-        let text = text(&server);
+        let text = page(&server, &totals);
         for line in [
             "app_requests_total{status=\"200\"} 2",
             "app_requests_total{status=\"404\"} 1",
@@ -209,6 +171,6 @@ mod tests {
                 samples.push(series);
             }
         }
-        assert!(samples.len() > STATUSES.len());
+        assert!(samples.len() > tare_http::STATUSES.len());
     }
 }

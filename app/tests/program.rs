@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+#[path = "../../crates/http/tests/support/mod.rs"]
 mod support;
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,8 +11,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::program::{APP, Program, Scratch};
+use support::program::{Program, Scratch};
 use support::{Answer, Client};
+
+const APP: &str = env!("CARGO_BIN_EXE_app");
 
 /// Exit code, stdout, stderr.
 type Ended = (Option<i32>, String, String);

@@ -1,5 +1,6 @@
 //! The library's server over a loopback listener: its answers, and how it stops.
 
+#[path = "../../crates/http/tests/support/mod.rs"]
 mod support;
 
 use std::future::{Future, ready};

@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
-
 pub(crate) use encoding::Accepts;
 use encoding::Variants;
+use tare_http::{Body, OCTETS, Response};
+use tokio::time::timeout;
 
-use crate::service::{Body, JSON, OCTETS, Response, Which};
+/// The media type of JSON.
+pub(crate) const JSON: &str = "application/json";
 
 /// How long the folder may take before it counts as away. The read goes on and is used when it is done.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -120,8 +121,8 @@ impl Cache {
         }
     }
 
-    /// The answer to a request for a file.
-    pub(crate) async fn get(&self, name: &str, accepts: &Accepts) -> Response {
+    /// The answer to a request for a file; none if there is no such file.
+    pub(crate) async fn get(&self, name: &str, accepts: &Accepts) -> Option<Response> {
         let count = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
         let fresh = self.fresh.load(Ordering::Relaxed);
         let cached = self.look_up(name, fresh);
@@ -142,20 +143,20 @@ impl Cache {
         if let Some((file, Turn::None)) = &cached
             && let Some(response) = kept(file)
         {
-            return response;
+            return Some(response);
         }
         match self.read(name).await {
             Ok(file) => {
                 count(&self.counts.misses);
-                answer(name, &file, accepts, "fwd=miss; stored")
+                Some(answer(name, &file, accepts, "fwd=miss; stored"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.is_dir() => {
                 self.forget(name);
-                Which::NotFound.response()
+                None
             }
-            Err(_) => cached.and_then(|(file, _)| kept(&file)).unwrap_or_else(|| {
+            Err(_) => cached.and_then(|(file, _)| kept(&file)).or_else(|| {
                 count(&self.counts.failed);
-                Response::text(503, "the source is away\n").with("Retry-After", "5")
+                Some(Response::text(503, "the source is away\n").with("Retry-After", "5"))
             }),
         }
     }

@@ -80,8 +80,8 @@ pub(crate) fn run(
 fn cargo_test(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
     // Without the peers: hundreds of crates and no tests. clippy compiles them, and an outside check runs some.
     let all = ["--workspace", "--exclude", "peer-*"];
-    // The sample server has tests for what it can beside, too.
-    let sample = ["--package", "app", "--all-features"];
+    // The sample server and its engine have tests for what they can beside, too.
+    let sample = ["--package", "app", "--package", "tare-http", "--all-features"];
     Ok(cargo_test_of(&all, workspace, env, ui)? & cargo_test_of(&sample, workspace, env, ui)?)
 }
 

@@ -4,15 +4,18 @@
 //! of the first request shows in how many answers come, and whether the second one is served: if it is not
 //! meant to be, bytes that a proxy takes for a body would be taken for a request, or the other way round.
 
+mod sample;
 mod support;
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
-use std::thread;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use app::Config;
+use sample::Sample;
 use support::Client;
+use tare_http::{Engine, Stopped};
 use tokio::sync::oneshot;
 
 /// What has to come of a case.
@@ -398,18 +401,25 @@ fn statuses(mut client: Client) -> io::Result<Vec<u16>> {
     }
 }
 
-#[test]
-fn every_case_ends_where_the_standard_says() -> io::Result<()> {
-    assert!(CASES.len() >= 180, "{}", CASES.len());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
+/// A server, until the sender is dropped.
+fn start() -> io::Result<(SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<Stopped>>)> {
+    let listeners = sample::listeners(1)?;
+    let address = listeners.first().ok_or(io::ErrorKind::NotFound)?.local_addr()?;
     let (stop, stopping) = oneshot::channel::<()>();
-    let config = Config { workers: Some(1), ..Config::default() };
+    let engine = Engine::new(sample::sizes(), &sample::settings());
+    let handler = Arc::new(Sample::new(Arc::clone(&engine)));
     let server = thread::spawn(move || {
-        app::runtime()?.block_on(app::run(vec![listener], config, async {
+        tare_http::runtime()?.block_on(engine.run(handler, listeners, async {
             let _ = stopping.await;
         }))
     });
+    Ok((address, stop, server))
+}
+
+#[test]
+fn every_case_ends_where_the_standard_says() -> io::Result<()> {
+    assert!(CASES.len() >= 180, "{}", CASES.len());
+    let (address, stop, server) = start()?;
     let mut wrong = Vec::new();
     for (section, about, start, rest, outcome) in CASES {
         let mut client = Client::connect(address)?;
@@ -428,15 +438,7 @@ fn every_case_ends_where_the_standard_says() -> io::Result<()> {
 
 #[test]
 fn every_case_ends_the_same_when_it_comes_byte_by_byte() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    let (stop, stopping) = oneshot::channel::<()>();
-    let config = Config { workers: Some(1), ..Config::default() };
-    let server = thread::spawn(move || {
-        app::runtime()?.block_on(app::run(vec![listener], config, async {
-            let _ = stopping.await;
-        }))
-    });
+    let (address, stop, server) = start()?;
     let mut wrong = Vec::new();
     for (section, about, start, rest, outcome) in CASES {
         let mut client = Client::connect(address)?;

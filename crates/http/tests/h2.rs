@@ -11,7 +11,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use support::program::{APP, Program, Scratch};
+use support::program::Program;
 
 // Types, flags and errors of RFC 9113, 6 and 7.
 const DATA: u8 = 0;
@@ -30,8 +30,11 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
-const NEVER: &str = "1h";
-const SOON: &str = "200ms";
+const SERVER: &str = env!("CARGO_BIN_EXE_tare-http-test-server");
+
+const WRITE_NEVER: &str = "write-timeout=3600000";
+const IDLE_NEVER: &str = "idle-timeout=3600000";
+const WRITE_SOON: &str = "write-timeout=200";
 /// What a connection may cost at the very most, whatever it does.
 const MOST: u64 = 8 << 20;
 
@@ -156,7 +159,8 @@ impl Peer {
 }
 
 fn start(arguments: &[&str]) -> io::Result<Program> {
-    Program::start(Command::new(APP).args(["--workers", "1", "--memory", "64MiB"]).args(arguments))
+    // Three fifths of 64 MiB.
+    Program::start(Command::new(SERVER).arg("memory=40265280").args(arguments))
 }
 
 /// Its memory before, so that what it needs once is not counted.
@@ -229,7 +233,7 @@ fn head_without_end_ends_the_connection() -> io::Result<()> {
 
 #[test]
 fn head_that_is_too_long_is_answered_431() -> io::Result<()> {
-    let program = start(&["--head-limit", "4KiB"])?;
+    let program = start(&["head-limit=4096"])?;
     let mut peer = Peer::connect(&program, &[])?;
     let mut block = request("GET", "/");
     block.extend(b"\x00\x01a\x7f\x89\x26");
@@ -262,7 +266,7 @@ fn pings_and_settings_are_answered_one_by_one_however_many_come() -> io::Result<
 
 #[test]
 fn pings_and_settings_are_not_read_from_who_does_not_read_and_the_connection_ends() -> io::Result<()> {
-    let program = start(&["--idle-timeout", "2s", "--write-timeout", SOON])?;
+    let program = start(&["idle-timeout=2000", WRITE_SOON])?;
     let before = warm(&program)?;
     for (kind, payload) in [(PING, &b"12345678"[..]), (SETTINGS, b"")] {
         let mut peer = Peer::connect(&program, &[])?;
@@ -270,7 +274,7 @@ fn pings_and_settings_are_not_read_from_who_does_not_read_and_the_connection_end
         is_small(&program, before)?;
         peer.ended();
     }
-    while program.metric("app_connections")? > 1 {
+    while program.metric("connections")? > 1 {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
@@ -278,7 +282,7 @@ fn pings_and_settings_are_not_read_from_who_does_not_read_and_the_connection_end
 
 #[test]
 fn answers_that_are_not_read_end_the_connection_and_hold_little_until_then() -> io::Result<()> {
-    let program = start(&["--idle-timeout", NEVER, "--write-timeout", "2s"])?;
+    let program = start(&[IDLE_NEVER, "write-timeout=2000"])?;
     let before = warm(&program)?;
     // No window for any stream; and all that the streams may have, on a socket that is not read.
     for window in [0, LARGEST_WINDOW] {
@@ -287,7 +291,7 @@ fn answers_that_are_not_read_end_the_connection_and_hold_little_until_then() -> 
         for stream in streams().take(100) {
             peer.send(&get(stream, "/bytes/1073741824"))?;
         }
-        while program.metric("app_requests_total{status=\"200\"}")? < 100 {
+        while program.metric("requests_total{status=\"200\"}")? < 100 {
             thread::sleep(Duration::from_millis(5));
         }
         is_small(&program, before)?;
@@ -296,7 +300,7 @@ fn answers_that_are_not_read_end_the_connection_and_hold_little_until_then() -> 
             peer.ended();
         } else {
             // It is not read until the server has cut it off.
-            while program.metric("app_connections")? > 1 {
+            while program.metric("connections")? > 1 {
                 thread::sleep(Duration::from_millis(5));
             }
         }
@@ -306,7 +310,7 @@ fn answers_that_are_not_read_end_the_connection_and_hold_little_until_then() -> 
 
 #[test]
 fn answer_that_is_read_byte_by_byte_is_cut_off_however_steadily() -> io::Result<()> {
-    let program = start(&["--idle-timeout", NEVER, "--write-timeout", SOON])?;
+    let program = start(&[IDLE_NEVER, WRITE_SOON])?;
     let mut peer = Peer::connect(&program, &[(INITIAL_WINDOW_SIZE, 0)])?;
     peer.send(&get(1, "/bytes/1073741824"))?;
     // The clock is the server's.
@@ -318,7 +322,7 @@ fn answer_that_is_read_byte_by_byte_is_cut_off_however_steadily() -> io::Result<
 
 #[test]
 fn echo_that_is_not_read_holds_no_more_than_the_windows() -> io::Result<()> {
-    let program = start(&["--write-timeout", NEVER])?;
+    let program = start(&[WRITE_NEVER])?;
     let before = warm(&program)?;
     let mut peer = Peer::connect(&program, &[(INITIAL_WINDOW_SIZE, 0)])?;
     for stream in streams().take(100) {
@@ -340,7 +344,7 @@ fn echo_that_is_not_read_holds_no_more_than_the_windows() -> io::Result<()> {
 #[test]
 fn empty_and_tiny_pieces_of_a_body_do_not_pile_up() -> io::Result<()> {
     for piece in [&b""[..], b"a"] {
-        let program = start(&["--write-timeout", NEVER])?;
+        let program = start(&[WRITE_NEVER])?;
         let before = warm(&program)?;
         let peer = Peer::connect(&program, &[(INITIAL_WINDOW_SIZE, 0)])?;
         let begin = std::iter::once(frame(HEADERS, END_HEADERS, 1, &request("POST", "/echo")));
@@ -354,18 +358,13 @@ fn empty_and_tiny_pieces_of_a_body_do_not_pile_up() -> io::Result<()> {
 }
 
 #[test]
-fn file_that_a_hundred_streams_wait_for_is_in_memory_once() -> io::Result<()> {
-    let name = "large.bin";
-    let file = Scratch::new(name, &"a b c d e f g ".repeat(300_000))?;
-    let path = file.path();
-    let folder = path.parent().unwrap_or(&path).to_string_lossy();
-    let program = start(&["--files", &folder, "--cache-memory", "16MiB", "--write-timeout", NEVER])?;
-    let path = format!("/files/{name}");
-    assert_eq!(program.client()?.ask("GET", &path)?.status, "HTTP/1.1 200 OK");
+fn body_that_a_hundred_streams_wait_for_is_in_memory_once() -> io::Result<()> {
+    let program = start(&[WRITE_NEVER])?;
+    assert_eq!(program.client()?.ask("GET", "/shared")?.status, "HTTP/1.1 200 OK");
     let before = warm(&program)?;
     let mut peer = Peer::connect(&program, &[(INITIAL_WINDOW_SIZE, 0)])?;
     for stream in streams().take(100) {
-        peer.send(&get(stream, &path))?;
+        peer.send(&get(stream, "/shared"))?;
     }
     peer.until(|frame| frame.kind == HEADERS && frame.stream == 199)?;
     is_small(&program, before)
@@ -373,7 +372,7 @@ fn file_that_a_hundred_streams_wait_for_is_in_memory_once() -> io::Result<()> {
 
 #[test]
 fn streams_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<()> {
-    let program = start(&["--memory", "4MiB", "--cache-memory", "0", "--write-timeout", NEVER])?;
+    let program = start(&["memory=3355440", WRITE_NEVER])?;
     // What is to be echoed may take as much as a head and a buffer for each.
     let mut peers = Vec::new();
     for _ in 0..2 {
@@ -401,11 +400,11 @@ fn streams_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<
     let mut told = 0;
     // The page itself needs buffers, and may be refused for the same reason.
     while told == 0 {
-        told = program.metric("app_requests_total{status=\"503\"}").unwrap_or(1);
+        told = program.metric("requests_total{status=\"503\"}").unwrap_or(1);
     }
     drop(peers);
     // And what they held is there again.
-    while program.metric("app_connections").unwrap_or(u64::MAX) > 1 {
+    while program.metric("connections").unwrap_or(u64::MAX) > 1 {
         thread::sleep(Duration::from_millis(5));
     }
     let mut peer = Peer::connect(&program, &[])?;
@@ -416,7 +415,7 @@ fn streams_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<
 
 #[test]
 fn refusal_comes_before_the_end_of_the_stream_whose_body_is_too_long() -> io::Result<()> {
-    let program = start(&["--body-limit", "1KiB"])?;
+    let program = start(&["body-limit=1024"])?;
     // `content-length` of the static table.
     let long = b"\x0f\x0d\x042000";
     for (path, fields, body) in [
@@ -446,7 +445,7 @@ fn bytes_of_both_directions_are_counted() -> io::Result<()> {
     peer.send(&get(1, "/bytes/10000"))?;
     peer.until(|frame| frame.kind == DATA && frame.flags & END_STREAM > 0)?;
     let mut client = program.client()?;
-    assert!(client.metric("app_sent_bytes_total")? > 10_000);
-    assert!(client.metric("app_received_bytes_total")? > 40);
+    assert!(client.metric("sent_bytes_total")? > 10_000);
+    assert!(client.metric("received_bytes_total")? > 40);
     Ok(())
 }

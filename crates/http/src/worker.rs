@@ -3,100 +3,32 @@
 //! Nothing here is shared with other workers but counters that are touched when a connection opens or
 //! closes. The locks are never contended: only the worker's own thread takes them.
 
-use std::future::{Future, poll_fn};
-use std::io;
-use std::net::TcpListener as StdListener;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
+use crate::buffers::{BUFFER, Buffers};
+use crate::counters::Counters;
 use crate::date::{IMF_FIXDATE, imf_fixdate};
-use crate::http1;
-use crate::listen::{is_handshake_under_way, refuse_new};
-use crate::log::Level;
-use crate::metrics::Counters;
-use crate::server::{Phase, Server};
+use crate::engine::Engine;
 
-/// How long to wait when a connection cannot be accepted for lack of file descriptors or memory. Trying
-/// again at once would take a whole CPU; nobody notices a tenth of a second in that state.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// When a worker that stops looks for handshakes that have not ended; after twice that time again, and so on.
-const HANDSHAKE: Duration = Duration::from_millis(5);
-/// Connections accepted in a row before those that are open get a turn.
-const ACCEPT_AT_ONCE: usize = 64;
 /// Sets of buffers that are kept for the next request.
 const MOST_FREE: usize = 32;
-/// Refused connections that are seen off at a time.
-const MOST_REFUSALS: usize = 64;
-
-/// Bytes of each buffer. A whole head fits, and sixteen small requests with their answers.
-pub(crate) const BUFFER: usize = 16 << 10;
-
-/// What a request is read into and its answer written to. A connection has them only while there is
-/// something in them: an idle one has none, and a slow one what it has sent so far.
-pub(crate) struct Buffers {
-    /// What has come, of which `start..end` is unread.
-    pub(crate) input: Box<[u8]>,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-    /// What is to be sent, from `sent` on. It never grows.
-    pub(crate) output: Vec<u8>,
-    pub(crate) sent: usize,
-    /// The date of answers, as of when the buffers were taken or filled.
-    pub(crate) date: [u8; IMF_FIXDATE],
-    /// Milliseconds since the worker's start, as of the same moment.
-    pub(crate) now: u64,
-}
-
-impl Buffers {
-    fn new() -> Self {
-        Self {
-            // Zeroed by the kernel: pages that are never used cost nothing.
-            input: vec![0; BUFFER].into(),
-            start: 0,
-            end: 0,
-            output: Vec::with_capacity(BUFFER),
-            sent: 0,
-            date: [0; IMF_FIXDATE],
-            now: 0,
-        }
-    }
-
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.input[self.start..self.end]
-    }
-
-    /// Makes room again if everything has been sent, and tells whether it has.
-    pub(crate) fn forget_sent(&mut self) -> bool {
-        let all = self.sent == self.output.len();
-        if all {
-            self.output.clear();
-            self.sent = 0;
-        }
-        all
-    }
-
-    pub(crate) fn room(&self) -> usize {
-        self.output.capacity() - self.output.len()
-    }
-}
-
 pub(crate) struct Worker {
-    pub(crate) server: Arc<Server>,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) counters: Arc<Counters>,
     start: Instant,
     local: Mutex<Local>,
     table: Mutex<Table>,
     /// Bytes of slow clients, kept while they are waited for.
     stashed: AtomicUsize,
-    refusals: AtomicUsize,
+    /// Refused connections that are being seen off.
+    pub(crate) refusals: AtomicUsize,
     /// It has lingered long enough: idle connections are closed.
     closing: AtomicBool,
     /// The last connection has ended.
@@ -169,7 +101,7 @@ impl Pulse {
 pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
     pub(crate) pulse: Arc<Pulse>,
-    number: usize,
+    pub(crate) number: usize,
 }
 
 impl Drop for Seat {
@@ -179,7 +111,7 @@ impl Drop for Seat {
         table.vacant.push(self.number);
         let left = table.taken();
         drop(table);
-        self.worker.server.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.engine.connections.fetch_sub(1, Ordering::Relaxed);
         if left == 0 {
             self.worker.empty.notify_one();
         }
@@ -187,11 +119,11 @@ impl Drop for Seat {
 }
 
 impl Worker {
-    pub(crate) fn new(server: Arc<Server>, number: usize) -> Arc<Self> {
-        let counters = server.counters.get(number).cloned().unwrap_or_default();
+    pub(crate) fn new(engine: Arc<Engine>, number: usize) -> Arc<Self> {
+        let counters = engine.counters.get(number).cloned().unwrap_or_default();
         let local = Local { free: Vec::new(), taken: 0, date: [b' '; IMF_FIXDATE], date_until: 0 };
         Arc::new(Self {
-            server,
+            engine,
             counters,
             start: Instant::now(),
             local: Mutex::new(local),
@@ -204,90 +136,8 @@ impl Worker {
         })
     }
 
-    /// Accepts and serves until the server closes; tells how many connections were cut off.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        listener: StdListener,
-        mut phases: watch::Receiver<Phase>,
-    ) -> io::Result<usize> {
-        listener.set_nonblocking(true)?;
-        crate::listen::begin(&listener, self.server.sizing.backlog)?;
-        let listener = TcpListener::from_std(listener)?;
-        let sweeper = tokio::spawn(Arc::clone(&self).sweep());
-        self.server.accepts();
-
-        // The phase comes first in the race, or a flood of connections could keep it from being seen.
-        let draining = async {
-            // It fails when the server is gone, which means the same.
-            let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
-        };
-        let mut accept = Box::pin(self.accept(&listener));
-        race(draining, accept.as_mut()).await;
-
-        let stopping = Instant::now();
-        refuse_new(&listener);
-        self.wake_all();
-        let deadline = stopping + self.server.live.stop_deadline();
-        let linger = (stopping + self.server.live.linger()).min(deadline);
-        // Handshakes that were under way still end, and are served. They take as long as their packets are on
-        // their way, and one may begin while the kernel takes over that no more are wanted.
-        let port = listener.local_addr().map_or(0, |address| address.port());
-        let mut pause = HANDSHAKE;
-        loop {
-            let until = linger.min(Instant::now() + pause);
-            race(sleep_until(until.into()), accept.as_mut()).await;
-            if until == linger || !is_handshake_under_way(port) {
-                break;
-            }
-            pause *= 2;
-        }
-        race(self.all_served(), race(sleep_until(linger.into()), accept.as_mut())).await;
-        drop(accept);
-        drop(listener);
-        self.closing.store(true, Ordering::Relaxed);
-        self.wake_all();
-        race(self.all_ended(), sleep_until(deadline.into())).await;
-        sweeper.abort();
-        Ok(self.cut_off())
-    }
-
-    /// Accepts for ever.
-    async fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        let mut in_a_row = 0;
-        let mut complained = false;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    self.open(stream);
-                    complained = false;
-                    in_a_row += 1;
-                    if in_a_row == ACCEPT_AT_ONCE {
-                        in_a_row = 0;
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
-                    self.counters.accept_errors.add(1);
-                    if !complained {
-                        let told = format_args!("cannot accept connections for now: {error}");
-                        self.server.log.line(Level::Warn, told);
-                        complained = true;
-                    }
-                    sleep(ACCEPT_BACK_OFF).await;
-                }
-            }
-        }
-    }
-
-    fn open(self: &Arc<Self>, stream: TcpStream) {
-        self.counters.accepted.add(1);
-        let before = self.server.connections.fetch_add(1, Ordering::Relaxed);
-        if before >= self.server.sizing.connections {
-            self.server.connections.fetch_sub(1, Ordering::Relaxed);
-            self.refuse(stream);
-            return;
-        }
+    /// A place for a new connection.
+    pub(crate) fn seat(self: &Arc<Self>) -> Seat {
         let pulse = Arc::new(Pulse {
             deadline: AtomicU64::new(u64::MAX),
             expired: AtomicBool::new(false),
@@ -309,28 +159,20 @@ impl Worker {
             self.occupied.notify_one();
         }
         drop(table);
-        let seat = Seat { worker: Arc::clone(self), pulse, number };
-        let task = tokio::spawn(http1::serve(stream, seat)).abort_handle();
-        // A new task does not run before this one waits.
+        Seat { worker: Arc::clone(self), pulse, number }
+    }
+
+    /// The task of the connection that has a place, so that it can be cut off.
+    pub(crate) fn set_task(&self, number: usize, task: AbortHandle) {
         if let Some(Some((_, handle))) = lock(&self.table).seats.get_mut(number) {
             *handle = Some(task);
         }
     }
 
-    /// One connection too many: it is told so, as long as there are not too many of these too.
-    fn refuse(self: &Arc<Self>, stream: TcpStream) {
-        self.counters.refused.add(1);
-        if self.refusals.load(Ordering::Relaxed) >= MOST_REFUSALS {
-            let _ = stream.try_write(http1::OVERLOADED);
-            return;
-        }
-        self.refusals.fetch_add(1, Ordering::Relaxed);
-        let worker = Arc::clone(self);
-        tokio::spawn(async move {
-            let _ = stream.try_write(http1::OVERLOADED);
-            http1::see_off(&stream).await;
-            worker.refusals.fetch_sub(1, Ordering::Relaxed);
-        });
+    /// It has lingered long enough: idle connections are closed from now on.
+    pub(crate) fn close_idle(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.wake_all();
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -365,9 +207,9 @@ impl Worker {
         (held as u64) < self.share()
     }
 
-    /// This worker's part of the heap.
+    /// This worker's part of the memory.
     fn share(&self) -> u64 {
-        self.server.sizing.budget.heap / self.server.sizing.workers as u64
+        self.engine.sizes.memory / self.engine.sizes.workers as u64
     }
 
     /// The same for buffers that have been held for a while.
@@ -411,12 +253,12 @@ impl Worker {
 
     /// Wakes the connections whose time is up, as often as is needed to notice the shortest wait a quarter
     /// late at most. Without connections it sleeps.
-    async fn sweep(self: Arc<Self>) {
+    pub(crate) async fn sweep(self: Arc<Self>) {
         loop {
             if lock(&self.table).taken() == 0 {
                 self.occupied.notified().await;
             }
-            let pause = (self.server.live.shortest() / 4).clamp(1, 1000);
+            let pause = (self.engine.live.shortest() / 4).clamp(1, 1000);
             sleep(Duration::from_millis(pause)).await;
             let now = self.now();
             for (pulse, _) in lock(&self.table).seats.iter().flatten() {
@@ -428,14 +270,14 @@ impl Worker {
         }
     }
 
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         for (pulse, _) in lock(&self.table).seats.iter().flatten() {
             pulse.wake();
         }
     }
 
     /// Waits until no connection waits to be accepted, and none is left.
-    async fn all_served(&self) {
+    pub(crate) async fn all_served(&self) {
         // Whatever waits is accepted by the other side of the race: at the first yield the event loop
         // hears of it, during the second it is accepted.
         tokio::task::yield_now().await;
@@ -444,13 +286,13 @@ impl Worker {
     }
 
     /// Waits until no connection is left.
-    async fn all_ended(&self) {
+    pub(crate) async fn all_ended(&self) {
         while lock(&self.table).taken() > 0 {
             self.empty.notified().await;
         }
     }
 
-    fn cut_off(&self) -> usize {
+    pub(crate) fn cut_off(&self) -> usize {
         let table = lock(&self.table);
         let tasks: Vec<_> = table.seats.iter().flatten().filter_map(|(_, task)| task.clone()).collect();
         drop(table);
@@ -464,46 +306,39 @@ impl Worker {
 impl Local {
     fn refresh(&mut self, now: u64) {
         if now >= self.date_until {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.date = imf_fixdate(since.as_secs());
+            let time = SystemTime::now();
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.date = imf_fixdate(time);
             self.date_until = now + 1000 - u64::from(since.subsec_millis());
         }
     }
 }
 
-/// accept(2) also reports what happened to a connection while it waited; the next one may be fine.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
-}
-
-/// Waits for either future; the left one is asked first.
-pub(crate) async fn race(left: impl Future, right: impl Future) {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    poll_fn(|context| {
-        if left.as_mut().poll(context).is_ready() || right.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::limits::Limits;
+    use crate::engine::Sizes;
+    use crate::settings::Settings;
 
-    fn worker(config: Config) -> Arc<Worker> {
-        Worker::new(Server::new(config, Limits::default(), 1024), 0)
+    fn worker(memory: u64) -> Arc<Worker> {
+        let sizes =
+            Sizes { workers: 1, pinned: Vec::new(), stack_size: 1 << 20, connections: 1, memory, backlog: 1 };
+        let settings = Settings {
+            header_timeout: Duration::ZERO,
+            body_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            linger: Duration::ZERO,
+            stop_deadline: Duration::ZERO,
+            head_limit: 0,
+            body_limit: 0,
+        };
+        Worker::new(Engine::new(sizes, &settings), 0)
     }
 
     #[test]
     fn buffers_are_used_again_and_come_back_empty() {
-        let worker = worker(Config::default());
+        let worker = worker(1 << 20);
         let mut buffers = worker.take().unwrap();
         buffers.output.extend_from_slice(b"left over");
         buffers.end = 9;
@@ -515,9 +350,9 @@ mod tests {
 
     #[test]
     fn buffers_end_where_the_budget_ends() {
-        let worker = worker(Config { memory: Some(4 << 20), ..Config::default() });
+        let worker = worker(3 << 20);
         let taken: Vec<_> = std::iter::from_fn(|| worker.take()).collect();
-        let share = worker.server.sizing.budget.heap;
+        let share = worker.engine.sizes.memory;
         assert_eq!(taken.len() as u64, share.div_ceil(2 * BUFFER as u64));
         assert!(!worker.stash(usize::try_from(share).unwrap()));
     }

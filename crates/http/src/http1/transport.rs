@@ -10,23 +10,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Connection, End, Step};
-use crate::worker::{BUFFER, Buffers};
-
-/// A slow client has its time extended by a second for each of so many bytes.
-const BYTES_PER_SECOND: u64 = 1 << 10;
-
-/// A client that is slower than this is cut off: so much time, and a second for each KiB.
-pub(crate) struct Pace {
-    pub(crate) start: u64,
-    pub(crate) grace: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Pace {
-    pub(crate) fn deadline(&self) -> u64 {
-        self.start.saturating_add(self.grace).saturating_add(self.bytes * 1000 / BYTES_PER_SECOND)
-    }
-}
+use crate::buffers::{BUFFER, Buffers};
+use crate::pace::Pace;
 
 /// What came of waiting for bytes.
 pub(super) enum Filled {
@@ -203,7 +188,7 @@ impl Connection {
     fn pace(&self) -> Pace {
         let worker = &self.seat.worker;
         let now = self.buffers.as_ref().map_or_else(|| worker.now(), |buffers| buffers.now);
-        Pace { start: now, grace: worker.server.live.write_timeout(), bytes: 0 }
+        Pace { start: now, grace: worker.engine.live.write_timeout(), bytes: 0 }
     }
 
     /// Sends what has been collected as far as the socket takes it at once; true if that is all of it. Nearly

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use super::{Answer, Client};
 
-pub(crate) const APP: &str = env!("CARGO_BIN_EXE_app");
-
 /// A started server, killed when a test fails before it has stopped.
 pub(crate) struct Program {
     child: Child,
@@ -19,6 +17,7 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let mut child = command
+            // What the sample server of the workspace asks for.
             .env("PORT", "0")
             // As long as every kernel allows: nothing is to be said about it.
             .env("TARE_BACKLOG", "128")
@@ -32,8 +31,8 @@ impl Program {
         let mut line = String::new();
         program.stderr.read_line(&mut line)?;
         let port = line
-            .strip_prefix("listening on 0.0.0.0:")
-            .and_then(|port| port.trim_end().parse().ok())
+            .strip_prefix("listening on ")
+            .and_then(|address| address.trim_end().rsplit_once(':')?.1.parse().ok())
             .ok_or_else(|| io::Error::other(format!("it said {line:?}")))?;
         program.address.set_port(port);
         Ok(program)

@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, IF_NONE_MATCH};
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -25,11 +25,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cache::Accepts;
-use crate::http1::{BLOCK, Pace, see_off};
-use crate::server::Phase;
-use crate::service::{self, Allocation, OCTETS, Plan, Response, Which};
-use crate::worker::{BUFFER, Pulse, Seat, Worker};
+use crate::buffers::BUFFER;
+use crate::engine::Phase;
+use crate::handler::{Block, Handler, Plan, Request};
+use crate::pace::Pace;
+use crate::response::{self, OCTETS, Response};
+use crate::see_off::see_off;
+use crate::worker::{Pulse, Seat, Worker};
 
 /// What a client begins with (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -67,8 +69,9 @@ const CONNECTION_HOLDS: usize = WINDOW as usize;
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
 /// What the streams of a connection share.
-struct Shared {
+struct Shared<H> {
     worker: Arc<Worker>,
+    handler: Arc<H>,
     pulse: Arc<Pulse>,
     /// Requests that are not answered yet, or not to their end.
     streams: AtomicUsize,
@@ -76,10 +79,10 @@ struct Shared {
     waiting: AtomicUsize,
 }
 
-impl Shared {
+impl<H> Shared<H> {
     /// Something has happened: the next has to within the time.
     fn moved(&self) {
-        let live = &self.worker.server.live;
+        let live = &self.worker.engine.live;
         let time = if self.waiting.load(Ordering::Relaxed) > 0 {
             // How long an answer may take to begin is bounded by what it is.
             u64::MAX
@@ -93,21 +96,21 @@ impl Shared {
 }
 
 /// A request until its answer has been sent.
-struct Stream {
-    shared: Arc<Shared>,
+struct Stream<H> {
+    shared: Arc<Shared<H>>,
     /// Bytes that are counted for it.
     held: usize,
     waits: bool,
     pace: Pace,
 }
 
-impl Stream {
-    fn new(shared: &Arc<Shared>) -> Self {
+impl<H> Stream<H> {
+    fn new(shared: &Arc<Shared<H>>) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         shared.waiting.fetch_add(1, Ordering::Relaxed);
         shared.moved();
         let worker = &shared.worker;
-        let pace = Pace { start: worker.now(), grace: worker.server.live.write_timeout(), bytes: 0 };
+        let pace = Pace { start: worker.now(), grace: worker.engine.live.write_timeout(), bytes: 0 };
         Self { shared: Arc::clone(shared), held: 0, waits: true, pace }
     }
 
@@ -135,7 +138,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl<H> Drop for Stream<H> {
     fn drop(&mut self) {
         self.answers();
         self.shared.worker.unstash(self.held);
@@ -150,9 +153,9 @@ const OVERLOADED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
 /// Serves a connection that has begun with the preface, of which `read` has been read.
-pub(crate) async fn serve(stream: TcpStream, seat: Seat, read: Vec<u8>) {
+pub(crate) async fn serve<H: Handler>(stream: TcpStream, seat: Seat, read: Vec<u8>, handler: Arc<H>) {
     if seat.worker.stash(CONNECTION_HOLDS) {
-        connection(stream, &seat, read).await;
+        connection(stream, &seat, read, handler).await;
     } else {
         refuse(&stream, &seat.worker).await;
     }
@@ -167,11 +170,12 @@ async fn refuse(stream: &TcpStream, worker: &Worker) {
     }
 }
 
-async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {
+async fn connection<H: Handler>(stream: TcpStream, seat: &Seat, read: Vec<u8>, handler: Arc<H>) {
     let (worker, pulse) = (&seat.worker, &seat.pulse);
-    let server = &worker.server;
+    let engine = &worker.engine;
     let shared = Arc::new(Shared {
         worker: Arc::clone(worker),
+        handler,
         pulse: Arc::clone(pulse),
         streams: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
@@ -186,7 +190,7 @@ async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
-        .max_header_list_size(u32::try_from(server.live.head_limit()).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(engine.live.head_limit()).unwrap_or(u32::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(AHEAD)
@@ -203,9 +207,9 @@ async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {
                 return Poll::Ready(());
             }
             expired = true;
-            pulse.set_deadline(worker.now().saturating_add(server.live.write_timeout()));
+            pulse.set_deadline(worker.now().saturating_add(engine.live.write_timeout()));
         }
-        if !told && (expired || server.phase() >= Phase::Draining) {
+        if !told && (expired || engine.phase() >= Phase::Draining) {
             // It sends GOAWAY, and ends with the last stream.
             connection.as_mut().graceful_shutdown();
             told = true;
@@ -216,20 +220,23 @@ async fn connection(stream: TcpStream, seat: &Seat, read: Vec<u8>) {
     .await;
 }
 
-async fn answer(request: Request<Incoming>, mut stream: Stream) -> http::Response<Sent> {
-    let worker = Arc::clone(&stream.shared.worker);
-    let server = &worker.server;
+async fn answer<H: Handler>(
+    request: http::Request<Incoming>,
+    mut stream: Stream<H>,
+) -> http::Response<Sent<H>> {
+    let shared = Arc::clone(&stream.shared);
+    let live = &shared.worker.engine.live;
     let (request, mut body) = request.into_parts();
-    let plan = service::plan(request.method.as_str(), request.uri.path(), server);
+    let plan = shared.handler.plan(&Request::of_parts(&request));
     let with_body = request.method != http::Method::HEAD;
-    let respond = |response: Response, stream: Stream| {
+    let respond = |response: Response, stream: Stream<H>| {
         let length = response.body.bytes().len() as u64;
         let empty = !with_body || response.status == 304 || length == 0;
         let body = match &response.body {
             _ if empty => Bytes::new(),
-            service::Body::Static(bytes) => Bytes::from_static(bytes),
-            service::Body::Owned(bytes) => Bytes::copy_from_slice(bytes),
-            service::Body::Shared(bytes) => Bytes::from_owner(Arc::clone(bytes)),
+            response::Body::Static(bytes) => Bytes::from_static(bytes),
+            response::Body::Owned(bytes) => Bytes::copy_from_slice(bytes),
+            response::Body::Shared(bytes) => Bytes::from_owner(Arc::clone(bytes)),
         };
         head(response, Some(length), Content::Whole(Some(body).filter(|body| !body.is_empty())), stream)
     };
@@ -241,8 +248,8 @@ async fn answer(request: Request<Incoming>, mut stream: Stream) -> http::Respons
         return respond(Response::text(503, "overloaded\n").with("Retry-After", "1"), stream);
     }
     if !matches!(plan, Plan::Echo) && comes {
-        let time = Duration::from_millis(server.live.body_timeout());
-        let status = match timeout(time, discard(&mut body, server.live.body_limit())).await {
+        let time = Duration::from_millis(live.body_timeout());
+        let status = match timeout(time, discard(&mut body, live.body_limit())).await {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(status),
             Err(_) => Some(408),
@@ -252,43 +259,15 @@ async fn answer(request: Request<Incoming>, mut stream: Stream) -> http::Respons
         }
     }
     match plan {
-        Plan::Prepared(which) => respond(which.response(), stream),
+        Plan::Prepared(prepared) => respond(prepared.response().clone(), stream),
         Plan::Respond(response) => respond(*response, stream),
-        Plan::Bytes(count) => {
-            let left = if with_body { count } else { 0 };
-            head(octets(), Some(count), Content::Dots(left), stream)
+        Plan::Repeat(block, length) => {
+            let left = if with_body { length } else { 0 };
+            head(octets(), Some(length), Content::Repeat(block, left), stream)
         }
-        Plan::Spin(time) => {
-            let mut left = time;
-            while !left.is_zero() {
-                left = service::spin(left);
-                tokio::task::yield_now().await;
-            }
-            respond(Response::text(200, "spun\n"), stream)
-        }
-        Plan::Alloc(bytes) => {
-            let Some(mut allocation) = Allocation::reserve(server, bytes) else {
-                return respond(Which::OverBudget.response(), stream);
-            };
-            while allocation.grow() {
-                tokio::task::yield_now().await;
-            }
-            let body = service::Body::Owned(format!("{} bytes touched\n", allocation.bytes()).into_bytes());
-            respond(Response { body, ..Response::text(200, "") }, stream)
-        }
-        Plan::File(name) => {
-            let field = |name: HeaderName| {
-                let mut values = request.headers.get_all(name).iter();
-                values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
-            };
-            let accepts = Accepts::new(field(ACCEPT_ENCODING), field(IF_NONE_MATCH));
-            match &server.cache {
-                Some(cache) => respond(cache.get(&name, &accepts).await, stream),
-                None => respond(Which::NotFound.response(), stream),
-            }
-        }
+        Plan::Task(task) | Plan::LongTask(task) => respond(shared.handler.perform(task).await, stream),
         Plan::Echo => {
-            let limit = server.live.body_limit();
+            let limit = live.body_limit();
             let length = body.size_hint().exact();
             if length.is_some_and(|length| length > limit) {
                 return respond(Response::text(413, ""), stream);
@@ -316,7 +295,12 @@ fn octets() -> Response {
     Response { content_type: OCTETS, ..Response::text(200, "") }
 }
 
-fn head(response: Response, length: Option<u64>, content: Content, stream: Stream) -> http::Response<Sent> {
+fn head<H>(
+    response: Response,
+    length: Option<u64>,
+    content: Content,
+    stream: Stream<H>,
+) -> http::Response<Sent<H>> {
     let worker = Arc::clone(&stream.shared.worker);
     worker.counters.answered(response.status);
     let mut answer = http::Response::new(Sent::new(content, stream));
@@ -341,21 +325,21 @@ fn head(response: Response, length: Option<u64>, content: Content, stream: Strea
 }
 
 /// The body of an answer.
-struct Sent {
+struct Sent<H> {
     content: Content,
-    stream: Stream,
+    stream: Stream<H>,
 }
 
 enum Content {
     Whole(Option<Bytes>),
-    /// So many bytes.
-    Dots(u64),
+    /// So many bytes of a block.
+    Repeat(&'static Block, u64),
     /// What comes, as long as it is no more than this.
     Echo(Incoming, u64),
 }
 
-impl Sent {
-    fn new(content: Content, mut stream: Stream) -> Self {
+impl<H> Sent<H> {
+    fn new(content: Content, mut stream: Stream<H>) -> Self {
         stream.answers();
         Self { content, stream }
     }
@@ -365,12 +349,12 @@ impl Content {
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
-            Self::Dots(0) => Poll::Ready(None),
-            Self::Dots(left) => {
+            Self::Repeat(_, 0) => Poll::Ready(None),
+            Self::Repeat(block, left) => {
                 // It fits: it is no longer than the block.
-                let length = (*left).min(BLOCK.len() as u64) as usize;
+                let length = (*left).min(block.len() as u64) as usize;
                 *left -= length as u64;
-                Poll::Ready(Some(Ok(Bytes::from_static(&BLOCK[..length]))))
+                Poll::Ready(Some(Ok(Bytes::from_static(&block[..length]))))
             }
             Self::Echo(body, left) => loop {
                 let frame = match Pin::new(&mut *body).poll_frame(context) {
@@ -394,7 +378,7 @@ impl Content {
     }
 }
 
-impl Body for Sent {
+impl<H> Body for Sent<H> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -415,7 +399,7 @@ impl Body for Sent {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Whole(bytes) => bytes.is_none(),
-            Content::Dots(left) => *left == 0,
+            Content::Repeat(_, left) => *left == 0,
             Content::Echo(body, _) => body.is_end_stream(),
         }
     }
@@ -423,7 +407,7 @@ impl Body for Sent {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |it| it.len() as u64)),
-            Content::Dots(left) => SizeHint::with_exact(*left),
+            Content::Repeat(_, left) => SizeHint::with_exact(*left),
             Content::Echo(body, _) => body.size_hint(),
         }
     }

@@ -2,17 +2,19 @@
 
 #![cfg(unix)]
 
+mod sample;
 mod support;
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use app::{Config, Stopped};
+use sample::{Sample, sizes};
 use support::{Answer, Client};
+use tare_http::{Engine, Settings, Sizes, Stopped};
 use tokio::sync::oneshot;
 
 const NEVER: Duration = Duration::from_secs(3600);
@@ -26,14 +28,18 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: Config) -> io::Result<Self> {
-        let workers = config.workers.unwrap_or(1);
-        let listeners = app::listen::listeners((Ipv4Addr::LOCALHOST, 0).into(), workers, 1024);
-        let listeners = listeners.map_err(io::Error::other)?;
+    fn start(settings: &Settings) -> io::Result<Self> {
+        Self::with(sizes(), settings)
+    }
+
+    fn with(sizes: Sizes, settings: &Settings) -> io::Result<Self> {
+        let listeners = sample::listeners(sizes.workers)?;
         let address = listeners.first().map(TcpListener::local_addr).ok_or(io::ErrorKind::NotFound)??;
         let (stop, stopping) = oneshot::channel::<()>();
+        let engine = Engine::new(sizes, settings);
+        let handler = Arc::new(Sample::new(Arc::clone(&engine)));
         let thread = thread::spawn(move || {
-            app::runtime()?.block_on(app::run(listeners, config, async {
+            tare_http::runtime()?.block_on(engine.run(handler, listeners, async {
                 let _ = stopping.await;
             }))
         });
@@ -61,21 +67,20 @@ impl Server {
     }
 }
 
-fn patient() -> Config {
-    Config {
-        workers: Some(1),
+fn patient() -> Settings {
+    Settings {
         header_timeout: NEVER,
         body_timeout: NEVER,
         write_timeout: NEVER,
         idle_timeout: NEVER,
         linger: Duration::ZERO,
-        ..Config::default()
+        ..sample::settings()
     }
 }
 
 #[test]
 fn head_that_comes_byte_by_byte_is_cut_off_however_steadily() -> io::Result<()> {
-    let server = Server::start(Config { header_timeout: SOON, ..patient() })?;
+    let server = Server::start(&Settings { header_timeout: SOON, ..patient() })?;
     let mut client = server.client()?;
     // The clock is the server's: it is sent to until it has had enough.
     while client.send("a").is_ok() {
@@ -89,7 +94,7 @@ fn head_that_comes_byte_by_byte_is_cut_off_however_steadily() -> io::Result<()> 
 
 #[test]
 fn body_that_does_not_come_is_answered_408() -> io::Result<()> {
-    let server = Server::start(Config { body_timeout: SOON, ..patient() })?;
+    let server = Server::start(&Settings { body_timeout: SOON, ..patient() })?;
     let mut client = server.client()?;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")?;
     assert_eq!(client.answer(true)?, Answer::empty("408 Request Timeout").with("connection", "close"));
@@ -98,7 +103,7 @@ fn body_that_does_not_come_is_answered_408() -> io::Result<()> {
 
 #[test]
 fn idle_connection_is_closed_without_a_word() -> io::Result<()> {
-    let server = Server::start(Config { idle_timeout: SOON, ..patient() })?;
+    let server = Server::start(&Settings { idle_timeout: SOON, ..patient() })?;
     let mut client = server.client()?;
     client.ask("GET", "/")?;
     assert_eq!(client.rest()?, "");
@@ -107,10 +112,10 @@ fn idle_connection_is_closed_without_a_word() -> io::Result<()> {
 
 #[test]
 fn client_that_does_not_read_is_cut_off() -> io::Result<()> {
-    let server = Server::start(Config { write_timeout: SOON, ..patient() })?;
+    let server = Server::start(&Settings { write_timeout: SOON, ..patient() })?;
     let mut client = server.client()?;
     client.send("GET /bytes/1073741824 HTTP/1.1\r\nHost: a\r\n\r\n")?;
-    while server.metric("app_connections")? > 1 {
+    while server.metric("connections")? > 1 {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
@@ -118,7 +123,7 @@ fn client_that_does_not_read_is_cut_off() -> io::Result<()> {
 
 #[test]
 fn client_that_pipelines_and_never_reads_is_not_read_from_for_ever() -> io::Result<()> {
-    let server = Server::start(patient())?;
+    let server = Server::start(&patient())?;
     let mut stream = TcpStream::connect(server.address)?;
     stream.set_write_timeout(Some(SOON))?;
     let requests = b"GET /bytes/1000 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
@@ -128,9 +133,9 @@ fn client_that_pipelines_and_never_reads_is_not_read_from_for_ever() -> io::Resu
         sent += count;
         assert!(sent < 256 << 20, "the server reads without end");
     }
-    let received = server.metric("app_received_bytes_total")?;
+    let received = server.metric("received_bytes_total")?;
     thread::sleep(SOON);
-    let later = server.metric("app_received_bytes_total")?;
+    let later = server.metric("received_bytes_total")?;
     // The looks at the metrics are requests too.
     assert!(later - received < 1000, "{received} and then {later}");
     server.is_well()
@@ -138,7 +143,7 @@ fn client_that_pipelines_and_never_reads_is_not_read_from_for_ever() -> io::Resu
 
 #[test]
 fn half_closed_connection_gets_its_answers_and_ends() -> io::Result<()> {
-    let server = Server::start(patient())?;
+    let server = Server::start(&patient())?;
     let mut stream = TcpStream::connect(server.address)?;
     stream.write_all(&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3))?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -150,7 +155,7 @@ fn half_closed_connection_gets_its_answers_and_ends() -> io::Result<()> {
 
 #[test]
 fn garbage_is_answered_400_and_half_a_request_with_silence() -> io::Result<()> {
-    let server = Server::start(patient())?;
+    let server = Server::start(&patient())?;
     let mut state = 1_u32;
     for round in 0..200 {
         let noise: Vec<u8> = (0..round * 7 + 1)
@@ -173,9 +178,8 @@ fn garbage_is_answered_400_and_half_a_request_with_silence() -> io::Result<()> {
 
 #[test]
 fn slow_clients_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Result<()> {
-    // Of 4 MiB slow clients may hold four fifths; these would take 4 MB.
-    let config = Config { memory: Some(4 << 20), cache_memory: Some(0), ..patient() };
-    let server = Server::start(Config { max_connections: Some(2000), ..config })?;
+    // These would take 4 MB.
+    let server = Server::with(Sizes { memory: 3_355_440, connections: 2000, ..sizes() }, &patient())?;
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "a".repeat(8000));
     let mut clients = Vec::new();
     let mut told = 0;
@@ -191,7 +195,7 @@ fn slow_clients_share_what_memory_there_is_and_are_told_when_it_ends() -> io::Re
             Ok(page) if page.status.contains(" 200 ") => page
                 .body
                 .lines()
-                .find_map(|line| line.strip_prefix("app_requests_total{status=\"503\"} ")?.parse().ok())
+                .find_map(|line| line.strip_prefix("requests_total{status=\"503\"} ")?.parse().ok())
                 .unwrap_or(0_u64),
             _ => 1,
         };
@@ -215,8 +219,8 @@ impl Server {
 #[test]
 fn stop_under_load_loses_not_one_accepted_request() -> io::Result<()> {
     for round in 0..3 {
-        let config = Config { workers: Some(2), linger: NEVER, stop_deadline: NEVER, ..patient() };
-        let server = Server::start(config)?;
+        let settings = Settings { linger: NEVER, stop_deadline: NEVER, ..patient() };
+        let server = Server::with(Sizes { workers: 2, ..sizes() }, &settings)?;
         let address = server.address;
         let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients: Vec<_> = (0..8)
@@ -227,7 +231,7 @@ fn stop_under_load_loses_not_one_accepted_request() -> io::Result<()> {
                     while let Ok(mut client) = connect(address, &stopping) {
                         for _ in 0..10 {
                             let answer = client.ask("GET", "/")?;
-                            assert_eq!(answer.body, "Hello from tare\n");
+                            assert_eq!(answer.body, "hello\n");
                             answered.fetch_add(1, Ordering::Relaxed);
                             if answer.fields.contains_key("connection") {
                                 break;
@@ -259,7 +263,7 @@ fn a_handshake_that_is_under_way_when_the_server_stops_is_served() -> io::Result
 
     const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
-    let mut server = Server::start(Config { linger: NEVER, stop_deadline: NEVER, ..patient() })?;
+    let mut server = Server::start(&Settings { linger: NEVER, stop_deadline: NEVER, ..patient() })?;
     let address = server.address;
     // What the server answers is lost until it stops; a second later it answers again.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -279,7 +283,7 @@ fn a_handshake_that_is_under_way_when_the_server_stops_is_served() -> io::Result
     socket.detach_filter()?;
     connected.join().map_err(|_| io::Error::other("the client panicked"))??;
     let answer = Client::over(socket.into())?.ask("GET", "/")?;
-    assert_eq!((answer.status.as_str(), answer.body.as_str()), ("HTTP/1.1 200 OK", "Hello from tare\n"));
+    assert_eq!((answer.status.as_str(), answer.body.as_str()), ("HTTP/1.1 200 OK", "hello\n"));
     assert_eq!(server.stop()?, Stopped { cut_off: 0 });
     Ok(())
 }

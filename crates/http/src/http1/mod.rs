@@ -4,49 +4,26 @@
 //! soon as nothing is left in them: ten thousand idle connections have none. Answers to pipelined requests
 //! are collected and sent at once; when a client does not read them, nothing more is read from it.
 //!
-//! What decides where a request ends is in [`tare_http::head`] and [`tare_http::chunked`], and nothing of it is
+//! What decides where a request ends is in [`head`] and [`chunked`](crate::chunked), and nothing of it is
 //! lenient.
 
-pub(crate) mod answer;
 mod transport;
 
-use std::io;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
-
-pub(crate) use answer::Prepared;
-use answer::{AFTER_HEAD, Persistence, write_head};
-use chunked::{Chunked, Piece};
-use head::{Framing, Head, Refusal};
-use tare_http::{chunked, head};
 use transport::Filled;
-pub(crate) use transport::Pace;
 
-use crate::cache::Accepts;
-use crate::server::Phase;
-use crate::service::{self, Allocation, Body, OCTETS, Plan, Response, Which};
-use crate::worker::{Buffers, Seat, race};
-
-/// What a connection hears for which there is no room, before anything is read from it.
-pub(crate) const OVERLOADED: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
-
-/// "The server could wait for the client to close": RFC 9112, 9.6. So long and for so many bytes, or data
-/// that is still on its way makes the kernel reset the connection, and the last answer is lost with it.
-const SEE_OFF: (Duration, usize) = (Duration::from_secs(1), 256 << 10);
-
-/// Bytes that `/bytes/N` is made of: lines of 64.
-pub(crate) static BLOCK: [u8; 4 << 10] = {
-    let mut block = [b'.'; 4 << 10];
-    let mut at = 63;
-    while at < block.len() {
-        block[at] = b'\n';
-        at += 64;
-    }
-    block
-};
+use crate::buffers::Buffers;
+use crate::chunked::{Chunked, Piece};
+use crate::engine::Phase;
+use crate::handler::{Block, Handler, Plan, Request};
+use crate::head::{self, Framing, Refusal};
+use crate::pace::Pace;
+use crate::response::{AFTER_HEAD, Body, OCTETS, Persistence, Response, write_head};
+use crate::see_off::{OVERLOADED, see_off};
+use crate::worker::Seat;
 
 /// How a connection ends.
 enum End {
@@ -64,7 +41,7 @@ enum End {
 type Step<T = ()> = Result<T, End>;
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, seat: Seat) {
+pub(crate) async fn serve<H: Handler>(stream: TcpStream, seat: Seat, handler: Arc<H>) {
     let mut connection = Connection {
         stream,
         seat,
@@ -73,9 +50,9 @@ pub(crate) async fn serve(stream: TcpStream, seat: Seat) {
         #[cfg(feature = "h2")]
         first: true,
     };
-    let Err(end) = connection.run().await;
+    let Err(end) = connection.run(&*handler).await;
     connection.release();
-    let worker = std::sync::Arc::clone(&connection.seat.worker);
+    let worker = Arc::clone(&connection.seat.worker);
     worker.unstash(connection.stash.len());
     match end {
         End::Closed => {}
@@ -87,29 +64,9 @@ pub(crate) async fn serve(stream: TcpStream, seat: Seat) {
         #[cfg(feature = "h2")]
         End::Http2 => {
             let Connection { stream, seat, stash, .. } = connection;
-            crate::h2::serve(stream, seat, stash).await;
+            crate::h2::serve(stream, seat, stash, handler).await;
         }
     }
-}
-
-/// Closes the sending side, and reads what still comes for a while.
-pub(crate) async fn see_off(stream: &TcpStream) {
-    let (time, mut bytes) = SEE_OFF;
-    if socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).is_err() {
-        return;
-    }
-    let drain = async {
-        let mut scrap = [0; 512];
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut scrap) {
-                Ok(0) => return,
-                Ok(count) if count < bytes => bytes -= count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return,
-            }
-        }
-    };
-    race(drain, tokio::time::sleep(time)).await;
 }
 
 struct Connection {
@@ -124,9 +81,9 @@ struct Connection {
     first: bool,
 }
 
-/// What a request needs beside its plan.
+/// What an answer needs to know of its request.
 #[derive(Clone, Copy)]
-struct Request {
+struct Exchange {
     with_body: bool,
     keep_alive: bool,
     http_1_1: bool,
@@ -134,7 +91,7 @@ struct Request {
 }
 
 /// What is next, as far as that can be told without waiting.
-enum Next {
+enum Next<'a, T> {
     /// An answer has been written, or nothing happened but reading.
     Again,
     /// The head is not whole.
@@ -142,7 +99,7 @@ enum Next {
     /// There is no room for another answer.
     Flush,
     /// Something that takes time, or a body to read first.
-    Slow(Request, Plan, Framing, Accepts),
+    Slow(Exchange, Plan<'a, T>, Framing),
     Refuse(Refusal),
     /// The last answer is written; true if more may come from the client.
     Last(bool),
@@ -165,21 +122,21 @@ struct Incoming {
 }
 
 impl Connection {
-    async fn run(&mut self) -> Step<std::convert::Infallible> {
-        let live = &self.seat.worker.server.live;
+    async fn run<H: Handler>(&mut self, handler: &H) -> Step<std::convert::Infallible> {
+        let live = &self.seat.worker.engine.live;
         let now = self.seat.worker.now();
         // The head is due from the moment a client has connected, and later from its first byte.
         let mut head_due = Some(now.saturating_add(live.header_timeout()));
         loop {
             let next = match &mut self.buffers {
-                Some(_) => self.next(),
+                Some(_) => self.next(handler),
                 None => Next::More,
             };
             match next {
                 Next::Again => head_due = None,
                 Next::Flush => self.flush().await?,
                 Next::More => {
-                    let live = &self.seat.worker.server.live;
+                    let live = &self.seat.worker.engine.live;
                     let now = self.buffers.as_ref().map_or(now, |buffers| buffers.now);
                     let idle = self.buffers.as_ref().is_none_or(|it| it.unread().is_empty())
                         && self.stash.is_empty();
@@ -200,9 +157,9 @@ impl Connection {
                         Filled::Full => self.refuse_without_buffers()?,
                     }
                 }
-                Next::Slow(request, plan, framing, accepts) => {
+                Next::Slow(exchange, plan, framing) => {
                     head_due = None;
-                    self.slow(request, plan, framing, accepts).await?;
+                    self.slow(exchange, plan, framing, handler).await?;
                 }
                 Next::Refuse(refusal) => self.refuse(refusal, None).await?,
                 Next::Last(more) => {
@@ -222,9 +179,9 @@ impl Connection {
 
     /// Serves what is there. Neither this nor what it calls waits: a plaintext request is read, answered and
     /// forgotten in one call.
-    fn next(&mut self) -> Next {
+    fn next<'a, H: Handler>(&mut self, handler: &'a H) -> Next<'a, H::Task> {
         let worker = &self.seat.worker;
-        let server = &worker.server;
+        let engine = &worker.engine;
         let Some(buffers) = &mut self.buffers else {
             return Next::More;
         };
@@ -241,30 +198,28 @@ impl Connection {
         if self.first && crate::h2::is_wrong_preface(unread) {
             return Next::Nothing;
         }
-        let limit = server.live.head_limit();
+        let limit = engine.live.head_limit();
         let (head, length) = match head::parse(unread, limit) {
             Ok(Some(found)) => found,
             Ok(None) => return Next::More,
             Err(refusal) => return Next::Refuse(refusal),
         };
-        let plan = service::plan(head.method, head.path, server);
-        let request = Request {
+        let plan = handler.plan(&Request::of_head(&head));
+        let exchange = Exchange {
             with_body: head.method != "HEAD",
             keep_alive: head.keep_alive,
             http_1_1: head.http_1_1,
             expects_continue: head.expects_continue,
         };
-        let (Plan::Prepared(which), Framing::Length(0)) = (&plan, head.framing) else {
-            let accepts = accepts(&head, &plan);
+        let (Plan::Prepared(prepared), Framing::Length(0)) = (&plan, head.framing) else {
             let framing = head.framing;
             #[cfg(feature = "h2")]
             {
                 self.first = false;
             }
             buffers.start += length;
-            return Next::Slow(request, plan, framing, accepts);
+            return Next::Slow(exchange, plan, framing);
         };
-        let prepared = &server.prepared[*which as usize];
         if buffers.room() < prepared.room() {
             return Next::Flush;
         }
@@ -274,22 +229,28 @@ impl Connection {
         }
         buffers.start += length;
         // The last answer to what a client has sent in one go asks it to close, not one before.
-        let ends = !request.keep_alive || (server.phase() >= Phase::Draining && buffers.unread().is_empty());
-        let persistence = persistence(request, ends);
-        prepared.write(&mut buffers.output, &buffers.date, persistence, request.with_body);
-        worker.counters.answered(prepared.status);
-        if ends { Next::Last(request.keep_alive || !buffers.unread().is_empty()) } else { Next::Again }
+        let ends = !exchange.keep_alive || (engine.phase() >= Phase::Draining && buffers.unread().is_empty());
+        let persistence = persistence(exchange, ends);
+        prepared.write(&mut buffers.output, &buffers.date, persistence, exchange.with_body);
+        worker.counters.answered(prepared.status());
+        if ends { Next::Last(exchange.keep_alive || !buffers.unread().is_empty()) } else { Next::Again }
     }
 
     /// Everything that a plaintext request does not need.
-    async fn slow(&mut self, request: Request, plan: Plan, framing: Framing, accepts: Accepts) -> Step {
-        let live = &self.seat.worker.server.live;
+    async fn slow<H: Handler>(
+        &mut self,
+        exchange: Exchange,
+        plan: Plan<'_, H::Task>,
+        framing: Framing,
+        handler: &H,
+    ) -> Step {
+        let live = &self.seat.worker.engine.live;
         let mut body = Incoming {
             framing,
             chunked: Chunked::default(),
             total: 0,
             pace: Pace { start: self.seat.worker.now(), grace: live.body_timeout(), bytes: 0 },
-            expects_continue: request.expects_continue,
+            expects_continue: exchange.expects_continue,
             ended: framing == Framing::Length(0),
         };
         if let Framing::Length(length) = framing
@@ -298,7 +259,7 @@ impl Connection {
             return self.refuse(Refusal::BodyTooLarge, None).await;
         }
         if matches!(plan, Plan::Echo) {
-            self.echo(request, &mut body).await?;
+            self.echo(exchange, &mut body).await?;
         } else {
             // A client that waits to be told to send a body nobody wants is answered instead, and whether it
             // sends the body after all cannot be known: RFC 9110, 10.1.1.
@@ -310,46 +271,31 @@ impl Connection {
                     Err(Trouble::Ended(end)) => return Err(end),
                 }
             }
-            let request = Request { keep_alive: request.keep_alive && !unwanted, ..request };
-            self.carry_out(request, plan, accepts).await?;
+            let exchange = Exchange { keep_alive: exchange.keep_alive && !unwanted, ..exchange };
+            self.carry_out(exchange, plan, handler).await?;
         }
         Ok(())
     }
 
-    async fn carry_out(&mut self, request: Request, plan: Plan, accepts: Accepts) -> Step {
+    async fn carry_out<H: Handler>(
+        &mut self,
+        exchange: Exchange,
+        plan: Plan<'_, H::Task>,
+        handler: &H,
+    ) -> Step {
         match plan {
-            Plan::Prepared(which) => self.respond(request, &which.response()).await,
-            Plan::Respond(response) => self.respond(request, &response).await,
-            Plan::Bytes(count) => self.send_bytes(request, count).await,
-            Plan::Spin(time) => {
+            Plan::Prepared(prepared) => self.respond(exchange, prepared.response()).await,
+            Plan::Respond(response) => self.respond(exchange, &response).await,
+            Plan::Repeat(block, length) => self.repeat(exchange, block, length).await,
+            Plan::Task(task) => {
+                let response = handler.perform(task).await;
+                self.respond(exchange, &response).await
+            }
+            Plan::LongTask(task) => {
                 self.flush().await?;
                 self.release_if_empty();
-                let mut left = time;
-                while !left.is_zero() {
-                    left = service::spin(left);
-                    tokio::task::yield_now().await;
-                }
-                self.respond(request, &Response::text(200, "spun\n")).await
-            }
-            Plan::Alloc(bytes) => {
-                let server = std::sync::Arc::clone(&self.seat.worker.server);
-                let Some(mut allocation) = Allocation::reserve(&server, bytes) else {
-                    return self.respond(request, &Which::OverBudget.response()).await;
-                };
-                while allocation.grow() {
-                    tokio::task::yield_now().await;
-                }
-                let body = Body::Owned(format!("{} bytes touched\n", allocation.bytes()).into_bytes());
-                let response = Response { body, ..Response::text(200, "") };
-                self.respond(request, &response).await
-            }
-            Plan::File(name) => {
-                let server = std::sync::Arc::clone(&self.seat.worker.server);
-                let response = match &server.cache {
-                    Some(cache) => cache.get(&name, &accepts).await,
-                    None => Which::NotFound.response(),
-                };
-                self.respond(request, &response).await
+                let response = handler.perform(task).await;
+                self.respond(exchange, &response).await
             }
             // Its body is read by what answers it.
             Plan::Echo => Ok(()),
@@ -357,30 +303,30 @@ impl Connection {
     }
 
     /// Sends an answer that is known as a whole.
-    async fn respond(&mut self, request: Request, response: &Response) -> Step {
+    async fn respond(&mut self, exchange: Exchange, response: &Response) -> Step {
         let body = response.body.bytes();
-        self.begin(request, response, Some(body.len() as u64)).await?;
-        if request.with_body && response.status != 304 {
+        self.begin(exchange, response, Some(body.len() as u64)).await?;
+        if exchange.with_body && response.status != 304 {
             self.write(body).await?;
         }
-        self.end(request).await
+        self.end(exchange).await
     }
 
-    async fn send_bytes(&mut self, request: Request, count: u64) -> Step {
+    async fn repeat(&mut self, exchange: Exchange, block: &Block, length: u64) -> Step {
         let head = Response { content_type: OCTETS, ..Response::text(200, "") };
-        self.begin(request, &head, Some(count)).await?;
-        let mut left = if request.with_body { count } else { 0 };
+        self.begin(exchange, &head, Some(length)).await?;
+        let mut left = if exchange.with_body { length } else { 0 };
         while left > 0 {
             // It fits: it is no longer than the block.
-            let length = left.min(BLOCK.len() as u64) as usize;
-            self.write(&BLOCK[..length]).await?;
+            let length = left.min(block.len() as u64) as usize;
+            self.write(&block[..length]).await?;
             left -= length as u64;
         }
-        self.end(request).await
+        self.end(exchange).await
     }
 
     /// Sends a body back as it comes.
-    async fn echo(&mut self, request: Request, body: &mut Incoming) -> Step {
+    async fn echo(&mut self, exchange: Exchange, body: &mut Incoming) -> Step {
         let head = Response { content_type: OCTETS, ..Response::text(200, "") };
         let length = match body.framing {
             Framing::Length(length) => Some(length),
@@ -391,7 +337,7 @@ impl Connection {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             self.flush().await?;
         }
-        let begun = self.begin(request, &head, length).await?;
+        let begun = self.begin(exchange, &head, length).await?;
         // Until something of it is on its way, the answer can still become another one.
         let mut begun = Some(begun);
         while !body.ended {
@@ -425,14 +371,14 @@ impl Connection {
         if length.is_none() {
             self.write(b"0\r\n\r\n").await?;
         }
-        self.end(request).await
+        self.end(exchange).await
     }
 
     /// Writes the head of an answer; tells where in the buffer it begins.
-    async fn begin(&mut self, request: Request, response: &Response, length: Option<u64>) -> Step<usize> {
+    async fn begin(&mut self, exchange: Exchange, response: &Response, length: Option<u64>) -> Step<usize> {
         self.have_buffers().await?;
-        let draining = self.seat.worker.server.phase() >= Phase::Draining;
-        let ends = !request.keep_alive || (draining && !self.has_unread());
+        let draining = self.seat.worker.engine.phase() >= Phase::Draining;
+        let ends = !exchange.keep_alive || (draining && !self.has_unread());
         // Fields and their values are ours and short.
         const MOST: usize = 512 + AFTER_HEAD;
         if self.buffers.as_ref().is_none_or(|buffers| buffers.room() < MOST) {
@@ -444,15 +390,15 @@ impl Connection {
         };
         worker.refresh(buffers);
         let begun = buffers.output.len();
-        write_head(&mut buffers.output, response, length, &buffers.date, persistence(request, ends));
+        write_head(&mut buffers.output, response, length, &buffers.date, persistence(exchange, ends));
         worker.counters.answered(response.status);
         Ok(begun)
     }
 
     /// Ends an answer, and the connection if it was the last one.
-    async fn end(&mut self, request: Request) -> Step {
-        let stays = self.seat.worker.server.phase() < Phase::Draining || self.has_unread();
-        if request.keep_alive && stays {
+    async fn end(&mut self, exchange: Exchange) -> Step {
+        let stays = self.seat.worker.engine.phase() < Phase::Draining || self.has_unread();
+        if exchange.keep_alive && stays {
             return Ok(());
         }
         self.flush().await?;
@@ -475,8 +421,8 @@ impl Connection {
         };
         // Its head may not have been understood, and HEAD has no body whatever is wrong with it.
         let with_body = !self.buffers.as_ref().is_some_and(|it| it.unread().starts_with(b"HEAD "));
-        let request = Request { with_body, keep_alive: false, http_1_1: true, expects_continue: false };
-        self.respond(request, &response).await
+        let exchange = Exchange { with_body, keep_alive: false, http_1_1: true, expects_continue: false };
+        self.respond(exchange, &response).await
     }
 
     /// Slow clients hold all memory that there is for them.
@@ -508,7 +454,7 @@ impl Connection {
             }
         }
         self.have_buffers().await.map_err(Trouble::Ended)?;
-        let limit = self.seat.worker.server.live.body_limit();
+        let limit = self.seat.worker.engine.live.body_limit();
         let Some(buffers) = &mut self.buffers else {
             return Err(Trouble::Ended(End::Abort));
         };
@@ -553,18 +499,10 @@ enum Trouble {
     Ended(End),
 }
 
-fn persistence(request: Request, ends: bool) -> Persistence {
+fn persistence(exchange: Exchange, ends: bool) -> Persistence {
     match ends {
         true => Persistence::Close,
-        false if request.http_1_1 => Persistence::Default,
+        false if exchange.http_1_1 => Persistence::Default,
         false => Persistence::KeepAlive,
-    }
-}
-
-/// Only a file has encodings and a tag.
-fn accepts(head: &Head<'_>, plan: &Plan) -> Accepts {
-    match plan {
-        Plan::File(_) => Accepts::new(head.accept_encoding, head.if_none_match),
-        _ => Accepts::default(),
     }
 }

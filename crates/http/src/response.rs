@@ -1,11 +1,69 @@
-//! Answers as bytes.
+//! Answers, and how they are written.
+
+use std::sync::Arc;
 
 use crate::date::IMF_FIXDATE;
-use crate::service::{Body, Response};
+
+/// The media type of bytes that are nothing in particular.
+pub const OCTETS: &str = "application/octet-stream";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// An answer, but for what the engine adds: its date, its length, and what becomes of the connection.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Its status. One that is not of [`STATUSES`](crate::STATUSES) is sent without a reason phrase and not
+    /// counted.
+    pub status: u16,
+    /// `Content-Type`; empty for none.
+    pub content_type: &'static str,
+    /// Other fields, as they are sent: none of them may hold CR or LF.
+    pub fields: Vec<(&'static str, String)>,
+    /// Its body, which is not sent to HEAD nor with a 304.
+    pub body: Body,
+}
+
+/// The body of an answer.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes of the program.
+    Static(&'static [u8]),
+    /// Bytes made for this answer.
+    Owned(Vec<u8>),
+    /// Bytes of many answers.
+    Shared(Arc<[u8]>),
+}
+
+impl Body {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Response {
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, body: &'static str) -> Self {
+        let body = Body::Static(body.as_bytes());
+        Self { status, content_type: PLAIN, fields: Vec::new(), body }
+    }
+
+    /// The same with a field more.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
 
 /// What follows about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Persistence {
+pub(crate) enum Persistence {
     /// It stays open, as HTTP/1.1 has it by default.
     Default,
     /// It stays open, and an HTTP/1.0 client has to be told.
@@ -15,7 +73,7 @@ pub(super) enum Persistence {
 }
 
 /// The reason phrase of a status.
-pub(super) fn reason(status: u16) -> &'static str {
+pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         304 => "Not Modified",
@@ -36,30 +94,35 @@ pub(super) fn reason(status: u16) -> &'static str {
 
 /// An answer that is always the same but for its date and its last field: made once, copied for each request.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub struct Prepared {
     /// Up to and with `Date: `.
     head: Box<[u8]>,
-    body: &'static [u8],
-    pub(crate) status: u16,
+    response: Response,
 }
 
 impl Prepared {
-    pub(crate) fn new(response: &Response) -> Self {
-        let body = match response.body {
-            Body::Static(body) => body,
-            _ => b"",
-        };
+    /// Prepares an answer.
+    #[must_use]
+    pub fn new(response: Response) -> Self {
         let mut head = Vec::new();
-        before_date(&mut head, response, Some(body.len() as u64));
-        Self { head: head.into(), body, status: response.status }
+        before_date(&mut head, &response, Some(response.body.bytes().len() as u64));
+        Self { head: head.into(), response }
+    }
+
+    pub(crate) fn response(&self) -> &Response {
+        &self.response
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status
     }
 
     /// The most bytes that it takes.
-    pub(super) fn room(&self) -> usize {
-        self.head.len() + AFTER_HEAD + self.body.len()
+    pub(crate) fn room(&self) -> usize {
+        self.head.len() + AFTER_HEAD + self.response.body.bytes().len()
     }
 
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
         date: &[u8; IMF_FIXDATE],
@@ -69,16 +132,16 @@ impl Prepared {
         out.extend_from_slice(&self.head);
         after_date(out, date, persistence);
         if with_body {
-            out.extend_from_slice(self.body);
+            out.extend_from_slice(self.response.body.bytes());
         }
     }
 }
 
 /// The most bytes that [`after_date`] writes.
-pub(super) const AFTER_HEAD: usize = 64;
+pub(crate) const AFTER_HEAD: usize = 64;
 
 /// Writes a head whose body has `length` bytes, or comes in chunks.
-pub(super) fn write_head(
+pub(crate) fn write_head(
     out: &mut Vec<u8>,
     response: &Response,
     length: Option<u64>,
