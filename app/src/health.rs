@@ -1,7 +1,8 @@
 //! The health check a container runs inside itself. An image of one file has no shell and no curl, so the
 //! program asks its own server.
 //!
-//! It needs no runtime: one blocking socket, one request, one status line.
+//! It needs no runtime: one blocking socket, one request, one status line. To be copied by itself: it needs the
+//! standard library alone.
 
 use std::error::Error;
 use std::fmt;

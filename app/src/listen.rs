@@ -1,4 +1,7 @@
 //! Listening sockets: one for each worker on the same port, with the options that their connections inherit.
+//!
+//! To be copied by itself: it needs socket2 with the feature `all`, thiserror and, for the limit of open files on
+//! Unix, rustix with the feature `process`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -8,7 +8,6 @@ use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::LogFormat;
 use crate::date;
 use crate::json::Quoted;
 
@@ -83,6 +82,15 @@ impl fmt::Display for Filter {
     }
 }
 
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people; whoever reads a container's log adds the time.
+    Text,
+    /// An object a line.
+    Json,
+}
+
 /// Where lines go. What is written and how may change while the server runs.
 #[derive(Debug)]
 pub struct Log {
@@ -94,16 +102,16 @@ pub struct Log {
 impl Log {
     /// A log that writes what passes the filter.
     #[must_use]
-    pub fn new(filter: Filter, format: LogFormat) -> Self {
+    pub fn new(filter: Filter, format: Format) -> Self {
         let log = Self { filter: AtomicU8::new(0), json: AtomicU8::new(0) };
         log.set(filter, format);
         log
     }
 
     /// Changes what is written and how.
-    pub fn set(&self, filter: Filter, format: LogFormat) {
+    pub fn set(&self, filter: Filter, format: Format) {
         self.filter.store(filter.0.map_or(0, |level| level as u8), Ordering::Relaxed);
-        self.json.store(u8::from(format == LogFormat::Json), Ordering::Relaxed);
+        self.json.store(u8::from(format == Format::Json), Ordering::Relaxed);
     }
 
     /// Writes a line, if lines of its level are written.

@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::log::Log;
-use crate::sizing::{self, Sizing};
+use crate::sizing::{self, Available, Choices, Sizing};
 use crate::usage;
 
 /// A server.
@@ -36,7 +36,14 @@ impl Server {
     /// process may have open.
     #[must_use]
     pub fn new(config: Config, limits: Limits, open_files: u64) -> Arc<Self> {
-        let sizing = sizing::decide(&limits, &config, open_files);
+        let available = Available {
+            cpu_millis: limits.cpu_millis(),
+            cpus: &limits.cpus,
+            memory: limits.memory,
+            pids: limits.pids,
+            open_files,
+        };
+        let sizing = sizing::decide(&available, &choices(&config));
         let sizes = Sizes {
             workers: sizing.workers,
             pinned: sizing.pinned.clone(),
@@ -73,6 +80,19 @@ impl Server {
     /// Whether the process holds more memory than its budget has.
     pub(crate) fn is_over_budget(&self) -> bool {
         usage::resident_bytes().is_some_and(|bytes| bytes > self.sizing.budget.total())
+    }
+}
+
+fn choices(config: &Config) -> Choices {
+    Choices {
+        rules: config.sizing,
+        workers: config.workers,
+        pin: config.pin,
+        stack_size: config.stack_size,
+        memory: config.memory,
+        connections: config.max_connections,
+        cache: config.cache_memory,
+        backlog: Some(config.backlog),
     }
 }
 

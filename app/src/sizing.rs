@@ -1,10 +1,10 @@
 //! How large everything is made, decided from what the container allows. Pure: limits and settings go in.
 //!
+//! To be copied by itself: it needs the standard library alone. What is [`Available`] may come from the module
+//! `limits` or from anywhere else.
+//!
 //! There are two sets of rules. The article's are those of the report that this server follows; the measured
 //! ones are ours, and the default. `docs/tuning.md` has what was measured for each.
-
-use crate::config::Config;
-use crate::limits::Limits;
 
 /// Which rules decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +14,42 @@ pub enum Rules {
     /// Ours.
     #[default]
     Measured,
+}
+
+/// What there is to be divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Available<'a> {
+    /// Thousandths of a CPU that can be used.
+    pub cpu_millis: u64,
+    /// The CPUs that may be used, by number; empty when that is not known.
+    pub cpus: &'a [u32],
+    /// Bytes of memory, as far as they are limited.
+    pub memory: Option<u64>,
+    /// Processes and threads, as far as they are limited.
+    pub pids: Option<u64>,
+    /// Files that the process may have open.
+    pub open_files: u64,
+}
+
+/// What is set. The rules decide the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Choices {
+    /// Which rules decide.
+    pub rules: Rules,
+    /// Threads that serve.
+    pub workers: Option<usize>,
+    /// Whether each worker has a CPU of its own.
+    pub pin: Option<bool>,
+    /// Bytes of stack of each worker but the first.
+    pub stack_size: Option<u64>,
+    /// Bytes of memory to be divided, instead of what is available.
+    pub memory: Option<u64>,
+    /// Connections at a time.
+    pub connections: Option<usize>,
+    /// Bytes of cached responses.
+    pub cache: Option<u64>,
+    /// Connections that wait to be accepted.
+    pub backlog: Option<u32>,
 }
 
 /// The sizes.
@@ -75,21 +111,21 @@ const MOST_WORKERS: usize = 64;
 /// eventfd and a share of what the cache reads.
 const OTHER_FILES: u64 = 16;
 
-/// Decides, from limits, settings and the number of files that may be open.
+/// Decides.
 #[must_use]
-pub fn decide(limits: &Limits, config: &Config, open_files: u64) -> Sizing {
-    let rules = config.sizing;
-    let memory = config.memory.or(limits.memory).unwrap_or(DEFAULT_MEMORY);
-    let workers = config.workers.unwrap_or_else(|| workers(rules, limits));
-    let stack_size = config.stack_size.map_or_else(
+pub fn decide(available: &Available<'_>, choices: &Choices) -> Sizing {
+    let rules = choices.rules;
+    let memory = choices.memory.or(available.memory).unwrap_or(DEFAULT_MEMORY);
+    let workers = choices.workers.unwrap_or_else(|| workers(rules, available));
+    let stack_size = choices.stack_size.map_or_else(
         || match rules {
             Rules::Article => ARTICLE_STACK,
             Rules::Measured => STACK,
         },
         |bytes| usize::try_from(bytes).unwrap_or(usize::MAX),
     );
-    let pin = config.pin.unwrap_or(rules == Rules::Article);
-    let pinned = match limits.cpus.as_slice() {
+    let pin = choices.pin.unwrap_or(rules == Rules::Article);
+    let pinned = match available.cpus {
         cpus if pin => cpus.iter().copied().cycle().take(if cpus.is_empty() { 0 } else { workers }).collect(),
         _ => Vec::new(),
     };
@@ -97,21 +133,21 @@ pub fn decide(limits: &Limits, config: &Config, open_files: u64) -> Sizing {
         workers,
         pinned,
         stack_size,
-        connections: config.max_connections.unwrap_or_else(|| connections(rules, memory, open_files)),
-        budget: budget(rules, memory, workers, stack_size, config.cache_memory),
-        backlog: config.backlog,
+        connections: choices.connections.unwrap_or_else(|| connections(rules, memory, available.open_files)),
+        budget: budget(rules, memory, workers, stack_size, choices.cache),
+        backlog: choices.backlog.unwrap_or(BACKLOG),
     }
 }
 
-fn workers(rules: Rules, limits: &Limits) -> usize {
+fn workers(rules: Rules, available: &Available<'_>) -> usize {
     // A share of a CPU needs a worker too.
-    let cpus = usize::try_from(limits.cpu_millis().div_ceil(1000)).unwrap_or(usize::MAX).max(1);
+    let cpus = usize::try_from(available.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
     let wanted = match rules {
         Rules::Article => cpus.saturating_mul(2).clamp(ARTICLE_WORKERS.0, ARTICLE_WORKERS.1),
         Rules::Measured => cpus.min(MOST_WORKERS),
     };
     // Two for what is not a worker: a thread that reads files for the cache, and the health check.
-    let most = limits.pids.map_or(usize::MAX, |pids| usize::try_from(pids.saturating_sub(2)).unwrap_or(1));
+    let most = available.pids.map_or(usize::MAX, |pids| usize::try_from(pids.saturating_sub(2)).unwrap_or(1));
     wanted.min(most).max(1)
 }
 
@@ -143,40 +179,51 @@ fn budget(rules: Rules, memory: u64, workers: usize, stack_size: usize, cache: O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::values::Quota;
 
     const MIB: u64 = 1 << 20;
 
-    fn limits(quota: Option<u64>, cpus: u32, memory: Option<u64>) -> Limits {
-        let quota = quota.map(|quota| Quota { quota, period: 100_000 });
-        Limits { quota, cpus: (0..cpus).collect(), memory, ..Limits::default() }
+    const CPUS: [u32; 2] = [0, 1];
+    const MEASURED: Choices = Choices {
+        rules: Rules::Measured,
+        workers: None,
+        pin: None,
+        stack_size: None,
+        memory: None,
+        connections: None,
+        cache: None,
+        backlog: None,
+    };
+    const ARTICLE: Choices = Choices { rules: Rules::Article, ..MEASURED };
+
+    fn available(cpu_millis: u64, memory: Option<u64>) -> Available<'static> {
+        Available { cpu_millis, cpus: &CPUS, memory, pids: None, open_files: 1024 }
     }
 
-    fn article() -> Config {
-        Config { sizing: Rules::Article, ..Config::default() }
+    #[test]
+    fn article_pins_workers_in_turn_and_ours_leaves_them_to_the_kernel() {
+        assert_eq!(Choices::default(), MEASURED);
+        let expected = Sizing { pinned: CPUS.repeat(2), ..decide(&available(2000, None), &ARTICLE) };
+        assert_eq!(decide(&available(2000, None), &ARTICLE), expected);
+        assert_eq!(decide(&available(2000, None), &MEASURED).pinned, [0; 0]);
     }
 
     #[test]
     fn article_has_twice_the_cpus_between_4_and_16_and_ours_has_one_for_each() {
-        for (quota, cpus, expected) in [
-            (Some(50_000), 2, (4, 1)),
-            (Some(150_000), 8, (4, 2)),
-            (None, 2, (4, 2)),
-            (None, 6, (12, 6)),
-            (None, 32, (16, 32)),
-        ] {
-            let limits = limits(quota, cpus, None);
-            let workers = |config: &Config| decide(&limits, config, 1024).workers;
-            assert_eq!((workers(&article()), workers(&Config::default())), expected, "{limits:?}");
+        for (cpu_millis, expected) in
+            [(500, (4, 1)), (1500, (4, 2)), (2000, (4, 2)), (6000, (12, 6)), (32_000, (16, 32))]
+        {
+            let available = available(cpu_millis, None);
+            let workers = |choices: &Choices| decide(&available, choices).workers;
+            assert_eq!((workers(&ARTICLE), workers(&MEASURED)), expected, "{available:?}");
         }
     }
 
     #[test]
     fn workers_are_never_more_than_the_processes_that_may_be() {
-        let limits = Limits { pids: Some(4), ..limits(None, 8, None) };
-        assert_eq!(decide(&limits, &Config::default(), 1024).workers, 2);
-        let limits = Limits { pids: Some(1), ..limits };
-        assert_eq!(decide(&limits, &Config::default(), 1024).workers, 1);
+        for (pids, expected) in [(4, 2), (1, 1)] {
+            let available = Available { pids: Some(pids), ..available(8000, None) };
+            assert_eq!(decide(&available, &MEASURED).workers, expected, "{pids}");
+        }
     }
 
     #[test]
@@ -189,21 +236,21 @@ mod tests {
             (Some(512 * MIB), 1024, (512, 1008)),
             (Some(512 * MIB), 3, (1, 1)),
         ] {
-            let limits = limits(None, 1, memory);
-            let connections = |config: &Config| decide(&limits, config, files).connections;
-            assert_eq!((connections(&article()), connections(&Config::default())), expected, "{memory:?}");
+            let available = Available { open_files: files, ..available(1000, memory) };
+            let connections = |choices: &Choices| decide(&available, choices).connections;
+            assert_eq!((connections(&ARTICLE), connections(&MEASURED)), expected, "{memory:?}");
         }
     }
 
     #[test]
     fn budget_never_exceeds_the_memory_and_ours_leaves_the_kernel_a_fifth() {
         for memory in [16 * MIB, 64 * MIB, 512 * MIB] {
-            let limits = limits(None, 2, Some(memory));
+            let available = available(2000, Some(memory));
             let hundredth = memory / 100;
             let expected = Budget { heap: hundredth * 70, stacks: hundredth * 10, cache: hundredth * 20 };
-            assert_eq!(decide(&limits, &article(), 1024).budget, expected);
+            assert_eq!(decide(&available, &ARTICLE).budget, expected);
 
-            let ours = decide(&limits, &Config::default(), 1024).budget;
+            let ours = decide(&available, &MEASURED).budget;
             assert_eq!((ours.stacks, ours.cache), (256 << 10, hundredth * 20));
             assert_eq!(ours.total(), hundredth * 80);
         }
@@ -211,17 +258,18 @@ mod tests {
 
     #[test]
     fn settings_win_over_rules() {
-        let config = Config {
+        let choices = Choices {
+            rules: Rules::Measured,
             workers: Some(3),
             stack_size: Some(MIB),
-            max_connections: Some(7),
+            connections: Some(7),
             memory: Some(100 * MIB),
-            cache_memory: Some(5 * MIB),
+            cache: Some(5 * MIB),
             pin: Some(true),
-            backlog: 9,
-            ..Config::default()
+            backlog: Some(9),
         };
-        let sizing = decide(&limits(None, 2, Some(MIB)), &config, 4);
+        let available = Available { open_files: 4, ..available(2000, Some(MIB)) };
+        let sizing = decide(&available, &choices);
         let budget = Budget { heap: 100 * MIB / 100 * 80 - 7 * MIB, stacks: 2 * MIB, cache: 5 * MIB };
         let expected = Sizing {
             workers: 3,

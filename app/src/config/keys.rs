@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use super::Config;
 use super::value::{bytes, duration, show_bytes, show_duration};
-use super::{Config, LogFormat};
-use crate::log::Filter;
+use crate::log::{Filter, Format};
 use crate::sizing::Rules;
 
 /// A setting. Its flag is `--NAME`; its line in the file is `NAME = …`.
@@ -262,16 +262,16 @@ pub const KEYS: &[Key] = &[
         live: true,
         set: |config, text| {
             config.log_format = match text {
-                "text" => LogFormat::Text,
-                "json" => LogFormat::Json,
+                "text" => Format::Text,
+                "json" => Format::Json,
                 _ => return None,
             };
             Some(())
         },
         show: |config| {
             let name = match config.log_format {
-                LogFormat::Text => "text",
-                LogFormat::Json => "json",
+                Format::Text => "text",
+                Format::Json => "json",
             };
             Some(name.to_owned())
         },

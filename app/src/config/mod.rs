@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use args::{Arguments, Command, UnknownArgument};
 pub use keys::{KEYS, Key};
 
-use crate::log::Filter;
+use crate::log::{Filter, Format};
 use crate::sizing::{BACKLOG, Rules};
 
 /// Where the configuration layer of the image puts the file.
@@ -76,16 +76,7 @@ pub struct Config {
     /// The least important line that is logged.
     pub log: Filter,
     /// How lines are written.
-    pub log_format: LogFormat,
-}
-
-/// How lines of the log are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people; whoever reads a container's log adds the time.
-    Text,
-    /// An object a line.
-    Json,
+    pub log_format: Format,
 }
 
 impl Default for Config {
@@ -113,7 +104,7 @@ impl Default for Config {
             cache_fresh: Duration::from_secs(60),
             cache_stale: Duration::from_secs(86_400),
             log: Filter::default(),
-            log_format: LogFormat::Text,
+            log_format: Format::Text,
         }
     }
 }
