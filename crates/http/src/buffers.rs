@@ -35,6 +35,7 @@ impl Buffers {
         }
     }
 
+    #[inline]
     pub(crate) fn unread(&self) -> &[u8] {
         &self.input[self.start..self.end]
     }

@@ -37,6 +37,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    #[inline]
     pub(crate) fn answered(&self, status: u16) {
         if let Some(at) = STATUSES.iter().position(|known| *known == status) {
             self.answers[at].add(1);

@@ -211,14 +211,17 @@ impl Connection {
             http_1_1: head.http_1_1,
             expects_continue: head.expects_continue,
         };
-        let (Plan::Prepared(prepared), Framing::Length(0)) = (&plan, head.framing) else {
-            let framing = head.framing;
-            #[cfg(feature = "h2")]
-            {
-                self.first = false;
+        let prepared = match plan {
+            Plan::Prepared(prepared) if head.framing == Framing::Length(0) => prepared,
+            plan => {
+                let framing = head.framing;
+                #[cfg(feature = "h2")]
+                {
+                    self.first = false;
+                }
+                buffers.start += length;
+                return Next::Slow(exchange, plan, framing);
             }
-            buffers.start += length;
-            return Next::Slow(exchange, plan, framing);
         };
         if buffers.room() < prepared.room() {
             return Next::Flush;
