@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 mod cache;
 pub mod config;
-mod date;
 pub mod health;
-mod json;
 pub mod limits;
 pub mod listen;
 pub mod log;

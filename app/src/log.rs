@@ -3,13 +3,12 @@
 //! Nothing is logged for a request, whatever its fate: `/metrics` counts those. A line is written whole and
 //! at once; when nobody reads it any more, it is lost and the server goes on.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::date;
-use crate::json::Quoted;
+use serde::Serialize;
 
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,13 +135,22 @@ fn text(level: Level, message: &dyn Display) -> String {
     }
 }
 
+/// The last second of the year 9999.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 fn json(now: SystemTime, level: Level, message: &dyn Display) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut line = String::from("{\"time\":\"");
-    let _ = write!(line, "{}", date::rfc3339(since.as_secs()));
-    let _ =
-        writeln!(line, "\",\"level\":\"{}\",\"message\":{}}}", level.name(), Quoted(&message.to_string()));
-    line
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: String,
+        level: &'a str,
+        message: String,
+    }
+    // The clock may be wrong by ages, and the form has four digits for the year.
+    let time = UNIX_EPOCH + now.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
+    let time = humantime::format_rfc3339_seconds(time).to_string();
+    let line = Line { time, level: level.name(), message: message.to_string() };
+    // Strings have no way to fail.
+    serde_json::to_string(&line).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
@@ -182,5 +190,13 @@ mod tests {
         let expected =
             "{\"time\":\"1970-01-01T00:00:00Z\",\"level\":\"warn\",\"message\":\"a \\\"b\\\"\\nc\\u0001\"}\n";
         assert_eq!(line, expected);
+        for (time, expected) in [
+            (UNIX_EPOCH - Duration::from_secs(1), "1970-01-01T00:00:00Z"),
+            (UNIX_EPOCH + Duration::from_secs(951_782_400), "2000-02-29T00:00:00Z"),
+            (UNIX_EPOCH + Duration::from_secs(253_402_300_800), "9999-12-31T23:59:59Z"),
+        ] {
+            let expected = format!("{{\"time\":\"{expected}\",\"level\":\"info\",\"message\":\"a\"}}\n");
+            assert_eq!(json(time, Level::Info, &"a"), expected);
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! `/metrics`: the text format of Prometheus, version 0.0.4.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 
 use tare_http::{Phase, Totals};
 
-use crate::json::Thousandths;
 use crate::server::Server;
 use crate::usage::{self, Usage};
 
@@ -97,6 +96,15 @@ impl Page {
 
     fn sample(&mut self, name: &str, value: impl Display) {
         let _ = writeln!(self.0, "{name} {value}");
+    }
+}
+
+/// A number of thousandths. Floats are not needed for it.
+struct Thousandths(u64);
+
+impl fmt::Display for Thousandths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
     }
 }
 
