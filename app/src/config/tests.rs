@@ -46,7 +46,8 @@ fn wrong_value_is_one_line_with_its_place_its_name_and_what_is_expected() {
 
 #[test]
 fn file_that_is_no_toml_is_one_line_with_its_place() {
-    for text in ["port = 1\nport = 2\n", "port 1", "port = 1\n]", "port = \"a\nb\""] {
+    let deep = format!("port = {}", "[".repeat(100_000));
+    for text in ["port = 1\nport = 2\n", "port 1", "port = 1\n]", "port = \"a\nb\"", &deep] {
         let error = file(text).unwrap_err().to_string();
         assert!(error.starts_with("c.toml:") && error.lines().count() == 1, "{text:?}: {error}");
     }
