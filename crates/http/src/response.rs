@@ -125,7 +125,7 @@ impl Prepared {
     }
 
     // For every answer that is always the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
