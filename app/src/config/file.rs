@@ -14,7 +14,7 @@ pub(super) struct Assignment<'a> {
     pub(super) at: usize,
 }
 
-/// Reads the assignments in their order.
+/// Reads the assignments, in the order of their names.
 ///
 /// # Errors
 /// With the place in bytes and what is wrong, when it is no TOML, or names something twice.
@@ -24,7 +24,7 @@ pub(super) fn assignments(text: &str) -> Result<Vec<Assignment<'_>>, (usize, Str
         let message = error.message().split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         (error.span().map_or(0, |span| span.start), message)
     })?;
-    let mut found: Vec<_> = table
+    let found = table
         .into_inner()
         .into_iter()
         .map(|(name, value)| {
@@ -38,6 +38,5 @@ pub(super) fn assignments(text: &str) -> Result<Vec<Assignment<'_>>, (usize, Str
             Assignment { at: name.span().start, name: name.into_inner().into_owned(), value, written }
         })
         .collect();
-    found.sort_by_key(|assignment| assignment.at);
     Ok(found)
 }
