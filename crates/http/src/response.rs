@@ -16,7 +16,8 @@ pub struct Response {
     pub status: u16,
     /// `Content-Type`; empty for none.
     pub content_type: &'static str,
-    /// Other fields, as they are sent: none of them may hold CR or LF.
+    /// Other fields, as they are sent: none of them may hold CR or LF. They are few and short: half a KiB of them
+    /// is what a buffer keeps free.
     pub fields: Vec<(&'static str, String)>,
     /// Its body, which is not sent to HEAD nor with a 304.
     pub body: Body,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use sample::{Sample, sizes};
+use sample::{LARGE, Sample, sizes};
 use support::{Answer, Client};
 use tare_http::{Engine, Settings, Sizes, Stopped};
 use tokio::sync::oneshot;
@@ -151,6 +151,18 @@ fn half_closed_connection_gets_its_answers_and_ends() -> io::Result<()> {
     stream.read_to_string(&mut text)?;
     assert_eq!(text.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{text}");
     Ok(())
+}
+
+#[test]
+fn prepared_answer_that_is_longer_than_a_buffer_is_sent_whole() -> io::Result<()> {
+    let server = Server::start(&patient())?;
+    let mut client = server.client()?;
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3))?;
+    for _ in 0..3 {
+        assert_eq!(client.answer(true)?, Answer::text("200 OK", LARGE));
+    }
+    assert_eq!(client.ask("HEAD", "/large")?.fields["content-length"], LARGE.len().to_string());
+    server.is_well()
 }
 
 #[test]

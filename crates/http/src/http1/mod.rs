@@ -224,7 +224,16 @@ impl Connection {
             }
         };
         if buffers.room() < prepared.room() {
-            return Next::Flush;
+            if !buffers.output.is_empty() {
+                return Next::Flush;
+            }
+            // It is longer than any buffer, and sent in pieces.
+            #[cfg(feature = "h2")]
+            {
+                self.first = false;
+            }
+            buffers.start += length;
+            return Next::Slow(exchange, Plan::Prepared(prepared), Framing::Length(0));
         }
         #[cfg(feature = "h2")]
         {

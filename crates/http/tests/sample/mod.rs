@@ -62,6 +62,12 @@ const SHARED: usize = 3_600_000;
 
 static BLOCK: Block = [b'.'; 4 << 10];
 
+/// The body of `/large`: longer than a buffer of the engine.
+pub(crate) const LARGE: &str = match std::str::from_utf8(&[b'l'; 20_000]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
 /// The handler.
 pub(crate) struct Sample {
     engine: Arc<Engine>,
@@ -72,6 +78,7 @@ pub(crate) struct Sample {
     options: Prepared,
     not_found: Prepared,
     not_allowed: Prepared,
+    large: Prepared,
     shared: Arc<[u8]>,
 }
 
@@ -89,6 +96,7 @@ impl Sample {
             not_allowed: Prepared::new(
                 Response::text(405, "method not allowed\n").with("Allow", "GET, HEAD"),
             ),
+            large: text(200, LARGE),
             shared: vec![b'x'; SHARED].into(),
         }
     }
@@ -128,6 +136,7 @@ impl Handler for Sample {
                     let body = Body::Owned(self.metrics().into_bytes());
                     Plan::Respond(Box::new(Response { body, ..Response::text(200, "") }))
                 }
+                "/large" => Plan::Prepared(&self.large),
                 "/shared" => Plan::Task(Shared),
                 _ => match path.strip_prefix("/bytes/").and_then(|count| count.parse().ok()) {
                     Some(count) => Plan::Repeat(&BLOCK, count),
