@@ -88,7 +88,7 @@ fn image(bench: &Bench<'_>, definition: &Definition, scratch: &Scratch) -> anyho
 }
 
 fn sizes(images: &[Measured], part: &mut Part) {
-    let limits = [450_000, 560_000];
+    let limits = [490_000, 600_000];
     let mut rows = Vec::new();
     for (Measured { name, image }, limit) in images.iter().zip(limits) {
         let layers: u64 = image.layers.iter().map(|(layer, _)| layer.descriptor.size).sum();

@@ -9,7 +9,7 @@ use crate::bench::SAMPLE;
 use crate::bench::report::{Bound, Goal, Part, Row, Table};
 use crate::bench::stats::Series;
 
-const LIMIT: u64 = 900_000;
+const LIMIT: u64 = 1_000_000;
 
 pub(super) fn measure(contest: &Contest<'_>) -> anyhow::Result<Part> {
     let mut part = Part::new("size");
