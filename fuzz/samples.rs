@@ -13,7 +13,7 @@ use tare_oci::blob::BlobSource;
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::image::{Image, Index, Parts};
 use tare_oci::capabilities::Capabilities;
-use tare_oci::entry::{Content, Entry, EntryKind, Owner};
+use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
 use tare_oci::layer::{self, LayerPlan};
 use tare_oci::platform::Platform;
 use tare_oci::spec::Execution;
@@ -167,7 +167,7 @@ fn plan(program: &[u8]) -> Result<LayerPlan> {
         })
     };
     let capabilities = "cap_net_raw=ep".parse::<Capabilities>().ok().map(Into::into);
-    let program = EntryKind::File(Content::Bytes(program.into()));
+    let program = EntryKind::File(Content::Bytes(InMemory::new(program.into())));
     let entries = vec![
         entry("/app", EntryKind::Directory, 0o755)?,
         Entry { capabilities, ..entry("/app/größe", program, 0o555)? },
