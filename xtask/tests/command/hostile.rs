@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tare_oci::digest::Digest;
 
+use crate::inspect::{Layout, built, problems};
 use crate::support::{Fixture, PREBUILT, system};
-use tare_oci::inspect::{Layout, built, problems};
 
 const SECRET: &str = "root:$6$hunter2:19000:0:99999:7:::\n";
 

@@ -2,7 +2,7 @@
 //! something.
 
 use serde::{Deserialize, Serialize};
-use xtask_tare::input;
+use tare_oci::input;
 
 use super::definition::Limits;
 use super::gate::Gate;

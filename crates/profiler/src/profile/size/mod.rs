@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tare_oci::digest::{DiffId, Digest};
+use tare_oci::input;
 use tare_oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
 use tare_oci::spec::Config;
-use xtask_tare::input;
 
 mod attribution;
 mod dependencies;
