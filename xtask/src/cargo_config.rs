@@ -1,5 +1,4 @@
-//! What the user's own cargo configuration says: about a target its linker and rustflags, and where
-//! cargo builds.
+//! What the user's own cargo configuration says: about a target its linker and rustflags.
 //!
 //! cargo does not tell (`cargo config get` is unstable), so the files are read here by cargo's rules
 //! (The Cargo Book, "Configuration", "Hierarchical structure" and "build.rustflags").
@@ -64,21 +63,6 @@ fn files(root: &Path, env: &Environment) -> Result<Vec<(PathBuf, toml::Table)>, 
         files.push((dir.parent().unwrap_or(&dir).to_path_buf(), table));
     }
     Ok(files)
-}
-
-/// Where cargo builds: what the environment says, else the deepest configuration, else `target`
-/// (The Cargo Book, "build.target-dir").
-pub(crate) fn target_dir(root: &Path, env: &Environment) -> Result<PathBuf, CargoConfigError> {
-    for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
-        if let Some(dir) = env.get(name) {
-            return Ok(env.current_dir.join(dir));
-        }
-    }
-    let configured = files(root, env)?
-        .into_iter()
-        .rev()
-        .find_map(|(base, file)| Some(base.join(file.get("build")?.get("target-dir")?.as_str()?)));
-    Ok(configured.unwrap_or_else(|| root.join("target")))
 }
 
 /// Reads what counts for a target.

@@ -113,18 +113,18 @@ impl Cmd {
     ///
     /// # Errors
     /// When it cannot be run or fails.
-    pub fn read(self) -> Result<Vec<u8>, ProcessError> {
-        self.begin()?.read()
-    }
-
-    /// Starts it for [`Begun::read`].
-    ///
-    /// # Errors
-    /// When it cannot be run.
-    pub fn begin(mut self) -> Result<Begun, ProcessError> {
+    pub fn read(mut self) -> Result<Vec<u8>, ProcessError> {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (child, command) = self.start()?;
-        Ok(Begun { child, command })
+        let output = match child.wait_with_output() {
+            Ok(output) => output,
+            Err(source) => return Err(ProcessError::Io { command, source }),
+        };
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(ProcessError::Failed { command, status: output.status, stderr })
     }
 
     /// The same where failing is an answer too: its exit code, none if a signal ended it, and what it printed.
@@ -228,32 +228,6 @@ impl Cmd {
             (Ok(status), Ok(())) => Ok(status.success()),
             (Err(source), _) | (_, Err(source)) => Err(ProcessError::Io { command, source }),
         }
-    }
-}
-
-/// A program that runs, to be read when there is time for it.
-#[derive(Debug)]
-pub struct Begun {
-    child: Child,
-    command: String,
-}
-
-impl Begun {
-    /// What it prints on stdout until it ends; stderr is caught and shown only on failure.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub fn read(self) -> Result<Vec<u8>, ProcessError> {
-        let Self { child, command } = self;
-        let output = match child.wait_with_output() {
-            Ok(output) => output,
-            Err(source) => return Err(ProcessError::Io { command, source }),
-        };
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(ProcessError::Failed { command, status: output.status, stderr })
     }
 }
 

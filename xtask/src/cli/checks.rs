@@ -28,7 +28,7 @@ pub(super) fn run(command: &ChecksCommand, env: &Environment, ui: Ui) -> anyhow:
         ChecksCommand::Test(arguments) => ("test", arguments),
         ChecksCommand::Bench(arguments) => ("bench", arguments),
     };
-    let workspace = Workspace::locate(env)?;
+    let workspace = Workspace::find(env)?;
     if workspace.root != toolkit::root() {
         bail!(
             "`cargo xtask {verb}` is for the workspace of tare itself, not for {}",

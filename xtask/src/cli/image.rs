@@ -1,6 +1,5 @@
 //! `cargo xtask image`
 
-use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Outcome;
-use crate::git::Git;
+use crate::git::GitFacts;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
@@ -19,15 +18,14 @@ use crate::image::lock::lock;
 use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
-use crate::image::source_date::SourceDate;
 use crate::workspace::{Workspace, source_date_epoch};
-use tare_oci::blob::{FileError, Staging};
+use tare_oci::blob::Staging;
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory};
 use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
-use tare_oci::units::ByteSize;
+use tare_oci::units::{ByteSize, Epoch};
 use tare_tool::environment::Environment;
 use tare_tool::ui::{Ui, table};
 
@@ -120,70 +118,16 @@ struct Call<'a> {
     arguments: &'a ImageArguments,
     workspace: &'a Workspace,
     env: &'a Environment,
-    git: &'a Git,
+    git: &'a GitFacts,
     context: BuildContext<'a>,
     ui: Ui,
-    /// Whether the workspace is still as it was remembered; to be asked before anything is written.
-    confirm: &'a dyn Fn() -> bool,
 }
-
-/// The workspace is not as it was remembered.
-#[derive(Debug, thiserror::Error)]
-#[error("the workspace has changed")]
-struct Outdated;
 
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    // git and cargo take some milliseconds each and do not need each other.
-    std::thread::scope(|scope| {
-        let git = Git::ask(env);
-        let located = Workspace::locate(env).ok();
-        if let Some(workspace) = &located
-            && let Some(definitions) = definitions_without_cargo(workspace, &arguments.names)
-        {
-            return build_all(arguments, env, ui, &git, (workspace, &definitions), &|| true);
-        }
-        let only_builds = !arguments.dry_run && !arguments.verify_reproducible;
-        let recalled = located.filter(|_| only_builds).and_then(|workspace| workspace.recall());
-        let Some((workspace, remembered)) = recalled else {
-            return build_found(arguments, env, ui, &git);
-        };
-        let Ok(definitions) = definitions(&workspace, &arguments.names) else {
-            return build_found(arguments, env, ui, &git);
-        };
-        // The build begins with what is remembered, while cargo says whether that is still so.
-        let metadata = scope.spawn(|| Workspace::metadata(env));
-        let confirmed = LazyCell::new(move || {
-            let printed = metadata.join().ok().and_then(Result::ok);
-            printed.is_some_and(|printed| printed == remembered)
-        });
-        match build_all(arguments, env, ui, &git, (&workspace, &definitions), &|| *confirmed) {
-            Err(error) if error.is::<Outdated>() => build_found(arguments, env, ui, &git),
-            result => result,
-        }
-    })
-}
-
-/// Builds what cargo says that there is.
-fn build_found(arguments: &ImageArguments, env: &Environment, ui: Ui, git: &Git) -> anyhow::Result<Outcome> {
-    let printed = Workspace::metadata(env)?;
-    let workspace = Workspace::of_metadata(&printed)?;
+    let workspace = Workspace::find(env)?;
     let definitions = definitions(&workspace, &arguments.names)?;
-    let outcome = build_all(arguments, env, ui, git, (&workspace, &definitions), &|| true)?;
-    if !arguments.dry_run {
-        workspace.remember(&printed);
-    }
-    Ok(outcome)
-}
-
-fn build_all(
-    arguments: &ImageArguments,
-    env: &Environment,
-    ui: Ui,
-    git: &Git,
-    (workspace, definitions): (&Workspace, &[Definition]),
-    confirm: &dyn Fn() -> bool,
-) -> anyhow::Result<Outcome> {
-    let created = SourceDate { chosen: source_date_epoch(env)?, git };
+    let git = GitFacts::read(env);
+    let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
     if !arguments.tags.is_empty() && definitions.len() > 1 {
         return Err(NameError::TagForMany { count: definitions.len() }.into());
     }
@@ -193,10 +137,10 @@ fn build_all(
         anyhow::bail!("--platform: {problem}");
     }
     let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
-    let context = BuildContext { workspace, env, ui, created, cargo };
-    let call = Call { arguments, workspace, env, git, context, ui, confirm };
+    let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
+    let call = Call { arguments, workspace: &workspace, env, git: &git, context, ui };
     let mut outcome = Outcome::Done;
-    for definition in definitions {
+    for definition in &definitions {
         let result = if arguments.dry_run {
             call.dry_run(definition)?
         } else if arguments.verify_reproducible {
@@ -208,17 +152,10 @@ fn build_all(
             outcome = result;
         }
     }
-    if let Some(problem) = &git.facts().problem {
+    if let Some(problem) = &git.problem {
         ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
     }
     Ok(outcome)
-}
-
-/// What is to be built, if cargo builds none of it: to ask it takes longer than to pack a small program.
-fn definitions_without_cargo(located: &Workspace, names: &[String]) -> Option<Vec<Definition>> {
-    let definitions = definitions(located, names).ok()?;
-    let by_command = |definition: &Definition| matches!(definition.build, Build::Command { .. });
-    definitions.iter().all(by_command).then_some(definitions)
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
@@ -291,11 +228,7 @@ impl Call<'_> {
     fn build(&self, definition: &Definition) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let tags = self.tags(definition)?;
-        let programs = programs(self.context, definition, &self.platforms(definition));
-        if !(self.confirm)() {
-            return Err(Outdated.into());
-        }
-        let programs = programs?;
+        let programs = programs(self.context, definition, &self.platforms(definition))?;
 
         let cache_dir = self.workspace.output_dir().join(".cache");
         let _lock = lock(&cache_dir.join("locks"), &definition.name, || {
@@ -307,23 +240,11 @@ impl Call<'_> {
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
         let paths = self.output_paths(definition);
-        // Meanwhile, because a thread that is started for it afterwards may run late.
-        let write_binaries = || {
-            let staging = Staging::create(paths.staging())?;
-            let binaries = outputs::write_binaries(&programs.0, &paths, &staging)?;
-            Ok::<_, FileError>((staging, binaries))
-        };
-        let (assembled, written) = std::thread::scope(|scope| {
-            let written = scope.spawn(write_binaries);
-            let assembled = assemble(self.context, definition, self.git, programs.clone(), store);
-            (assembled, written.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        let mut assembled = assembled?;
-        // Its threads give their memory back while the rest is written.
-        drop(pool);
+        let mut assembled = assemble(self.context, definition, self.git, programs, store)?;
 
         let writing = Instant::now();
-        let (output_staging, binaries) = written?;
+        let output_staging = Staging::create(paths.staging())?;
+        let binaries = outputs::write_binaries(&assembled.programs, &paths, &output_staging)?;
         outputs::write(&assembled, binaries, &tags, &paths, &output_staging)?;
         assembled.timings.output = writing.elapsed();
         let summary = outputs::summary(&definition.name, &assembled, &tags, compression, &paths)
@@ -402,7 +323,7 @@ impl Call<'_> {
         }
         let Call { workspace, env, context, ui, .. } = self;
         let name = &definition.name;
-        match reproducible::verify(workspace, env, name, &arguments, context.created.time(), *ui)? {
+        match reproducible::verify(workspace, env, name, &arguments, context.created, *ui)? {
             None => {
                 ui.result(&format!("{name}: both builds agree in every file and byte"))?;
                 Ok(Outcome::Done)
@@ -437,7 +358,7 @@ impl Call<'_> {
             lines.push(format!("  {platform}: {command}"));
         }
         let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()) };
-        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created.time())? {
+        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {
             lines.push(format!("layer {}", layer.name));
             lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));
         }

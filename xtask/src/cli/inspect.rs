@@ -64,7 +64,7 @@ fn locate(arguments: &InspectArguments, env: &Environment) -> PathBuf {
     let path = env.current_dir.join(&arguments.image);
     let is_name = arguments.image.components().count() == 1;
     let is_path = !is_name || path.join("index.json").is_file() || path.is_file();
-    if !is_path && let Ok(workspace) = Workspace::locate(env) {
+    if !is_path && let Ok(workspace) = Workspace::find(env) {
         let layout = workspace.output_dir().join(&arguments.image).join("layout");
         if layout.is_dir() {
             return layout;

@@ -20,7 +20,7 @@ pub(super) struct ListArguments {
 }
 
 pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::locate(env)?;
+    let workspace = Workspace::find(env)?;
     let mut images = Vec::new();
     for name in workspace.image_names()? {
         let default = is_default(&workspace, &name);

@@ -27,7 +27,7 @@ enum PartName {
 
 /// Becomes the profiler, or on Windows waits for it.
 pub(super) fn run(verb: &str, arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::locate(env)?;
+    let workspace = Workspace::find(env)?;
     let profiler = workspace.toolkit().build(Part::Profiler, env, ui)?;
     let command =
         Cmd::new(profiler).arg(verb).args(&arguments.arguments).env(CALLER, std::env::current_exe()?);
@@ -36,7 +36,7 @@ pub(super) fn run(verb: &str, arguments: &PassedOn, env: &Environment, ui: Ui) -
 
 /// Builds a program of the toolkit and prints where it is.
 pub(super) fn part(arguments: &PartArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::locate(env)?;
+    let workspace = Workspace::find(env)?;
     let part = match arguments.part {
         PartName::Keeper => Part::Keeper,
         PartName::Profiler => Part::Profiler,

@@ -10,7 +10,7 @@ use super::binary::{BinaryError, BuildContext, Program, program};
 use super::cache::{CacheKey, LayerCache};
 use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
 use super::rootfs::{self, Binary, RootfsError};
-use crate::git::{Git, GitFacts};
+use crate::git::GitFacts;
 use tare_oci::blob::{BlobSource, FileError, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, EntryKind};
@@ -129,19 +129,19 @@ pub struct LayerStore<'a> {
 pub fn assemble(
     context: BuildContext<'_>,
     definition: &Definition,
-    git: &Git,
+    git: &GitFacts,
     (programs, build): (Vec<PlatformProgram>, Duration),
     store: LayerStore<'_>,
 ) -> Result<Assembled, AssembleError> {
     let started = Instant::now();
-    let created = context.created.time();
+    let created = context.created;
     let plans = programs
         .iter()
         .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, created))
         .collect::<Result<Vec<_>, _>>()?;
     let written = write_layers(definition, &plans, store)?;
 
-    let annotations = own_annotations(context, definition, git.facts());
+    let annotations = own_annotations(context, definition, git);
     let json_error = |source| AssembleError::Json { image: definition.name.clone(), source };
     let mut images = Vec::new();
     let mut cached = Vec::new();
@@ -260,7 +260,7 @@ fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &Git
         Build::Command { .. } => None,
     };
     let metadata = &context.workspace.metadata;
-    let mut map = annotations(&definition.name, package, metadata, git, context.created.time());
+    let mut map = annotations(&definition.name, package, metadata, git, context.created);
     for (key, value) in &definition.config.labels {
         if key.starts_with("org.opencontainers.image.") {
             map.insert(key.clone(), value.clone());

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::cargo::{self, CargoError, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
 use super::rootfs::Binary;
-use super::source_date::SourceDate;
 use crate::workspace::Workspace;
 use tare_oci::audit::{self, AuditError};
 use tare_oci::elf::{self, ElfError, Facts, Machine};
 use tare_oci::entry::InMemory;
 use tare_oci::input;
 use tare_oci::platform::Platform;
+use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
 use tare_tool::process::{Cmd, ProcessError};
 use tare_tool::ui::Ui;
@@ -112,7 +112,7 @@ pub struct BuildContext<'a> {
     /// Who talks.
     pub ui: Ui,
     /// The time that everything gets.
-    pub created: SourceDate<'a>,
+    pub created: Epoch,
     /// How cargo is called.
     pub cargo: CargoOptions,
 }
@@ -178,7 +178,7 @@ fn of_command(
             .env("TARGETPLATFORM", platform.to_string())
             .env("TARGETOS", "linux")
             .env("TARGETARCH", platform.architecture())
-            .env("SOURCE_DATE_EPOCH", context.created.time().seconds().to_string());
+            .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string());
         let command = command.without_env(context.env.of_cargo_run());
         context.ui.status("Running", &command.display());
         // stdout is for the digest alone.

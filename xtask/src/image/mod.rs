@@ -14,5 +14,4 @@ pub mod lock;
 pub mod outputs;
 pub mod reproducible;
 pub mod rootfs;
-pub mod source_date;
 mod zoneinfo;

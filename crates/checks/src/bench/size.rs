@@ -16,14 +16,14 @@ use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::digest::Digest;
 use tare_oci::image::Image;
+use tare_oci::units::Epoch;
 use tare_tool::process::Cmd;
-use xtask_tare::git::Git;
+use xtask_tare::git::GitFacts;
 use xtask_tare::image::assemble::{LayerStore, assemble, programs};
 use xtask_tare::image::binary::BuildContext;
 use xtask_tare::image::cache::LayerCache;
 use xtask_tare::image::cargo::CargoOptions;
 use xtask_tare::image::definition::{self, BASE_LAYER, Definition, What};
-use xtask_tare::image::source_date::SourceDate;
 use xtask_tare::workspace::source_date_epoch;
 
 /// zopfli needs minutes for more.
@@ -70,8 +70,8 @@ fn bare(definition: &Definition) -> Definition {
 
 /// The image of the definition's first platform, with its layers in the scratch folder.
 fn image(bench: &Bench<'_>, definition: &Definition, scratch: &Scratch) -> anyhow::Result<Image> {
-    let git = Git::ask(bench.env);
-    let created = SourceDate { chosen: source_date_epoch(bench.env)?, git: &git };
+    let git = GitFacts::read(bench.env);
+    let created = source_date_epoch(bench.env)?.or(git.time).unwrap_or(Epoch::ZERO);
     let mut env = bench.env.clone();
     env.variables.insert("CARGO".into(), bench.cargo.clone().into());
     let cargo = CargoOptions { offline: false, quiet: true };

@@ -30,7 +30,7 @@ pub(super) fn workspace(
 ) -> Result<Workspace, WorkspaceError> {
     match handed_over {
         Some(handed_over) => Ok(handed_over.workspace()),
-        None => Workspace::locate(env),
+        None => Workspace::find(env),
     }
 }
 
