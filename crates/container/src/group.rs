@@ -177,6 +177,7 @@ impl Group {
     pub fn create(parent: &Parent, name: &str, cpuset: Option<&CpuSet>) -> Result<Self, CgroupError> {
         let limits = Limits { cpuset: cpuset.cloned(), ..Limits::default() };
         check_enforceable(&parent.existing, &limits)?;
+        let _making = super::leftovers::making();
         parent.prepare(&CONTROLLERS)?;
         let origin = Cgroup::of_process(std::process::id().cast_signed())?;
         let path = parent.path.join(format!("group-{}-{name}", std::process::id()));

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use serde::{Deserialize, Serialize};
 use tare_tool::private;
@@ -266,8 +266,25 @@ pub fn group_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/tare-{pid}"))
 }
 
-/// Removes the group of this process with whatever is in it: the last thing that a process does.
-pub fn leave() {
+/// Shared by all that make groups and containers, and closed for good before everything is removed.
+static GATE: RwLock<()> = RwLock::new(());
+
+/// To be held while a group or container is made. Waits for ever once the process is about to end.
+pub fn making() -> RwLockReadGuard<'static, ()> {
+    GATE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that must not outlive this process, and then calls `end`, which ends it. What is being
+/// made is waited for, and nothing is made any more: it would stay.
+pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
+    let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    cleanup.run();
+    remove_own_group();
+    end();
+}
+
+/// Removes the group of this process with whatever is in it.
+fn remove_own_group() {
     #[cfg(target_os = "linux")]
     if super::runtime::is_root() {
         // What stays the next run removes.

@@ -406,6 +406,7 @@ impl Runtime {
         if !self.root && self.daemon.is_none() && !matches!(spec.network, Network::Loopback | Network::Host) {
             return Err(RuntimeError::NoInterfaces);
         }
+        let making = leftovers::making();
         let inner = match &self.daemon {
             Some(daemon) => daemon::create(self, daemon, target, spec)?,
             #[cfg(target_os = "linux")]
@@ -415,6 +416,7 @@ impl Runtime {
         };
         let inner = Arc::new(inner);
         self.options.cleanup.register(&inner);
+        drop(making);
         let container = Container::new(inner);
         // Of a daemon's there is none yet.
         if let Some((pid, cpus)) = container.pid().zip(spec.affinity.as_ref()) {

@@ -22,6 +22,7 @@ use tare_tool::ui::Ui;
 
 use self::xtask::Xtask;
 use crate::profile::render::terminal::WIDEST;
+use tare_container::leftovers;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -67,6 +68,8 @@ pub fn main() -> ExitCode {
             profile::run(arguments, &env, &xtask, ui)
         }),
     };
+    // After a signal the error is only that the container is gone, and whoever removes it ends the process.
+    drop(leftovers::making());
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),

@@ -151,11 +151,9 @@ pub(super) fn open(
 }
 
 /// Removes what must not stay, and ends.
-#[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
 fn interrupted(cleanup: &Cleanup) {
-    cleanup.run();
-    leftovers::leave();
-    std::process::exit(INTERRUPTED.into());
+    #[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
+    leftovers::leave(cleanup, || std::process::exit(INTERRUPTED.into()));
 }
 
 /// Why no runtime can be used here.
