@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -254,8 +254,13 @@ pub(crate) fn create(
     let record = Record { owner: Owner::this(), cgroup: None, runtime: daemon.kind };
     let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
     let folder = Folder::create(state, &record).map_err(on)?;
-    let joins = daemon.joins();
-    let arguments = arguments(&folder.id, &image, target, spec, joins);
+    let has_own_loopback = daemon.joins() && spec.network == Network::Loopback;
+    let published = match &spec.network {
+        Network::Host => Vec::new(),
+        _ if has_own_loopback => Vec::new(),
+        _ => spec.ports.iter().map(|port| publication(*port, daemon.here)).collect::<Result<_, _>>()?,
+    };
+    let arguments = arguments(&folder.id, &image, spec, has_own_loopback, &published);
     let begun = tare_load::clock::now();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     daemon.read(&arguments)?;
@@ -273,7 +278,7 @@ pub(crate) fn create(
         cgroup: OnceLock::new(),
         killed: AtomicBool::new(false),
         oom_kills: host_oom_kills(),
-        has_own_loopback: joins && spec.network == Network::Loopback,
+        has_own_loopback,
     };
     Ok(Inner {
         runtime: daemon.kind,
@@ -289,8 +294,28 @@ pub(crate) fn create(
     })
 }
 
+/// How a port is published, as `--publish` takes it.
+///
+/// A daemon of this host chooses the port of the host. Any other may publish on the loopback of a host that is
+/// not this one, where the port that it chooses may be one that another server has here. So it gets a port
+/// that is free here: without the container nobody answers there.
+fn publication(port: u16, here: bool) -> Result<String, RuntimeError> {
+    if here {
+        return Ok(format!("127.0.0.1::{port}"));
+    }
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let free = free.map_err(RuntimeError::NoFreePort)?;
+    Ok(format!("127.0.0.1:{}:{port}", free.port()))
+}
+
 /// The command line of a creation. Pure.
-fn arguments(id: &str, image: &str, target: &Target, spec: &ContainerSpec, joins: bool) -> Vec<String> {
+fn arguments(
+    id: &str,
+    image: &str,
+    spec: &ContainerSpec,
+    has_own_loopback: bool,
+    published: &[String],
+) -> Vec<String> {
     let mut arguments: Vec<String> = vec!["create".to_owned(), "--name".to_owned(), id.to_owned()];
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--label", &format!("{LABEL}={}@{}", Owner::this(), host_name())]);
@@ -298,13 +323,8 @@ fn arguments(id: &str, image: &str, target: &Target, spec: &ContainerSpec, joins
     add(&["--cap-add", "AUDIT_WRITE", "--cap-add", "KILL", "--cap-add", "NET_BIND_SERVICE"]);
     match &spec.network {
         Network::Host => add(&["--network", "host"]),
-        Network::Loopback if joins => add(&["--network", "none"]),
-        _ => {
-            for port in target.config.config.exposed_ports.keys().filter(|port| !port.ends_with("/udp")) {
-                let port = port.split('/').next().unwrap_or_default();
-                add(&["--publish", &format!("127.0.0.1::{port}")]);
-            }
-        }
+        _ if has_own_loopback => add(&["--network", "none"]),
+        _ => published.iter().for_each(|port| add(&["--publish", port])),
     }
     let limits = &spec.limits;
     if let Some(cpu) = limits.cpu {
@@ -437,11 +457,17 @@ impl DaemonContainer {
         Ok((self.kind.name(), limits(&self.inspect()?)))
     }
 
-    pub(crate) fn address(&self, port: u16) -> Option<SocketAddr> {
+    /// Whether its processes and networks are those of this host.
+    pub(crate) fn is_here(&self) -> bool {
+        self.here
+    }
+
+    /// Where this host reaches a port of it that is published.
+    pub(crate) fn published(&self, port: u16) -> Option<SocketAddr> {
         let state = self.state.get()?;
         let published = state.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp/0/HostPort"));
         let published = published.and_then(Value::as_str).and_then(|port| port.parse().ok());
-        Some(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), published?))
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, published.filter(|port| *port > 0)?)))
     }
 
     pub(crate) fn signal(&self, number: i32) -> Result<(), RuntimeError> {

@@ -54,6 +54,15 @@ impl std::fmt::Display for Exit {
     }
 }
 
+/// Where a server is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address, in the network namespace below.
+    pub address: SocketAddr,
+    /// The network namespace that whoever sends requests has to join; none: that of this process.
+    pub network_namespace: Option<PathBuf>,
+}
+
 /// A container. Dropped, it is killed and removed with all that belongs to it.
 #[derive(Debug)]
 pub struct Container {
@@ -200,42 +209,42 @@ impl Container {
         }
     }
 
-    /// Where a port of it is reached: from inside its network namespace if [`Self::netns`] names one to join,
-    /// else from this host.
-    #[must_use]
-    pub fn address(&self, port: u16) -> SocketAddr {
+    /// Where a port of it is reached. An address on the loopback of this host is given only where it is the
+    /// container's: a published port, or the network that it was asked to share with this host.
+    ///
+    /// # Errors
+    /// When the port is not published and the container's network cannot be entered, as before the start of a
+    /// daemon's container and after its end.
+    pub fn endpoint(&self, port: u16) -> Result<Endpoint, RuntimeError> {
+        let of_this_host = |address| Endpoint { address, network_namespace: None };
+        let unreachable = |reason| RuntimeError::Unreachable { runtime: self.inner.runtime, port, reason };
         #[cfg(target_os = "linux")]
         {
             let pair = self.inner.pair.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(pair) = pair.as_ref() {
-                return SocketAddr::new(IpAddr::V4(pair.address), port);
+                return Ok(of_this_host(SocketAddr::new(IpAddr::V4(pair.address), port)));
             }
         }
-        if let Driver::Daemon(daemon) = &self.inner.driver
-            && let Some(address) = daemon.address(port)
-        {
-            return address;
-        }
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-    }
-
-    /// The network namespace that whoever sends requests has to join; none where the address is reached from
-    /// this host.
-    #[must_use]
-    pub fn netns(&self) -> Option<PathBuf> {
-        #[cfg(target_os = "linux")]
-        if self.inner.pair.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return None;
-        }
+        let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         match &self.inner.driver {
-            _ if self.inner.host_network => None,
-            Driver::Daemon(daemon) if !daemon.has_own_loopback => None,
-            _ => self.pid().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))),
+            Driver::Daemon(daemon) if self.inner.host_network && !daemon.is_here() => {
+                Err(unreachable("it shares the network of another host"))
+            }
+            _ if self.inner.host_network => Ok(of_this_host(loopback)),
+            Driver::Daemon(daemon) if !daemon.has_own_loopback => {
+                let published = daemon.published(port).ok_or_else(|| unreachable("it is not published"))?;
+                Ok(of_this_host(published))
+            }
+            _ => {
+                let process = self.pid().ok_or_else(|| unreachable("the container has no process"))?;
+                let network_namespace = Some(PathBuf::from(format!("/proc/{process}/ns/net")));
+                Ok(Endpoint { address: loopback, network_namespace })
+            }
         }
     }
 
-    /// Whether [`Self::address`] and [`Self::netns`] are known only once it runs: a daemon tells of no process
-    /// and gives no port of the host before.
+    /// Whether [`Self::endpoint`] is known only once it runs: a daemon tells of no process and publishes no
+    /// port before.
     #[must_use]
     pub fn is_reached_late(&self) -> bool {
         matches!(&self.inner.driver, Driver::Daemon(_)) && !self.inner.host_network

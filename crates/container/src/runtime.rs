@@ -147,6 +147,19 @@ pub enum RuntimeError {
     /// The folder of the records may be another user's.
     #[error(transparent)]
     Private(#[from] PrivateError),
+    /// A port of the container is not to be had from here.
+    #[error("port {port} of the container of {runtime} cannot be reached: {reason}")]
+    Unreachable {
+        /// Which runtime.
+        runtime: RuntimeKind,
+        /// Which port.
+        port: u16,
+        /// Why.
+        reason: &'static str,
+    },
+    /// This host has no port for a daemon to publish one at.
+    #[error("no port of 127.0.0.1 is free")]
+    NoFreePort(#[source] io::Error),
     /// Counters are not to be had.
     #[error("the counters of a container of {0} cannot be read on this host")]
     NoCounters(RuntimeKind),
@@ -188,6 +201,9 @@ impl RuntimeError {
             Self::NoInterfaces => Some("leave `network` out of the profile, or add `--sudo`".to_owned()),
             Self::NoCommand(_) => Some("say what to run under `args` of the profile".to_owned()),
             Self::Refused { reason, .. } => of_reason(reason),
+            Self::Unreachable { runtime, port, .. } => Some(format!(
+                "see whether `{runtime} run --publish 127.0.0.1::{port} …` works, or run as root where {runtime} runs its containers"
+            )),
             Self::Target(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::Private(error) => error.hint(),

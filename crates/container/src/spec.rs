@@ -25,6 +25,9 @@ pub struct ContainerSpec {
     pub affinity: Option<CpuSet>,
     /// How it is reached.
     pub network: Network,
+    /// TCP ports that its server is asked on. A daemon publishes them where its containers' networks cannot be
+    /// entered; nothing else of a container is published, whatever its image exposes.
+    pub ports: Vec<u16>,
     /// Whether its root can be written; then it is a copy that is thrown away. Else only `/tmp`, `/dev/shm`
     /// and the image's volumes can, which are memory.
     pub writable: bool,

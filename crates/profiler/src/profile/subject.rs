@@ -1,5 +1,6 @@
 //! What the passes measure: one image, run one way, under one set of limits.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::generator::ChildError;
@@ -146,6 +147,7 @@ impl<'a> Subject<'a> {
             limits: wanted,
             affinity,
             network,
+            ports: vec![port_of(target, &profile.ready)],
             ..ContainerSpec::default()
         };
         Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
@@ -154,7 +156,7 @@ impl<'a> Subject<'a> {
     /// Where its server listens.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.ready.port.or_else(|| self.target.exposed_port()).unwrap_or(DEFAULT_PORT)
+        port_of(self.target, self.ready)
     }
 
     /// How many CPUs' time it may use.
@@ -174,14 +176,19 @@ impl<'a> Subject<'a> {
 
     /// What its server is asked until it is ready.
     #[must_use]
-    pub fn readiness(&self, container: &Container) -> Readiness {
+    pub fn readiness(&self, address: SocketAddr) -> Readiness {
         Readiness {
-            address: container.address(self.port()),
+            address,
             path: self.ready.path.clone(),
             status: self.ready.status,
             timeout: Duration::from_nanos(self.ready.timeout.0),
         }
     }
+}
+
+/// Where the server of an image listens.
+fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
+    ready.port.or_else(|| target.exposed_port()).unwrap_or(DEFAULT_PORT)
 }
 
 /// The image's entrypoint with other arguments.
@@ -219,11 +226,18 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 /// # Errors
 /// When the runtime does not tell.
 pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
-    // First the end: the last words come before it.
-    let exit = container.wait(Duration::from_millis(100))?;
-    let output = container.output_tail();
-    Ok(match exit {
-        Some(exit) => PassError::Ended { exit, output },
-        None => PassError::NotReady { source, output },
+    Ok(match ended(container)? {
+        Some(error) => error,
+        None => PassError::NotReady { source, output: container.output_tail() },
     })
+}
+
+/// The end of a server, if it has ended.
+///
+/// # Errors
+/// When the runtime does not tell.
+pub fn ended(container: &Container) -> Result<Option<PassError>, PassError> {
+    // Wait for the exit first: the server's last output arrives before it.
+    let exit = container.wait(Duration::from_millis(100))?;
+    Ok(exit.map(|exit| PassError::Ended { exit, output: container.output_tail() }))
 }

@@ -102,12 +102,13 @@ fn a_server_answers_on_the_loopback_of_its_own_network() {
     // The same port twice: each has a network of its own.
     let containers = [(); 2].map(|()| world.run(&runtime, ContainerSpec::default(), &["serve=8080"]));
     for container in &containers {
-        let (netns, address) = (container.netns().unwrap(), container.address(8080));
+        let endpoint = container.endpoint(8080).unwrap();
         // It is process 1 of its own namespace.
-        assert_eq!(inside(&netns, move || answer(address)), "served by 1");
+        let served = inside(&endpoint.network_namespace.unwrap(), move || answer(endpoint.address));
+        assert_eq!(served, "served by 1");
     }
     assert_ne!(
-        fs::read_link(containers[0].netns().unwrap()).unwrap(),
+        fs::read_link(containers[0].endpoint(8080).unwrap().network_namespace.unwrap()).unwrap(),
         fs::read_link("/proc/self/ns/net").unwrap()
     );
 }
@@ -123,7 +124,7 @@ fn a_server_answers_over_a_pair_of_interfaces_and_on_a_bridge() {
     let host = world.run(&runtime, ContainerSpec::default(), &["sleep"]);
     let options = world.options.clone();
     let image = world.image();
-    let answers = inside(&host.netns().unwrap(), move || {
+    let answers = inside(&host.endpoint(0).unwrap().network_namespace.unwrap(), move || {
         let runtime = Runtime::open(RuntimeKind::Embedded, &options).unwrap();
         let args = ["/program", "serve=8080"].map(str::to_owned).to_vec();
         let spec = |network| ContainerSpec { args: Some(args.clone()), network, ..ContainerSpec::default() };
@@ -135,8 +136,9 @@ fn a_server_answers_over_a_pair_of_interfaces_and_on_a_bridge() {
             container
         });
         containers.each_ref().map(|container| {
-            assert_eq!(container.netns(), None);
-            (container.address(8080), answer(container.address(8080)))
+            let endpoint = container.endpoint(8080).unwrap();
+            assert_eq!(endpoint.network_namespace, None);
+            (endpoint.address, answer(endpoint.address))
         })
     });
     let mut addresses: Vec<_> = answers.iter().map(|(address, _)| address.ip()).collect();

@@ -6,6 +6,7 @@
 
 mod adapters;
 mod cost;
+mod daemon;
 mod fixture;
 mod life;
 mod limits;

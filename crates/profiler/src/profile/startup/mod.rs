@@ -132,15 +132,20 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
     if late {
         container.release()?;
     }
-    let readiness = subject.readiness(container);
-    let namespace = container.netns();
+    let endpoint = match container.endpoint(subject.port()) {
+        Ok(endpoint) => endpoint,
+        // A daemon's container that has ended already has neither a process nor a published port.
+        Err(error) => return Err(subject::ended(container)?.unwrap_or_else(|| error.into())),
+    };
+    let readiness = subject.readiness(endpoint.address);
     let (prepared, wait) = mpsc::channel();
     let observed = std::thread::scope(|scope| {
         let prober = scope.spawn(|| {
-            let placed = host::pin(&subject.placement.generator).and_then(|()| match &namespace {
-                Some(path) => host::join_network_namespace(path),
-                None => Ok(()),
-            });
+            let placed =
+                host::pin(&subject.placement.generator).and_then(|()| match &endpoint.network_namespace {
+                    Some(path) => host::join_network_namespace(path),
+                    None => Ok(()),
+                });
             // Whoever waits is this very function.
             let _ = prepared.send(());
             match placed {
@@ -162,7 +167,8 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
             }
             Err(subject::why_not_ready(container, source)?)
         }
-        Err(source) => Err(source.into()),
+        // The network namespace of a server that has ended cannot be joined.
+        Err(source) => Err(subject::ended(container)?.unwrap_or_else(|| source.into())),
     }
 }
 

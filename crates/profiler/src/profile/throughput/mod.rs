@@ -10,7 +10,7 @@ pub mod rows;
 pub mod series;
 pub mod turns;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -115,9 +115,10 @@ impl Served {
         let container = subject.create()?;
         watched_start(subject, &container)?;
         let failed = |source| of_load(&container, source);
-        let mut child = generator(subject, &container, group, program).map_err(failed)?;
+        let endpoint = container.endpoint(subject.port())?;
+        let mut child = generator(subject, endpoint.network_namespace, group, program).map_err(failed)?;
         let threads = u32::try_from(subject.placement.generator.len()).unwrap_or(1);
-        let mut base = plan::base(container.address(subject.port()), options, threads);
+        let mut base = plan::base(endpoint.address, options, threads);
         let first = child.verify(&base).map_err(failed)?;
         let second = child.verify(&base).map_err(failed)?;
         tare_load::expect_what_was_answered(&mut base, &first, &second);
@@ -216,12 +217,12 @@ fn group(_subject: &Subject<'_>) -> Option<Group> {
 
 fn generator(
     subject: &Subject<'_>,
-    container: &Container,
+    network_namespace: Option<PathBuf>,
     group: Option<&Group>,
     program: &Path,
 ) -> Result<Generator, ChildError> {
     let place = Place {
-        network_namespace: container.netns(),
+        network_namespace,
         cpus: subject.placement.generator.clone(),
         cgroups: group.map(Group::procs).unwrap_or_default(),
     };
