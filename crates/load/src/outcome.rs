@@ -30,7 +30,7 @@ pub struct Outcome {
     pub unsent: u64,
     /// What went wrong, over the whole run.
     pub errors: Errors,
-    /// Answers that came in each window from `began` on, whenever they were asked for.
+    /// Right answers that came in each window from `began` on, whenever they were asked for.
     pub windows: Vec<u64>,
     /// Nanoseconds of one window.
     pub window: u64,
@@ -84,10 +84,8 @@ impl Outcome {
             .into_iter()
             .map(|turn| {
                 let length = turn.ended.saturating_sub(turn.measured.from).max(1);
-                // What was answered wrongly was answered too.
-                let answers = turn.completed + turn.errors.of_answers();
                 let measured = Span { from: 0, to: length };
-                let windows = vec![answers];
+                let windows = vec![turn.completed];
                 Self { began: 0, measured, ended: length, windows, window: length, ..turn }
             })
             .reduce(|mut all, turn| {
@@ -114,7 +112,7 @@ impl Outcome {
             })
     }
 
-    /// Correct or not, answers per second that came in whole windows of the measured span.
+    /// Right answers per second that came in whole windows of the measured span.
     ///
     /// Counted from the windows when the span is at least one window long, else from `completed`.
     #[must_use]
@@ -213,7 +211,8 @@ impl Cpu {
     }
 }
 
-/// What may go wrong, by what it means for the server.
+/// What is an error: a request without a right answer, or a connection that could not be opened. Whatever is
+/// none of these is a right answer, and only those count in rates, latencies and costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
@@ -242,11 +241,29 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether it is about connecting, so that no request is lost by it.
+    /// Which class it belongs to.
     #[must_use]
-    pub fn is_connect(self) -> bool {
-        matches!(self, Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectOther)
+    pub fn class(self) -> ErrorClass {
+        match self {
+            Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectOther => ErrorClass::Connect,
+            Self::Reset | Self::ClosedEarly | Self::Other => ErrorClass::Io,
+            Self::Timeout => ErrorClass::Timeout,
+            Self::Malformed | Self::BadStatus | Self::BadLength | Self::BadBody => ErrorClass::Answer,
+        }
     }
+}
+
+/// Errors by what became of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// There was no connection to send it on.
+    Connect,
+    /// The connection broke.
+    Io,
+    /// The answer was not whole in time.
+    Timeout,
+    /// The answer was wrong.
+    Answer,
 }
 
 impl fmt::Display for ErrorKind {
@@ -300,12 +317,11 @@ impl Errors {
         self.0.get(&kind).map_or(0, |failures| failures.count)
     }
 
-    /// How many whole answers were not as expected.
-    fn of_answers(&self) -> u64 {
-        [ErrorKind::BadStatus, ErrorKind::BadLength, ErrorKind::BadBody]
-            .map(|kind| self.count(kind))
-            .iter()
-            .sum()
+    /// How many of a class.
+    #[must_use]
+    pub fn of_class(&self, class: ErrorClass) -> u64 {
+        let of_class = self.0.iter().filter(|(kind, _)| kind.class() == class);
+        of_class.map(|(_, failures)| failures.count).sum()
     }
 
     /// How many of any kind.

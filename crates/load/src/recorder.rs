@@ -144,23 +144,23 @@ impl Recorder {
         self.in_flight_until(now);
         self.now_in_flight -= 1;
         self.answers += 1;
+        if comparison.is_some() {
+            self.bodies_compared += 1;
+        }
+        if let Err((kind, why)) = check(expect, answer, comparison) {
+            self.errors.add(kind, || why);
+            return;
+        }
         if now < self.schedule.to
             && let Some(window) =
                 self.windows.get_mut(((now - self.schedule.began) / self.schedule.window) as usize)
         {
             *window += 1;
         }
-        if comparison.is_some() {
-            self.bodies_compared += 1;
-        }
-        match check(expect, answer, comparison) {
-            Ok(()) if self.schedule.is_measured(started.planned) => {
-                self.completed += 1;
-                self.latency.record(now - started.planned);
-                self.service.record(now - started.sent);
-            }
-            Ok(()) => {}
-            Err((kind, why)) => self.errors.add(kind, || why),
+        if self.schedule.is_measured(started.planned) {
+            self.completed += 1;
+            self.latency.record(now - started.planned);
+            self.service.record(now - started.sent);
         }
     }
 
@@ -262,6 +262,7 @@ pub(crate) fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::ErrorClass;
     use crate::plan::Blob;
 
     #[test]
@@ -301,6 +302,22 @@ mod tests {
         assert_eq!((recorder.sent, recorder.completed), (1, 1));
         assert_eq!(recorder.windows, [0, 0, 1]);
         assert_eq!((recorder.latency.max(), recorder.service.max()), (240, 200));
+    }
+
+    #[test]
+    fn a_wrong_answer_is_an_error_and_nothing_else() {
+        let mut recorder = Recorder::new(Schedule { began: 0, from: 0, to: 200, window: 100 });
+        let expect = Expect { status: Some(200), ..Expect::default() };
+        for (at, status) in [(10, 200), (20, 503), (110, 503), (120, 503)] {
+            let started = Started { request: 0, planned: at, sent: at };
+            recorder.started(started);
+            let answer = Answer { status, length: 0, keep_alive: true };
+            recorder.answered(at + 5, started, &expect, &answer, None);
+        }
+        let recorder = recorder.end();
+        assert_eq!((recorder.sent, recorder.completed, recorder.latency.count()), (4, 1, 1));
+        assert_eq!(recorder.windows, [1, 0]);
+        assert_eq!((recorder.errors.total(), recorder.errors.of_class(ErrorClass::Answer)), (3, 3));
     }
 
     #[test]

@@ -130,6 +130,9 @@ pub struct Metric {
     pub cases: Option<&'static str>,
 }
 
+/// The metric that counts every error of a load case.
+pub const ERRORS: &str = "throughput.errors";
+
 const LOADS: Option<&str> = Some("load case: closed, open-50, open-70, open-90");
 const COUNTED: &str = "counted";
 const MEDIAN: &str = "median of the runs";
@@ -404,7 +407,7 @@ const THROUGHPUT: [Metric; 31] = [
         Unit::Nanoseconds,
         Direction::Lower,
         WINDOWS,
-        "CPU time of the server's cgroup over the answers",
+        "CPU time of the server's cgroup over the right answers",
     ),
     load(
         "throughput.cpu-per-request.user",
@@ -460,9 +463,9 @@ const THROUGHPUT: [Metric; 31] = [
         Unit::Count,
         Direction::Lower,
         CASE,
-        "Context switches of the server's threads over the answers",
+        "Context switches of the server's threads over the right answers",
     ),
-    load("throughput.requests", Unit::Count, Direction::Neither, CASE, "Answers received"),
+    load("throughput.requests", Unit::Count, Direction::Neither, CASE, "Right answers received"),
     load(
         "throughput.bytes-sent",
         Unit::Bytes,
@@ -482,14 +485,14 @@ const THROUGHPUT: [Metric; 31] = [
         Unit::Bytes,
         Direction::Lower,
         CASE,
-        "Bytes received over the answers: head and body",
+        "Bytes received over the right answers: head and body",
     ),
     load(
-        "throughput.errors",
+        ERRORS,
         Unit::Count,
         Direction::Lower,
         CASE,
-        "Requests without a right answer, all kinds together",
+        "Requests without a right answer and connections that could not be opened",
     ),
     load(
         "throughput.errors.connect",

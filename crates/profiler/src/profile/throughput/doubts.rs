@@ -5,7 +5,7 @@
 
 use crate::profile::measurement::{Doubt, Measurement};
 use crate::profile::validity::{self, CpuFacts, LoadFacts, MachineFacts, MemoryFacts};
-use tare_load::{ErrorKind, Outcome};
+use tare_load::{ErrorClass, Outcome};
 
 use super::rows::Row;
 
@@ -110,7 +110,7 @@ fn whole(count: f64) -> u64 {
 
 fn of_load(outcome: &Outcome, open: bool) -> LoadFacts {
     let errors = &outcome.errors;
-    let wrong = [ErrorKind::BadStatus, ErrorKind::BadLength, ErrorKind::BadBody, ErrorKind::Malformed];
+    let wrong = errors.of_class(ErrorClass::Answer);
     let connections = outcome.connections;
     let least_open = u64::from(connections.at_start.min(connections.at_end));
     LoadFacts {
@@ -120,8 +120,8 @@ fn of_load(outcome: &Outcome, open: bool) -> LoadFacts {
         mean_service: outcome.service.mean(),
         sent: outcome.sent,
         failed: errors.total(),
-        checked: outcome.completed + wrong.iter().map(|kind| errors.count(*kind)).sum::<u64>(),
-        wrong: wrong.iter().map(|kind| errors.count(*kind)).sum(),
+        checked: outcome.completed + wrong,
+        wrong,
         planned: if open { outcome.planned } else { 0 },
         unsent: outcome.unsent,
         // Without keep-alive none stays open.

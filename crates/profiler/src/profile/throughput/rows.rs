@@ -1,8 +1,9 @@
 //! From what the generator saw and what the kernel counted to the figures of one load case.
 
 use crate::profile::measurement::Measurement;
+use crate::profile::metric::ERRORS;
 use crate::profile::stats;
-use tare_load::{ErrorKind, Outcome};
+use tare_load::{ErrorClass, Outcome};
 
 use super::series::{Series, Span};
 
@@ -32,14 +33,14 @@ impl Row<'_> {
         self.series.between(measured.from, measured.to)
     }
 
-    /// Answers per second in every whole window of the measured span.
+    /// Right answers per second in every whole window of the measured span.
     #[must_use]
     pub fn rates(&self) -> Vec<f64> {
         let seconds = self.outcome.window as f64 / 1e9;
         self.outcome.measured_windows().iter().map(|answers| *answers as f64 / seconds).collect()
     }
 
-    /// Nanoseconds of the server's CPU time per answer in every whole window that had answers.
+    /// Nanoseconds of the server's CPU time per right answer in every whole window that had one.
     #[must_use]
     pub fn cpu_per_request(&self) -> Vec<f64> {
         let Outcome { began, window, measured, .. } = self.outcome;
@@ -53,10 +54,12 @@ impl Row<'_> {
         windows.filter_map(cost).collect()
     }
 
-    /// The figures, without doubts.
-    #[must_use]
-    pub fn measurements(&self) -> Vec<Measurement> {
+    /// Rate and times of right answers, of which there must be one: of none there is no latency, not one of 0.
+    fn speed(&self) -> Vec<Measurement> {
         let Self { outcome, .. } = self;
+        if outcome.completed == 0 {
+            return Vec::new();
+        }
         let exact = |metric, value: f64| Measurement::exact(metric, value).of_case(self.case);
         let count = |metric, value: u64| exact(metric, value as f64);
         let mut rows = vec![self.sampled("throughput.rate", outcome.requests_per_second(), self.rates())];
@@ -73,16 +76,23 @@ impl Row<'_> {
         rows.push(count("throughput.latency.max", outcome.latency.max()));
         rows.push(count("throughput.service.p50", outcome.service.percentile(50.0)));
         rows.push(count("throughput.service.p99", outcome.service.percentile(99.0)));
+        rows.push(exact("throughput.bytes-per-request", outcome.bytes_in as f64 / outcome.completed as f64));
+        rows
+    }
+
+    /// The figures, without doubts.
+    #[must_use]
+    pub fn measurements(&self) -> Vec<Measurement> {
+        let Self { outcome, .. } = self;
+        let exact = |metric, value: f64| Measurement::exact(metric, value).of_case(self.case);
+        let count = |metric, value: u64| exact(metric, value as f64);
+        let mut rows = self.speed();
         rows.extend(self.cost());
         rows.extend(self.memory_peak.map(|bytes| count("throughput.memory.peak", bytes)));
         rows.extend(self.series.last().map(|last| count("throughput.memory.current", last.memory)));
         rows.push(count("throughput.requests", outcome.completed));
         rows.push(count("throughput.bytes-sent", outcome.bytes_out));
         rows.push(count("throughput.bytes-received", outcome.bytes_in));
-        if outcome.completed > 0 {
-            let each = outcome.bytes_in as f64 / outcome.completed as f64;
-            rows.push(exact("throughput.bytes-per-request", each));
-        }
         rows.extend(self.errors());
         rows.push(count("throughput.unsent", outcome.unsent));
         let connections = outcome.connections;
@@ -105,7 +115,7 @@ impl Row<'_> {
     fn cost(&self) -> Vec<Measurement> {
         let Some(span) = self.span() else { return Vec::new() };
         let exact = |metric, value: f64| Measurement::exact(metric, value).of_case(self.case);
-        // Answers that came in the span, whenever they were asked for: the CPU time is of the span too.
+        // Right answers that came in the span, whenever they were asked for: the CPU time is of the span too.
         let answers = self.outcome.requests_per_second() * span.nanoseconds / 1e9;
         let mut rows = vec![
             exact(
@@ -129,20 +139,76 @@ impl Row<'_> {
 
     fn errors(&self) -> Vec<Measurement> {
         let errors = &self.outcome.errors;
-        let of = |metric, kinds: &[ErrorKind]| {
-            let count: u64 = kinds.iter().map(|kind| errors.count(*kind)).sum();
-            Measurement::exact(metric, count as f64).of_case(self.case)
-        };
-        use ErrorKind::{
-            BadBody, BadLength, BadStatus, ClosedEarly, ConnectOther, ConnectRefused, ConnectTimeout,
-            Malformed, Other, Reset, Timeout,
-        };
+        let count = |metric, count: u64| Measurement::exact(metric, count as f64).of_case(self.case);
         vec![
-            Measurement::exact("throughput.errors", errors.total() as f64).of_case(self.case),
-            of("throughput.errors.connect", &[ConnectRefused, ConnectTimeout, ConnectOther]),
-            of("throughput.errors.io", &[Reset, ClosedEarly, Other]),
-            of("throughput.errors.timeout", &[Timeout]),
-            of("throughput.errors.answer", &[Malformed, BadStatus, BadLength, BadBody]),
+            count(ERRORS, errors.total()),
+            count("throughput.errors.connect", errors.of_class(ErrorClass::Connect)),
+            count("throughput.errors.io", errors.of_class(ErrorClass::Io)),
+            count("throughput.errors.timeout", errors.of_class(ErrorClass::Timeout)),
+            count("throughput.errors.answer", errors.of_class(ErrorClass::Answer)),
         ]
+    }
+}
+
+#[cfg(test)]
+pub(in crate::profile) mod tests {
+    use super::super::series::Sample;
+    use super::*;
+    use tare_load::{Connections, Distribution, ErrorKind, Errors, Failures};
+
+    /// Half a second in which some requests were answered as expected, and each in 1 ms, and others refused.
+    pub(in crate::profile) fn outcome(completed: u64, refused: u64) -> Outcome {
+        let mut times = Distribution::default();
+        (0..completed).for_each(|_| times.record(1_000_000));
+        let failures = Failures { count: refused, first: "status 503 instead of 200".to_owned() };
+        let errors = [(ErrorKind::BadStatus, failures)].into_iter().filter(|_| refused > 0);
+        Outcome {
+            began: 0,
+            measured: tare_load::Span { from: 0, to: 500_000_000 },
+            ended: 500_000_000,
+            planned: completed + refused,
+            sent: completed + refused,
+            completed,
+            unsent: 0,
+            errors: Errors(errors.collect()),
+            windows: vec![completed],
+            window: 500_000_000,
+            latency: times.clone(),
+            service: times,
+            in_flight: 0,
+            bytes_in: 1_000,
+            bytes_out: 1_000,
+            bodies_compared: 0,
+            connections: Connections::default(),
+            cpu: None,
+            threads: 1,
+        }
+    }
+
+    #[test]
+    fn figures_are_of_right_answers_and_of_none_there_are_none() {
+        let mut series = Series::default();
+        series.push(Sample { at: 0, ..Sample::default() });
+        series.push(Sample { at: 500_000_000, cpu: 8_000, ..Sample::default() });
+        let of = |completed, refused, metrics: &[&str]| -> Vec<Option<f64>> {
+            let outcome = outcome(completed, refused);
+            let row =
+                Row { case: "closed", outcome: &outcome, series: &series, cpus: 1.0, memory_peak: None };
+            let rows = row.measurements();
+            let value = |metric: &&str| rows.iter().find(|row| row.metric == *metric).map(|row| row.value);
+            metrics.iter().map(value).collect()
+        };
+        let metrics = [
+            "throughput.rate",
+            "throughput.latency.p99",
+            "throughput.cpu-per-request",
+            "throughput.bytes-per-request",
+            "throughput.requests",
+            "throughput.errors",
+            "throughput.errors.answer",
+        ];
+        let some = of(4, 96, &metrics);
+        assert_eq!(some, [8.0, 1e6, 2_000.0, 250.0, 4.0, 96.0, 96.0].map(Some));
+        assert_eq!(of(0, 96, &metrics), [None, None, None, None, Some(0.0), Some(96.0), Some(96.0)]);
     }
 }
