@@ -65,6 +65,17 @@ impl Counters {
         Ok(counters)
     }
 
+    /// How many processes of a cgroup the kernel has killed for want of memory: the counter `oom_kill` of
+    /// `memory.oom_control` (version 1, since Linux 4.13) or `memory.events`.
+    #[must_use]
+    pub fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
+        let name = match cgroup {
+            Cgroup::V1(_) => "memory.oom_control",
+            Cgroup::V2(_) => "memory.events",
+        };
+        value(&fs::read_to_string(cgroup.folder("memory")?.join(name)).ok()?, "oom_kill")
+    }
+
     fn read_v2(folder: &Path) -> io::Result<Self> {
         let cpu = fs::read_to_string(folder.join("cpu.stat"))?;
         let text = |name: &str| fs::read_to_string(folder.join(name)).ok();
@@ -112,7 +123,7 @@ impl Counters {
             memory: count("memory", "memory.usage_in_bytes"),
             memory_peak: count("memory", "memory.max_usage_in_bytes"),
             memory_anon: text("memory", "memory.stat").and_then(|text| value(&text, "rss")),
-            oom_kill: text("memory", "memory.oom_control").and_then(|text| value(&text, "oom_kill")),
+            oom_kill: Self::oom_kills(cgroup),
             pids: count("pids", "pids.current"),
             ..Self::parse_v1_throttling(&throttling)
         })

@@ -196,6 +196,24 @@ impl Container {
         }
     }
 
+    /// How many of its processes the kernel has killed for want of memory, as far as can be seen: where only a
+    /// daemon tells, that there was one. It outlives them if its first process was not among them, so this is
+    /// to be asked before and after its end.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        match &self.inner.driver {
+            #[cfg(target_os = "linux")]
+            Driver::Keeper { cgroup, .. } => Counters::oom_kills(cgroup).unwrap_or(0),
+            Driver::Daemon(daemon) => daemon.oom_kills(),
+        }
+    }
+
+    /// The memory that it may use, in bytes, if that is limited.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.inner.limits.memory
+    }
+
     /// The limits in force, as the kernel has them, or as the daemon says where the kernel's files cannot be
     /// seen ([`super::Runtime::limits_are_the_daemons_word`]).
     ///
@@ -276,8 +294,8 @@ impl Container {
                 let told = keeper.wait(timeout, |told| told.exited.is_some());
                 match told.exited {
                     Some((_, code, signal)) => {
-                        let killed = Counters::read(cgroup).ok().and_then(|it| it.oom_kill);
-                        Ok(Some(Exit { code, signal, oom_killed: killed.is_some_and(|times| times > 0) }))
+                        let oom_killed = Counters::oom_kills(cgroup).is_some_and(|kills| kills > 0);
+                        Ok(Some(Exit { code, signal, oom_killed }))
                     }
                     None if told.ended => {
                         let reason = told.failed.unwrap_or_else(|| "the runtime is gone".to_owned());

@@ -18,7 +18,7 @@ use super::subject::{PassError, Subject};
 use super::throughput::doubts::{self, Circumstances};
 use super::throughput::rows::Row;
 use super::throughput::turns::{self, TurnsError};
-use super::throughput::{self, Case};
+use super::throughput::{self, Case, Loads};
 use super::validity::MachineFacts;
 
 /// How many of the server's last lines a report keeps.
@@ -142,13 +142,16 @@ pub fn run(
                     run.measurements.extend(rows);
                     run.sections.push(about_starts(&subject, &starts));
                     run.events.extend(stuck(&starts));
+                    let (kills, limit) = (starts.oom_kills, subject.spec.limits.memory);
+                    let killed = PassError::OutOfMemory { kills, limit, then: None, output: String::new() };
+                    run.events.extend((kills > 0).then(|| event(Pass::Startup, &killed)));
                 })
             }
             Pass::Throughput => {
-                let cases = throughput::run(&subject, &profile.throughput, setting.program, |load, rate| {
+                let loads = throughput::run(&subject, &profile.throughput, setting.program, |load, rate| {
                     watch(Step::Loaded { load, rate });
                 });
-                cases.map(|cases| {
+                loads.map(|Loads { cases, out_of_memory }| {
                     for case in &cases {
                         run.measurements.extend(figures(
                             case,
@@ -158,6 +161,8 @@ pub fn run(
                         ));
                     }
                     run.sections.push(about_loads(&subject, &cases));
+                    run.events.extend(out_of_memory.map(|error| event(Pass::Throughput, &error)));
+                    run.events.extend(cases.iter().filter_map(unanswered));
                 })
             }
         };
@@ -197,6 +202,7 @@ fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>) -> Row<'a> {
         series: &case.series,
         cpus: subject.cpus(),
         memory_peak: case.memory_peak,
+        oom_kills: case.oom_kills,
     }
 }
 
@@ -322,11 +328,23 @@ fn stuck(starts: &Starts) -> Option<Event> {
     })
 }
 
+/// A load case without a single right answer, which has no figures.
+fn unanswered(case: &Case) -> Option<Event> {
+    let Case { load, outcome, .. } = case;
+    (outcome.sent > 0 && outcome.completed == 0).then(|| Event {
+        kind: EventKind::WrongAnswers,
+        pass: Pass::Throughput,
+        message: format!("{}: none of {} requests was answered as it should be", load.case(), outcome.sent),
+        output: vec![],
+    })
+}
+
 /// What the server did wrong.
 #[must_use]
 pub fn event(pass: Pass, error: &PassError) -> Event {
     let kind = match error {
         PassError::Ended { exit, .. } if exit.oom_killed => EventKind::OutOfMemory,
+        PassError::OutOfMemory { .. } => EventKind::OutOfMemory,
         PassError::Ended { .. } => EventKind::Crash,
         PassError::Load { .. } => EventKind::WrongAnswers,
         _ => EventKind::NotReady,
@@ -335,4 +353,25 @@ pub fn event(pass: Pass, error: &PassError) -> Event {
     let lines: Vec<String> = output.lines().map(str::to_owned).collect();
     let skipped = lines.len().saturating_sub(OUTPUT_LINES);
     Event { kind, pass, message: error.to_string(), output: lines[skipped..].to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::throughput::rows::tests::outcome;
+    use super::super::throughput::series::Series;
+    use super::*;
+
+    #[test]
+    fn a_load_without_a_right_answer_is_an_event() {
+        let message = |completed, refused| {
+            let outcome = outcome(completed, refused);
+            let (load, series) = (Load::Closed, Series::default());
+            let case =
+                Case { load, outcome, series, memory_peak: None, steal: None, others: None, oom_kills: 0 };
+            unanswered(&case).map(|event| (event.kind, event.message))
+        };
+        let text = "closed: none of 96 requests was answered as it should be".to_owned();
+        assert_eq!(message(0, 96), Some((EventKind::WrongAnswers, text)));
+        assert_eq!((message(1, 96), message(0, 0)), (None, None));
+    }
 }

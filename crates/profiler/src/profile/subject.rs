@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tare_oci::units::ByteSize;
+
 use crate::generator::ChildError;
 use tare_container::limits::{CpuLimit, CpuSet, LimitError, Limits};
 use tare_container::runtime::{Runtime, RuntimeError};
@@ -42,6 +44,18 @@ pub enum PassError {
         /// What it printed last.
         output: String,
     },
+    /// The kernel killed processes of the server for want of memory, and not its first one.
+    #[error("{}", killed(*kills, *limit, then.as_deref()))]
+    OutOfMemory {
+        /// How many.
+        kills: u64,
+        /// Bytes of memory that the server may use, if that is limited.
+        limit: Option<u64>,
+        /// What it did not do after that.
+        then: Option<String>,
+        /// What it printed last.
+        output: String,
+    },
     /// It does not answer as it should before or after the load, or the load cannot be run.
     #[error("{source}")]
     Load {
@@ -77,7 +91,7 @@ impl PassError {
     #[must_use]
     pub fn is_the_servers(&self) -> bool {
         match self {
-            Self::Ended { .. } | Self::NotReady { .. } => true,
+            Self::Ended { .. } | Self::NotReady { .. } | Self::OutOfMemory { .. } => true,
             Self::Load { source, .. } => matches!(source, ChildError::Failed { kind: Some(_), .. }),
             _ => false,
         }
@@ -87,9 +101,10 @@ impl PassError {
     #[must_use]
     pub fn output(&self) -> Option<&str> {
         match self {
-            Self::Ended { output, .. } | Self::NotReady { output, .. } | Self::Load { output, .. } => {
-                Some(output)
-            }
+            Self::Ended { output, .. }
+            | Self::NotReady { output, .. }
+            | Self::OutOfMemory { output, .. }
+            | Self::Load { output, .. } => Some(output),
             _ => None,
         }
     }
@@ -228,8 +243,26 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
     Ok(match ended(container)? {
         Some(error) => error,
-        None => PassError::NotReady { source, output: container.output_tail() },
+        None => out_of_memory(container, container.oom_kills(), Some(source.to_string()))
+            .unwrap_or_else(|| PassError::NotReady { source, output: container.output_tail() }),
     })
+}
+
+/// That processes of a server were killed for want of memory, if so many were, and what it did not do then.
+#[must_use]
+pub fn out_of_memory(container: &Container, kills: u64, then: Option<String>) -> Option<PassError> {
+    let limit = container.memory_limit();
+    (kills > 0).then(|| PassError::OutOfMemory { kills, limit, then, output: container.output_tail() })
+}
+
+fn killed(kills: u64, limit: Option<u64>, then: Option<&str>) -> String {
+    let processes = if kills == 1 { "process" } else { "processes" };
+    let why = match limit {
+        Some(limit) => format!("for exceeding {} of memory", ByteSize(limit)),
+        None => "because the machine had no memory left".to_owned(),
+    };
+    let then = then.map(|then| format!("; then: {then}")).unwrap_or_default();
+    format!("the kernel killed {kills} {processes} of the server {why}, and its first process went on{then}")
 }
 
 /// The end of a server, if it has ended.

@@ -2,6 +2,7 @@
 //! ends, and nothing left. What is missing is said and left out.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use tare_container::cgroup::Version;
 use tare_container::host::HostFacts;
@@ -80,15 +81,24 @@ fn check(runtime: &Runtime, world: &World) {
 
     let small = Limits { memory: Some(16 << 20), ..Limits::default() };
     let spec = ContainerSpec { limits: small, ..ContainerSpec::default() };
-    let greedy = world.run(runtime, spec, &["alloc=268435456"]);
+    let greedy = world.run(runtime, spec.clone(), &["alloc=268435456"]);
     let killed = Exit { code: None, signal: Some(9), oom_killed: true };
     assert_eq!(greedy.wait(BOUND).unwrap(), Some(killed), "{kind}");
+
+    // One of several processes, which the first survives.
+    let worker = world.run(runtime, spec, &["worker=268435456", "sleep"]);
+    until("the end of the worker", || !worker.output_tail().is_empty());
+    assert_eq!(worker.output_tail(), "signal: 9 (SIGKILL)\n", "{kind}");
+    assert_eq!((worker.oom_kills(), worker.wait(Duration::ZERO).unwrap()), (1, None), "{kind}");
+    worker.signal(9).unwrap();
+    assert!(worker.wait(BOUND).unwrap().is_some(), "{kind}");
+    assert_eq!(worker.oom_kills(), 1, "{kind}");
 
     let args = Some(vec!["/no-such".to_owned()]);
     let missing = ContainerSpec { args, ..ContainerSpec::default() };
     let error = runtime.create(&world.image(), &missing).and_then(|container| container.start()).unwrap_err();
     assert!(error.to_string().contains("no-such"), "{kind}: {error}");
-    drop((ended, greedy));
+    drop((ended, greedy, worker));
     assert_eq!(std::fs::read_dir(&world.options.state).unwrap().count(), 0, "{kind}");
 }
 
@@ -152,6 +162,15 @@ fn a_daemon_elsewhere() {
     server.signal(9).unwrap();
     let killed = Exit { code: None, signal: Some(9), oom_killed: false };
     assert_eq!(server.wait(BOUND).unwrap(), Some(killed));
+    assert_eq!(server.oom_kills(), 0);
+    // What the kernel counts cannot be seen, and docker says whether there was one.
+    let small = Limits { memory: Some(16 << 20), ..Limits::default() };
+    let spec = ContainerSpec { limits: small, network: Network::Host, ..ContainerSpec::default() };
+    let worker = world.run(&runtime, spec, &["worker=268435456", "sleep"]);
+    until("the end of the worker", || !worker.output_tail().is_empty());
+    worker.signal(9).unwrap();
+    assert!(worker.wait(BOUND).unwrap().is_some());
+    assert_eq!(worker.oom_kills(), 1);
 }
 
 #[test]

@@ -148,3 +148,65 @@ fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {
     assert!(run.measurements.iter().all(|it| it.metric != "startup.warm.stop"));
     assert!(scene.is_clean());
 }
+
+/// A server that refuses what it has no place for is fast in what nobody wants.
+#[test]
+fn wrong_answers_are_neither_in_the_rate_nor_in_the_cost() {
+    let Some(scene) = Scene::new() else { return };
+    let profile = profile(&format!("args = [\"places=2\", \"http=8080\"]\n{LOAD}"));
+    let placed = cpus::place(&scene.allowed, None, None).server.len() as f64;
+    let of_turns = scene.in_turns(&profile).unwrap();
+    for measurements in &of_turns {
+        let of = |metric| value(measurements, metric);
+        assert!(of("throughput.errors") > of("throughput.requests"), "{measurements:?}");
+        assert_eq!(of("throughput.errors"), of("throughput.errors.answer"));
+        // A quarter of a second of right answers alone, and all of the CPU time is theirs.
+        let seconds = of("throughput.requests") / of("throughput.rate");
+        assert!(seconds > 0.24, "{seconds}");
+        let cpu = of("throughput.cpu-per-request") * of("throughput.requests");
+        let share = of("throughput.cpu-of-limit") * seconds * 1e9 * placed;
+        assert!(cpu > 0.0 && (share / cpu - 1.0).abs() < 0.01, "{cpu} ns, and {share} ns by the share");
+    }
+    let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
+    let of = |metric| value(&run.measurements, metric);
+    assert!(of("throughput.errors") > of("throughput.requests"));
+    // With a place for 2 ms there are at most a thousand a second, and far more are refused.
+    assert!(of("throughput.rate") <= 1_000.0, "{}", of("throughput.rate"));
+    assert!(scene.is_clean());
+}
+
+/// Of a container's processes the kernel kills the largest, which need not be the first.
+#[test]
+fn a_worker_that_is_killed_for_its_memory_is_an_event() {
+    let Some(scene) = Scene::new() else { return };
+    const LIMITS: &str = "limits = { memory = \"32MiB\" }\nready = { timeout = \"1s\" }\n";
+    const STARTS: &str = "passes = [\"startup\"]\nstartup = { runs = 2, cold-runs = 0, floor = false }\n";
+    let killed = |processes: &str| {
+        format!(
+            "the kernel killed {processes} of the server for exceeding 33.55 MB of memory, and its first process went on"
+        )
+    };
+    for (args, passes, message, output, has_figures) in [
+        ("[\"worker=268435456\", \"http=8080\"]", STARTS, killed("3 processes"), 0, true),
+        ("[\"worker-under-load=268435456\", \"http=8080\"]", LOAD, killed("1 process"), 1, true),
+        (
+            "[\"worker=268435456\", \"sleep\"]",
+            STARTS,
+            killed("1 process") + "; then: nothing listens on 127.0.0.1:8080 after 1.0 s",
+            1,
+            false,
+        ),
+    ] {
+        let profile = profile(&format!("args = {args}\n{LIMITS}{passes}"));
+        let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
+        let [event] = run.events.as_slice() else { panic!("{args}: {:?}", run.events) };
+        assert_eq!((event.kind, &event.message), (EventKind::OutOfMemory, &message), "{args}");
+        assert_eq!(event.output, vec!["signal: 9 (SIGKILL)"; output], "{args}");
+        assert_eq!(!run.measurements.is_empty(), has_figures, "{args}");
+    }
+    let profile =
+        profile(&format!("args = [\"worker-under-load=268435456\", \"http=8080\"]\n{LIMITS}{LOAD}"));
+    let TurnsError::Failed { side, source } = scene.in_turns(&profile).unwrap_err() else { panic!() };
+    assert_eq!((side, source.to_string()), (0, killed("1 process")));
+    assert!(scene.is_clean());
+}

@@ -17,6 +17,34 @@ fn end_at_sigterm() {
     unsafe { signal(SIGTERM, end) };
 }
 
+/// Takes more memory than there is in a process of its own, which the kernel kills for it.
+fn worker(bytes: &str) {
+    let mut program = std::process::Command::new("/proc/self/exe");
+    println!("{}", program.arg(format!("alloc={bytes}")).status().unwrap());
+}
+
+/// The bytes of a worker that is started by the last of so many requests.
+static WORKER: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+static UNTIL_WORKER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(100);
+
+/// More requests than that at once are refused.
+static PLACES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(u64::MAX);
+static UNDER_WAY: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+fn response() -> &'static [u8] {
+    use std::sync::atomic::Ordering::SeqCst;
+    let places = PLACES.load(SeqCst);
+    if UNDER_WAY.fetch_add(1, SeqCst) >= places {
+        UNDER_WAY.fetch_sub(1, SeqCst);
+        return b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno";
+    }
+    if places < u64::MAX {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    UNDER_WAY.fetch_sub(1, SeqCst);
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+}
+
 static LEFT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(u64::MAX);
 
 fn serve_http(mut stream: std::net::TcpStream) {
@@ -30,7 +58,12 @@ fn serve_http(mut stream: std::net::TcpStream) {
                 eprintln!("this was the last");
                 std::process::exit(7);
             }
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+            if let Some(bytes) = WORKER.get()
+                && UNTIL_WORKER.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 1
+            {
+                worker(bytes);
+            }
+            if stream.write_all(response()).is_err() {
                 return;
             }
         }
@@ -68,6 +101,9 @@ fn main() {
                 }
                 println!("{}", all.len());
             }
+            "worker" => worker(value),
+            "worker-under-load" => WORKER.set(value.to_owned()).unwrap(),
+            "places" => PLACES.store(value.parse().unwrap(), std::sync::atomic::Ordering::SeqCst),
             // Threads that never rest.
             "spin" => {
                 for _ in 0..value.parse::<usize>().unwrap() {

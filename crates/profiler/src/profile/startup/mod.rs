@@ -38,6 +38,8 @@ pub struct Starts {
     pub cold: Vec<Run>,
     /// Of the floor, in turn with those.
     pub cold_floor: Vec<Floor>,
+    /// Processes of the server that the kernel killed for want of memory, in all of its starts.
+    pub oom_kills: u64,
 }
 
 impl Starts {
@@ -74,7 +76,9 @@ pub fn run(
     // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
     // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and who waited
     // for it once waits no more.
-    let mut ends = start(subject, true)?.stop.is_some();
+    let first = start(subject, true)?;
+    let mut ends = first.stop.is_some();
+    starts.oom_kills = first.oom_kills;
     for cache in [Cache::Warm, Cache::Cold] {
         let (count, runs, floors) = match cache {
             Cache::Warm => (options.runs, &mut starts.warm, &mut starts.warm_floor),
@@ -96,6 +100,7 @@ pub fn run(
             }
             let run = start(subject, ends)?;
             ends = run.stop.is_some();
+            starts.oom_kills += run.oom_kills;
             watch(run.observed.ready.saturating_sub(run.begun));
             runs.push(run);
         }
@@ -109,7 +114,9 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
     let observed = watched_start(subject, &container)?;
     let counters = container.counters().ok();
     let clock = container.clock();
+    let killed = container.oom_kills();
     let stop = if ends { subject::stop(&container)? } else { None };
+    let oom_kills = killed.max(container.oom_kills());
     container.remove()?;
     Ok(Run {
         begun: clock.begun,
@@ -120,6 +127,7 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
         cpu: counters.and_then(|it| it.cpu_usage),
         memory: counters.and_then(|it| it.memory),
         stop,
+        oom_kills,
     })
 }
 

@@ -53,6 +53,8 @@ pub struct Run {
     pub memory: Option<u64>,
     /// From SIGTERM to its end, in nanoseconds; none if it had to be killed.
     pub stop: Option<u64>,
+    /// Processes of it that the kernel killed for want of memory.
+    pub oom_kills: u64,
 }
 
 /// One start of the floor's program: from before the container was created until the program ran, or had ended.
@@ -115,6 +117,7 @@ mod tests {
             cpu: Some(5),
             memory: Some(4096),
             stop: None,
+            oom_kills: 0,
         }
     }
 

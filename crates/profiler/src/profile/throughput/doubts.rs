@@ -74,7 +74,7 @@ pub fn add(measurements: &mut [Measurement], row: &Row<'_>, circumstances: &Circ
     doubts.extend(validity::memory(&MemoryFacts {
         peak: row.memory_peak.unwrap_or(0),
         limit: circumstances.memory_limit,
-        oom_kills: 0,
+        oom_kills: row.oom_kills,
     }));
     let unsteady = validity::steady(&row.rates()).err();
     for measurement in measurements {

@@ -49,6 +49,17 @@ pub struct Case {
     pub steal: Option<f64>,
     /// The same that neither the server nor the generator used, in the measured span.
     pub others: Option<f64>,
+    /// Processes of the server that the kernel killed for want of memory since its start.
+    pub oom_kills: u64,
+}
+
+/// All load cases of the pass.
+#[derive(Debug)]
+pub struct Loads {
+    /// In the order in which they were run.
+    pub cases: Vec<Case>,
+    /// That processes of the server were killed for want of memory, if any were; the server went on.
+    pub out_of_memory: Option<PassError>,
 }
 
 /// Starts the server, and runs every load case of the options. `program` is this one, which is the generator
@@ -62,7 +73,7 @@ pub fn run(
     options: &ThroughputOptions,
     program: &Path,
     mut watch: impl FnMut(Load, f64),
-) -> Result<Vec<Case>, PassError> {
+) -> Result<Loads, PassError> {
     let group = group(subject);
     let mut served = Served::start(subject, options, program, group.as_ref())?;
     let Served { container, child, base } = &mut served;
@@ -81,7 +92,8 @@ pub fn run(
             let case = case(child, *load, &plan, container, &series)?;
             let rate = case.outcome.requests_per_second();
             if *load == Load::Closed {
-                capacity = Some(rate);
+                // Of no right answers there is no share.
+                capacity = Some(rate).filter(|rate| *rate > 0.0);
             }
             watch(*load, rate);
             cases.push(case);
@@ -91,8 +103,8 @@ pub fn run(
         stop.store(true, Ordering::Relaxed);
         result.map(|()| cases)
     })?;
-    served.end()?;
-    Ok(cases)
+    let out_of_memory = served.end()?;
+    Ok(Loads { cases, out_of_memory })
 }
 
 /// A server that is ready, and what sends it requests.
@@ -125,12 +137,16 @@ impl Served {
         Ok(Self { container, child, base })
     }
 
-    /// Asks for everything once more, and ends both.
-    fn end(mut self) -> Result<(), PassError> {
+    /// Asks for everything once more, and ends both. Says whether the server lost processes to a lack of memory.
+    fn end(mut self) -> Result<Option<PassError>, PassError> {
         self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
         drop(self.child);
+        let killed = self.container.oom_kills();
         subject::stop(&self.container)?;
-        Ok(self.container.remove()?)
+        let killed = killed.max(self.container.oom_kills());
+        let out_of_memory = subject::out_of_memory(&self.container, killed, None);
+        self.container.remove()?;
+        Ok(out_of_memory)
     }
 }
 
@@ -170,13 +186,14 @@ fn case(
         std::thread::sleep(SAMPLE_PAUSE / 10);
     };
     let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
+    let oom_kills = container.oom_kills();
     let others = begun.zip(ended).and_then(|(begun, ended)| {
         let server = series.between(outcome.measured.from, outcome.measured.to)?.cpu;
         let generator = outcome.cpu?;
         // Microseconds.
         Some(ended.others_since(&begun, server + (generator.user + generator.system) as f64 * 1e3))
     });
-    Ok(Case { load, outcome, series, memory_peak, steal, others })
+    Ok(Case { load, outcome, series, memory_peak, steal, others, oom_kills })
 }
 
 /// Reads the counters until told to stop, or until there is nothing to be read.
@@ -230,11 +247,9 @@ fn generator(
 }
 
 fn of_load(container: &Container, source: ChildError) -> PassError {
-    // First the end: the last words come before it.
-    let exit = container.wait(Duration::from_millis(100));
-    let output = container.output_tail();
-    match exit {
-        Ok(Some(exit)) => PassError::Ended { exit, output },
-        _ => PassError::Load { source, output },
+    match subject::ended(container) {
+        Ok(Some(error)) => error,
+        _ => subject::out_of_memory(container, container.oom_kills(), Some(source.to_string()))
+            .unwrap_or_else(|| PassError::Load { source, output: container.output_tail() }),
     }
 }

@@ -23,6 +23,8 @@ pub struct Row<'a> {
     pub cpus: f64,
     /// The most memory that the server's cgroup used since its start, in bytes, where the kernel tells.
     pub memory_peak: Option<u64>,
+    /// Processes of the server that the kernel killed for want of memory since its start.
+    pub oom_kills: u64,
 }
 
 impl Row<'_> {
@@ -192,8 +194,14 @@ pub(in crate::profile) mod tests {
         series.push(Sample { at: 500_000_000, cpu: 8_000, ..Sample::default() });
         let of = |completed, refused, metrics: &[&str]| -> Vec<Option<f64>> {
             let outcome = outcome(completed, refused);
-            let row =
-                Row { case: "closed", outcome: &outcome, series: &series, cpus: 1.0, memory_peak: None };
+            let row = Row {
+                case: "closed",
+                outcome: &outcome,
+                series: &series,
+                cpus: 1.0,
+                memory_peak: None,
+                oom_kills: 0,
+            };
             let rows = row.measurements();
             let value = |metric: &&str| rows.iter().find(|row| row.metric == *metric).map(|row| row.value);
             metrics.iter().map(value).collect()

@@ -152,8 +152,18 @@ impl Player {
         let Served { container, child, .. } = &mut self.served;
         child.enough().map_err(|source| of_load(container, source))?;
         let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
-        self.served.end()?;
+        if let Some(out_of_memory) = self.served.end()? {
+            return Err(out_of_memory);
+        }
         let Some(outcome) = Outcome::joined(self.turns) else { unreachable!("there is at least one turn") };
-        Ok(Case { load: Load::Closed, outcome, series: self.series, memory_peak, steal: None, others: None })
+        Ok(Case {
+            load: Load::Closed,
+            outcome,
+            series: self.series,
+            memory_peak,
+            steal: None,
+            others: None,
+            oom_kills: 0,
+        })
     }
 }
