@@ -14,9 +14,9 @@ use crate::profile::definition::values::Load;
 use crate::profile::definition::{Limits, Profile};
 use crate::profile::measure::{self, Setting, Stage};
 use crate::profile::measurement::Measurement;
-use crate::profile::metric::{self, Pass};
+use crate::profile::metric::{self, Direction, Pass};
 use crate::profile::render::terminal::plain;
-use crate::profile::report::{Event, Run};
+use crate::profile::report::{Event, EventKind, Run};
 use crate::profile::stats;
 use crate::profile::throughput::turns::TurnsError;
 use crate::profile::validity::GENERATOR_CPU;
@@ -116,17 +116,18 @@ pub(super) fn run(
     let rules = Rules { resolution: arguments.resolution / 100.0, ..Rules::default() };
     let progress = super::progress::Progress::start(ui);
     let mut pairs = 0_u32;
-    let comparison = compare::compare(&keys, &exact, &rules, |sides, keys| {
+    let result = compare::compare(&keys, &exact, &rules, |sides, keys| {
         pairs += 1;
-        let [(first, one), (second, other)] = sides.map(|side| match side {
-            Side::A => ("A", &a),
-            Side::B => ("B", &b),
-        });
+        let [first, second] = sides;
         let open = keys.len();
-        progress.tell(&("Comparing", format!("pair {pairs}: {first} and {second}, {open} metrics open")));
-        call.pair([one, other], keys)
-    })?;
+        progress.tell(&("Comparing", format!("pair {pairs}: {first:?} and {second:?}, {open} metrics open")));
+        call.pair(sides.map(|side| (side, if side == Side::A { &a } else { &b })), keys)
+    });
     drop(progress);
+    let comparison = match result {
+        Ok(comparison) => comparison,
+        Err(error) => return of_failure(error, ui),
+    };
     if let Some(why) = &call.apart {
         ui.warning(&format!("loaded one after the other and not in turns, which shows less: {why}"));
     }
@@ -142,6 +143,17 @@ pub(super) fn run(
         _ => compare::terminal(&comparison),
     })?;
     outcome(&comparison)
+}
+
+/// What a server did wrong ends the comparison: B is worse for it, and so is whatever the kernel has to kill.
+fn of_failure(error: anyhow::Error, ui: Ui) -> anyhow::Result<Outcome> {
+    match error.downcast_ref::<ServerFailure>() {
+        Some(failure) if failure.is_worse() => {
+            ui.error(&failure.to_string(), None);
+            Ok(Outcome::GateFailed)
+        }
+        _ => Err(error),
+    }
 }
 
 fn outcome(comparison: &Comparison) -> anyhow::Result<Outcome> {
@@ -164,11 +176,18 @@ fn keys(names: &[String]) -> anyhow::Result<Vec<Key>> {
             let near = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
             bail!("`{name}` is not a metric{near}");
         };
+        if metric.direction == Direction::Neither {
+            bail!("`{name}` cannot be compared: neither more nor less of it is better");
+        }
         keys.push(match metric.pass {
-            Pass::Size => continue,
-            Pass::Startup => Key::new(metric.id),
+            // Those of the whole image are compared exactly; others have no values here, which is said.
+            Pass::Size | Pass::Startup => Key::new(metric.id),
             Pass::Throughput => of_load(metric.id),
         });
+    }
+    // What is fast because it fails is not better.
+    if keys.iter().any(|key| metric::find(key.metric).is_some_and(|it| it.pass == Pass::Throughput)) {
+        keys.push(of_load(metric::ERRORS));
     }
     Ok(keys)
 }
@@ -219,7 +238,7 @@ impl Call<'_> {
     }
 
     /// One measuring of two images, as far as these metrics need it.
-    fn pair(&mut self, subjects: [&Subject; 2], keys: &[Key]) -> anyhow::Result<[Samples; 2]> {
+    fn pair(&mut self, subjects: [(Side, &Subject); 2], keys: &[Key]) -> anyhow::Result<[Samples; 2]> {
         let needed = |pass: Pass| {
             keys.iter().any(|key| metric::find(key.metric).is_some_and(|metric| metric.pass == pass))
         };
@@ -247,16 +266,17 @@ impl Call<'_> {
     }
 
     /// The load of both in turns. None where that cannot be, then and from then on.
-    fn in_turns(&mut self, subjects: [&Subject; 2]) -> anyhow::Result<Option<[Samples; 2]>> {
+    fn in_turns(&mut self, subjects: [(Side, &Subject); 2]) -> anyhow::Result<Option<[Samples; 2]>> {
         if self.apart.is_some() {
             return Ok(None);
         }
         let stage = Stage { runtime: self.runtime, floor: None, roots: &[] };
-        let settings = subjects.map(|subject| self.setting(subject, self.profile));
+        let settings = subjects.map(|(_, subject)| self.setting(subject, self.profile));
         match measure::in_turns(settings.each_ref(), &stage, &self.limits()) {
             Ok(measurements) => Ok(Some(measurements.map(samples))),
             Err(TurnsError::Failed { side, source }) if source.is_the_servers() => {
-                Err(of_server(subjects[side], &measure::event(Pass::Throughput, &source)))
+                let (side, subject) = subjects[side];
+                Err(ServerFailure::new(side, subject, &measure::event(Pass::Throughput, &source)).into())
             }
             Err(TurnsError::Failed { source, .. }) => Err((*source).into()),
             Err(obstacle) => {
@@ -267,12 +287,12 @@ impl Call<'_> {
     }
 
     /// One pass of one image.
-    fn alone(&self, subject: &Subject, pass: Pass) -> anyhow::Result<Samples> {
+    fn alone(&self, (side, subject): (Side, &Subject), pass: Pass) -> anyhow::Result<Samples> {
         let profile = Profile { passes: vec![pass], ..self.profile.clone() };
         let stage = Stage { runtime: self.runtime, floor: None, roots: &[] };
         let run = measure::run(&self.setting(subject, &profile), &stage, &self.limits(), |_| {})?;
         match run.events.first() {
-            Some(event) => Err(of_server(subject, event)),
+            Some(event) => Err(ServerFailure::new(side, subject, event).into()),
             None => Ok(samples(run.measurements)),
         }
     }
@@ -290,10 +310,34 @@ impl Call<'_> {
     }
 }
 
-/// What a server did wrong ends a comparison.
-fn of_server(subject: &Subject, event: &Event) -> anyhow::Error {
-    let output: String = event.output.iter().map(|line| format!("\n  | {}", plain(line))).collect();
-    anyhow::anyhow!("{}: {}: {}{output}", subject.name, event.kind.name(), event.message)
+/// A server did something wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{side:?}, {name}: {}: {message}{output}", kind.name())]
+struct ServerFailure {
+    side: Side,
+    name: String,
+    kind: EventKind,
+    message: String,
+    /// Its last lines, below the message.
+    output: String,
+}
+
+impl ServerFailure {
+    fn new(side: Side, subject: &Subject, event: &Event) -> Self {
+        let output = event.output.iter().map(|line| format!("\n  | {}", plain(line))).collect();
+        let (name, message) = (subject.name.clone(), event.message.clone());
+        Self { side, name, kind: event.kind, message, output }
+    }
+
+    /// Whether it is an answer to the comparison. What never became ready was not compared, and A's failures
+    /// say nothing of B; but a server that is killed for its memory is wrong on any side.
+    fn is_worse(&self) -> bool {
+        match self.kind {
+            EventKind::OutOfMemory => true,
+            EventKind::Crash | EventKind::WrongAnswers => self.side == Side::B,
+            EventKind::NotReady | EventKind::Stuck => false,
+        }
+    }
 }
 
 /// One number for one measuring: windows next to each other are not independent.
@@ -315,9 +359,14 @@ mod tests {
                 "startup.warm.ready",
                 "startup.warm.cpu-to-ready",
                 "throughput.rate@closed",
-                "throughput.cpu-per-request@closed"
+                "throughput.cpu-per-request@closed",
+                "throughput.errors@closed"
             ]
         );
+        let named = |name: &str| keys(&[name.to_owned()]).map(|keys| keys.len()).map_err(|it| it.to_string());
+        assert_eq!((named("startup.cold.ready"), named("size.layer.compressed")), (Ok(1), Ok(1)));
+        let error = "`throughput.requests` cannot be compared: neither more nor less of it is better";
+        assert_eq!(named("throughput.requests"), Err(error.to_owned()));
         let error = keys(&["throughput.rat".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "`throughput.rat` is not a metric: did you mean `throughput.rate`?");
     }

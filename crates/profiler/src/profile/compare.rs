@@ -46,6 +46,11 @@ impl Key {
         Self { metric, case: None }
     }
 
+    /// Whether it counts errors. They are no matter of chance: what A never does is worse in B.
+    fn counts_errors(&self) -> bool {
+        self.metric.starts_with(metric::ERRORS)
+    }
+
     fn definition(&self) -> &'static Metric {
         metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
     }
@@ -98,6 +103,8 @@ pub enum Finding {
     Undecided,
     /// A alone varies too much on this machine.
     TooNoisy,
+    /// It has no values that could be compared.
+    NotMeasured,
 }
 
 impl Finding {
@@ -110,6 +117,7 @@ impl Finding {
             Self::Worse => "worse",
             Self::Undecided => "undecided",
             Self::TooNoisy => "too noisy",
+            Self::NotMeasured => "not measured",
         }
     }
 }
@@ -122,14 +130,20 @@ pub struct Row {
     pub key: Key,
     /// What is known.
     pub finding: Finding,
-    /// The median over A's measurings.
-    pub a: f64,
-    /// The median over B's.
-    pub b: f64,
+    /// The median over A's measurings, the sum of errors; none if there are no values.
+    pub a: Option<f64>,
+    /// The same of B's.
+    pub b: Option<f64>,
     /// B relative to A, from pairs: 0.05 is five percent more. None where A is 0 and B is not.
     pub change: Option<f64>,
     /// Pairs that were measured; 0 for exact metrics, which need none.
     pub pairs: usize,
+}
+
+impl Row {
+    fn not_measured(key: Key) -> Self {
+        Self { key, finding: Finding::NotMeasured, a: None, b: None, change: None, pairs: 0 }
+    }
 }
 
 /// The result of a comparison.
@@ -160,7 +174,8 @@ impl Comparison {
         let has = |findings: &[Finding]| self.rows.iter().any(|row| findings.contains(&row.finding));
         if has(&[Finding::Worse]) {
             Outcome::Worse
-        } else if self.rows.is_empty() || has(&[Finding::Undecided, Finding::TooNoisy]) {
+        } else if self.rows.is_empty() || has(&[Finding::Undecided, Finding::TooNoisy, Finding::NotMeasured])
+        {
             Outcome::CannotTell
         } else {
             Outcome::NotWorse
@@ -185,6 +200,7 @@ impl Comparison {
             (Finding::Worse, "B is worse in".to_owned()),
             (Finding::TooNoisy, format!("this machine is too noisy to tell {percent} of")),
             (Finding::Undecided, format!("{percent} could not be told of")),
+            (Finding::NotMeasured, "nothing can be told, for want of values, of".to_owned()),
             (Finding::Better, "B is better in".to_owned()),
         ] {
             let keys = of(finding);
@@ -236,7 +252,7 @@ fn change(difference: f64) -> Option<f64> {
 /// pair, in this order or at the same time, and gives each one's samples of at least the metrics that it is
 /// asked for.
 ///
-/// A metric that can be neither better nor worse is left out, and so is one that a measuring did not give.
+/// A metric that can be neither better nor worse, and one that the measurings did not give, is not measured.
 ///
 /// # Errors
 /// What the closure returns.
@@ -247,36 +263,38 @@ pub fn compare<E>(
     mut measure: impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
 ) -> Result<Comparison, E> {
     let mut rows: Vec<Row> = exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b)).collect();
-    let mut open: Vec<Key> = keys
-        .iter()
-        .filter(|key| {
-            let metric = key.definition();
-            metric.class == Class::Noisy && metric.direction != Direction::Neither
-        })
-        .cloned()
-        .collect();
-    open.sort_by_key(|key| (metric::position(key.metric), key.case.clone()));
-    open.dedup();
+    let mut keys: Vec<Key> = keys.iter().filter(|key| !exact.contains_key(key)).cloned().collect();
+    keys.sort_by_key(|key| (metric::position(key.metric), key.case.clone()));
+    keys.dedup();
+    let (keys, others): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| {
+        let metric = key.definition();
+        metric.class == Class::Noisy && metric.direction != Direction::Neither
+    });
+    rows.extend(others.into_iter().map(Row::not_measured));
     #[expect(clippy::cast_precision_loss, reason = "a few dozen metrics and looks")]
-    let level = rules.error / (open.len().max(1) * rules.looks.max(1)) as f64;
+    let level = rules.error / (keys.len().max(1) * rules.looks.max(1)) as f64;
+    let (errors, mut open): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(Key::counts_errors);
     let found = symmetric(rules.resolution);
 
     // A against itself; again for what seems too noisy, since a few disturbances look like that too.
     let enough = |pairs: Option<&Pairs>| {
         pairs.is_none_or(|pairs| may_tell(&pairs.differences, found, rules.pairs * rules.looks))
     };
-    let mut noise = measure_pairs(&open, rules.calibration, [Side::A, Side::A], &mut measure)?;
+    let mut noise = measure_pairs(&open, &errors, rules.calibration, [Side::A, Side::A], &mut measure)?;
     let again: Vec<Key> = open.iter().filter(|key| !enough(noise.get(*key))).cloned().collect();
-    for (key, more) in measure_pairs(&again, rules.calibration, [Side::A, Side::A], &mut measure)? {
+    for (key, more) in measure_pairs(&again, &errors, rules.calibration, [Side::A, Side::A], &mut measure)? {
         noise.entry(key).or_default().extend(more);
     }
     open.retain(|key| {
         let pairs = noise.get(key);
-        let Some(pairs) = pairs.filter(|pairs| !pairs.differences.is_empty()) else { return false };
+        let Some(pairs) = pairs.filter(|pairs| !pairs.differences.is_empty()) else {
+            rows.push(Row::not_measured(key.clone()));
+            return false;
+        };
         let told = enough(Some(pairs));
         if !told {
             let a: Vec<f64> = pairs.a.iter().chain(&pairs.b).copied().collect();
-            let a = stats::median(&a).unwrap_or(f64::NAN);
+            let a = stats::median(&a);
             let key = key.clone();
             rows.push(Row { key, finding: Finding::TooNoisy, a, b: a, change: Some(0.0), pairs: 0 });
         }
@@ -285,14 +303,19 @@ pub fn compare<E>(
 
     let mut all: BTreeMap<Key, Pairs> = BTreeMap::new();
     for look in 1..=rules.looks {
-        if open.is_empty() {
+        // Errors are looked for once, and are counted whenever something else is measured again.
+        let asked = if look == 1 { [open.clone(), errors.clone()].concat() } else { open.clone() };
+        if asked.is_empty() {
             break;
         }
-        for (key, more) in measure_pairs(&open, rules.pairs, [Side::A, Side::B], &mut measure)? {
+        for (key, more) in measure_pairs(&asked, &errors, rules.pairs, [Side::A, Side::B], &mut measure)? {
             all.entry(key).or_default().extend(more);
         }
         open.retain(|key| {
-            let Some(pairs) = all.get(key) else { return false };
+            let Some(pairs) = all.get(key) else {
+                rows.push(Row::not_measured(key.clone()));
+                return false;
+            };
             let finding = judge(&pairs.differences, key.definition().direction, found, level);
             if finding == Finding::Undecided && look < rules.looks {
                 return true;
@@ -300,12 +323,21 @@ pub fn compare<E>(
             rows.push(Row {
                 key: key.clone(),
                 finding,
-                a: stats::median(&pairs.a).unwrap_or(f64::NAN),
-                b: stats::median(&pairs.b).unwrap_or(f64::NAN),
+                a: stats::median(&pairs.a),
+                b: stats::median(&pairs.b),
                 change: stats::centre(&pairs.differences).and_then(change),
                 pairs: pairs.differences.len(),
             });
             false
+        });
+    }
+    for key in errors {
+        let of_a = noise.get(&key).is_some_and(|pairs| pairs.a.iter().chain(&pairs.b).sum::<f64>() > 0.0);
+        rows.push(match all.get(&key) {
+            Some(pairs) => errors_row(key, pairs, of_a, |differences, direction| {
+                judge(differences, direction, found, level)
+            }),
+            None => Row::not_measured(key),
         });
     }
     rows.sort_by_key(|row| (metric::position(row.key.metric), row.key.case.clone()));
@@ -325,12 +357,35 @@ fn exact_row(key: &Key, a: f64, b: f64) -> Option<Row> {
         (_, true) => Finding::Worse,
         (_, false) => Finding::Better,
     };
-    Some(Row { key: key.clone(), finding, a, b, change: change(difference(a, b)), pairs: 0 })
+    Some(Row {
+        key: key.clone(),
+        finding,
+        a: Some(a),
+        b: Some(b),
+        change: change(difference(a, b)),
+        pairs: 0,
+    })
 }
 
-/// Measures pairs of neighbours, the second side first in every other pair.
+/// Errors over all pairs. One of B is enough, unless A has some too: beside B, or beside itself (`of_a`). How
+/// many more is then a matter of chance again, and is judged.
+fn errors_row(key: Key, pairs: &Pairs, of_a: bool, judge: impl Fn(&[f64], Direction) -> Finding) -> Row {
+    let (a, b): (f64, f64) = (pairs.a.iter().sum(), pairs.b.iter().sum());
+    let finding = match (a > 0.0, b > 0.0) {
+        (false, false) => Finding::Same,
+        (true, false) => Finding::Better,
+        (false, true) if !of_a => Finding::Worse,
+        _ => judge(&pairs.differences, key.definition().direction),
+    };
+    let change = change(difference(a, b));
+    Row { key, finding, a: Some(a), b: Some(b), change, pairs: pairs.differences.len() }
+}
+
+/// Measures pairs of neighbours, the second side first in every other pair. What they say of `others` is kept
+/// too.
 fn measure_pairs<E>(
     keys: &[Key],
+    others: &[Key],
     count: usize,
     sides: [Side; 2],
     measure: &mut impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
@@ -346,7 +401,7 @@ fn measure_pairs<E>(
             let [b, a] = measure([sides[1], sides[0]], keys)?;
             [a, b]
         };
-        for key in keys {
+        for key in keys.iter().chain(others.iter().filter(|other| !keys.contains(other))) {
             let middle = |samples: &Samples| samples.get(key).and_then(|samples| stats::median(samples));
             if let (Some(a), Some(b)) = (middle(&a), middle(&b)) {
                 let pairs = all.entry(key.clone()).or_default();
@@ -403,13 +458,14 @@ fn judge(differences: &[f64], direction: Direction, found: f64, level: f64) -> F
 fn cells(row: &Row) -> [String; 6] {
     let unit = row.key.definition().unit;
     let change = match (row.finding, row.change) {
-        (Finding::TooNoisy, _) => "-".to_owned(),
+        (Finding::TooNoisy | Finding::NotMeasured, _) => "-".to_owned(),
         (_, Some(change)) => format!("{:+.1} %", change * 100.0),
         (_, None) => "from nothing".to_owned(),
     };
     let pairs = if row.pairs == 0 { String::new() } else { row.pairs.to_string() };
-    let b = if row.finding == Finding::TooNoisy { "-".to_owned() } else { shown(row.b, unit) };
-    [row.key.to_string(), row.finding.name().to_owned(), shown(row.a, unit), b, change, pairs]
+    let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| shown(value, unit));
+    let b = row.b.filter(|_| row.finding != Finding::TooNoisy);
+    [row.key.to_string(), row.finding.name().to_owned(), cell(row.a), cell(b), change, pairs]
 }
 
 const HEADER: [&str; 6] = ["metric", "B is", "A", "B", "change", "pairs"];

@@ -222,12 +222,110 @@ fn exact_figures_are_compared_to_the_byte_without_measuring() {
 }
 
 #[test]
-fn what_is_neither_better_nor_worse_is_left_out_and_zeros_are_the_same() {
+fn what_is_neither_better_nor_worse_cannot_be_told_and_zeros_are_the_same() {
     let keys = ["throughput.requests", "throughput.throttled-time"].map(Key::new);
     let comparison = compare(&keys, &BTreeMap::new(), &Rules::default(), |_, keys| {
         Ok::<_, Infallible>([(); 2].map(|()| keys.iter().map(|key| (key.clone(), vec![0.0, 0.0])).collect()))
     });
-    assert_eq!(findings(&comparison.unwrap()), [("throughput.throttled-time", Finding::Same)]);
+    let comparison = comparison.unwrap();
+    assert_eq!(
+        findings(&comparison),
+        [("throughput.throttled-time", Finding::Same), ("throughput.requests", Finding::NotMeasured)]
+    );
+    assert_eq!(comparison.outcome(), Outcome::CannotTell);
+}
+
+/// A comparison of servers that differ in nothing but their errors, in turn for each measuring of A and of B.
+fn with_errors(a: &[u32], b: &[u32]) -> Comparison {
+    let mut counts = [a.iter().cycle(), b.iter().cycle()];
+    let keys = [Key::new(RATE), Key::new(metric::ERRORS)];
+    let comparison = compare(&keys, &BTreeMap::new(), &Rules::default(), |sides, _| {
+        Ok::<_, Infallible>(sides.map(|side| {
+            let errors = counts[usize::from(side == Side::B)].next().copied().unwrap_or_default();
+            let samples = [(RATE, 30_000.0), (metric::ERRORS, f64::from(errors))];
+            samples.map(|(metric, value)| (Key::new(metric), vec![value])).into()
+        }))
+    });
+    comparison.unwrap()
+}
+
+#[test]
+fn errors_that_a_does_not_have_make_b_worse() {
+    const LATE: [u32; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+    for (a, b, finding, counted, outcome) in [
+        (&[0][..], &[0][..], Finding::Same, (0.0, 0.0), Outcome::NotWorse),
+        (&[0], &[200], Finding::Worse, (0.0, 2_400.0), Outcome::Worse),
+        (&[0], &LATE, Finding::Worse, (0.0, 3.0), Outcome::Worse),
+        (&[7], &[0], Finding::Better, (84.0, 0.0), Outcome::NotWorse),
+        // Both: a difference again that may be by chance.
+        (&[100, 101], &[100, 101], Finding::Same, (1_206.0, 1_206.0), Outcome::NotWorse),
+        (&[100, 101], &[200, 201], Finding::Worse, (1_206.0, 2_406.0), Outcome::Worse),
+        (&[1, 0, 0], &[0, 0, 1, 0, 9, 0], Finding::Undecided, (4.0, 20.0), Outcome::CannotTell),
+    ] {
+        let comparison = with_errors(a, b);
+        let row = &comparison.rows[1];
+        assert_eq!(comparison.rows[0].finding, Finding::Same, "{a:?} {b:?}");
+        assert_eq!((row.finding, row.a.zip(row.b)), (finding, Some(counted)), "{a:?} {b:?}");
+        assert_eq!(comparison.outcome(), outcome, "{a:?} {b:?}");
+    }
+    let text = terminal(&with_errors(&[0], &LATE));
+    let row = text.lines().find(|line| line.contains("throughput.errors")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells, ["throughput.errors", "worse", "0", "3", "from", "nothing", "12"]);
+}
+
+/// Where all else is given up or decided.
+#[test]
+fn errors_are_looked_for_in_b_at_least_once() {
+    let compared = |alone: bool| {
+        let all = [Key::new(metric::ERRORS), Key::new(CPU)];
+        let mut of_b = 0;
+        let mut seed = Random::new(1);
+        let keys = if alone { &all[..1] } else { &all };
+        let comparison = compare(keys, &BTreeMap::new(), &Rules::default(), |sides, _| {
+            Ok::<_, Infallible>(sides.map(|side| {
+                of_b += usize::from(side == Side::B);
+                let errors = if side == Side::B { 2.0 } else { 0.0 };
+                let samples = [(CPU, 1.0 + 99.0 * seed.unit()), (metric::ERRORS, errors)];
+                samples.map(|(metric, value)| (Key::new(metric), vec![value])).into()
+            }))
+        });
+        (findings(&comparison.unwrap()), of_b)
+    };
+    let worse = (metric::ERRORS, Finding::Worse);
+    assert_eq!(compared(true), (vec![worse], 12));
+    assert_eq!(compared(false), (vec![(CPU, Finding::TooNoisy), worse], 12));
+}
+
+#[test]
+fn what_was_not_measured_is_never_told_to_be_the_same() {
+    // What A does not give, what B does not give, and what neither does.
+    let keys = [RATE, CPU, READY, "startup.cold.ready", "size.layer.compressed"].map(Key::new);
+    let comparison = compare(&keys, &BTreeMap::new(), &Rules::default(), |sides, _| {
+        Ok::<_, Infallible>(sides.map(|side| {
+            let other = if side == Side::A { RATE } else { CPU };
+            [READY, other].map(|metric| (Key::new(metric), vec![1.0])).into()
+        }))
+    });
+    let comparison = comparison.unwrap();
+    assert_eq!(
+        findings(&comparison),
+        [
+            ("size.layer.compressed", Finding::NotMeasured),
+            (READY, Finding::Same),
+            ("startup.cold.ready", Finding::NotMeasured),
+            (RATE, Finding::NotMeasured),
+            (CPU, Finding::NotMeasured),
+        ]
+    );
+    assert_eq!(comparison.outcome(), Outcome::CannotTell);
+    assert_eq!(
+        comparison.conclusion(),
+        "nothing can be told, for want of values, of size.layer.compressed, startup.cold.ready, throughput.rate, throughput.cpu-per-request"
+    );
+    let text = terminal(&comparison);
+    let row: Vec<&str> = text.lines().find(|line| line.contains(RATE)).unwrap().split_whitespace().collect();
+    assert_eq!(row, [RATE, "not", "measured", "-", "-", "-"]);
 }
 
 #[test]
@@ -253,8 +351,8 @@ fn a_comparison_is_rendered_for_each_reader() {
     let row = |metric, finding, b, change| Row {
         key: Key::new(metric),
         finding,
-        a: 20_000.0,
-        b,
+        a: Some(20_000.0),
+        b: Some(b),
         change,
         pairs: 12,
     };
