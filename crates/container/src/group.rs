@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tare_keeper::cgroup::hierarchies;
@@ -180,7 +181,10 @@ impl Group {
         let _making = super::leftovers::making();
         parent.prepare(&CONTROLLERS)?;
         let origin = Cgroup::of_process(std::process::id().cast_signed())?;
-        let path = parent.path.join(format!("group-{}-{name}", std::process::id()));
+        // One process may have several of a name at once, and the first that goes must not take another's.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.path.join(format!("group-{}-{number}-{name}", std::process::id()));
         let below = path.strip_prefix("/").unwrap_or(&path);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let cgroup = match &parent.existing {
