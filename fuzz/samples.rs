@@ -163,6 +163,7 @@ fn plan(program: &[u8]) -> Result<LayerPlan> {
             kind,
             mode,
             owner: Owner { uid: 3_000_000, gid: 0 },
+            mtime: Epoch::ZERO,
             capabilities: None,
         })
     };
@@ -173,7 +174,7 @@ fn plan(program: &[u8]) -> Result<LayerPlan> {
         Entry { capabilities, ..entry("/app/größe", program, 0o555)? },
         entry("/link", EntryKind::Symlink(b"app".as_slice().into()), 0o777)?,
     ];
-    Ok(LayerPlan { name: "a".to_owned(), entries, mtime: Epoch::ZERO })
+    Ok(LayerPlan { name: "a".to_owned(), entries })
 }
 
 /// In the form of the target `layout`: manifest, config, layer.

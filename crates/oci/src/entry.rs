@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::capabilities::Capabilities;
 use super::digest::Digest;
 use super::path::ImagePath;
+use crate::units::Epoch;
 
 /// Numeric user and group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +25,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A file's bytes, with their digest: that of a program is known before it is known when its files are from.
+/// A file's bytes with their digest, computed once for every layer and key that holds them.
 #[derive(Debug)]
 pub struct InMemory {
     bytes: Vec<u8>,
@@ -108,6 +109,8 @@ pub struct Entry {
     pub mode: u32,
     /// Whose.
     pub owner: Owner,
+    /// The modification time.
+    pub mtime: Epoch,
     /// With which file capabilities; boxed, because hardly any entry has some.
     pub capabilities: Option<Box<Capabilities>>,
 }

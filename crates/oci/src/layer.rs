@@ -10,7 +10,6 @@ use super::entry::{Content, Entry, EntryKind};
 use super::spec::Descriptor;
 use super::tar;
 use crate::input;
-use crate::units::Epoch;
 
 /// Everything a layer will hold, before a byte of it is written.
 #[derive(Clone, Debug)]
@@ -19,8 +18,6 @@ pub struct LayerPlan {
     pub name: String,
     /// Sorted by path, each path once, parents before what lies in them.
     pub entries: Vec<Entry>,
-    /// The modification time of every entry.
-    pub mtime: Epoch,
 }
 
 /// Why a layer could not be written.
@@ -128,7 +125,7 @@ fn tar_length(plan: &LayerPlan) -> Result<u64, LayerError> {
 
     let mut length = Counting(0);
     for entry in &plan.entries {
-        write_header(entry, plan.mtime, &mut length)?;
+        write_header(entry, &mut length)?;
         if let EntryKind::File(content) = &entry.kind {
             length.0 += content.size();
             tar::write_padding(&mut length, content.size()).map_err(LayerError::Write)?;
@@ -138,7 +135,7 @@ fn tar_length(plan: &LayerPlan) -> Result<u64, LayerError> {
     Ok(length.0)
 }
 
-fn write_header(entry: &Entry, mtime: Epoch, out: &mut impl Write) -> Result<(), LayerError> {
+fn write_header(entry: &Entry, out: &mut impl Write) -> Result<(), LayerError> {
     let kind = match &entry.kind {
         EntryKind::Directory => tar::Kind::Directory,
         EntryKind::File(content) => tar::Kind::File(content.size()),
@@ -150,7 +147,7 @@ fn write_header(entry: &Entry, mtime: Epoch, out: &mut impl Write) -> Result<(),
         mode: entry.mode,
         uid: entry.owner.uid,
         gid: entry.owner.gid,
-        mtime: mtime.seconds(),
+        mtime: entry.mtime.seconds(),
         capabilities: entry.capabilities.as_deref().copied(),
     };
     tar::write_header(out, &header).map_err(LayerError::Write)
@@ -158,10 +155,10 @@ fn write_header(entry: &Entry, mtime: Epoch, out: &mut impl Write) -> Result<(),
 
 /// Writes the tar, and gives back the fingerprint of what was written.
 fn write_tar(plan: &LayerPlan, out: &mut impl Write) -> Result<Digest, LayerError> {
-    let mut fingerprint = Fingerprint::new(plan.mtime)?;
+    let mut fingerprint = Fingerprint::new();
     let mut buffer = vec![0; 128 << 10];
     for entry in &plan.entries {
-        write_header(entry, plan.mtime, out)?;
+        write_header(entry, out)?;
         fingerprint.entry(entry)?;
         if let EntryKind::File(content) = &entry.kind {
             for_each_chunk(entry, content, &mut buffer, |chunk| {
@@ -227,7 +224,7 @@ fn for_each_chunk(
 /// # Errors
 /// When a file cannot be read or is not as planned.
 pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
-    let mut fingerprint = Fingerprint::new(plan.mtime)?;
+    let mut fingerprint = Fingerprint::new();
     let mut buffer = vec![0; 128 << 10];
     for entry in &plan.entries {
         fingerprint.entry(entry)?;
@@ -242,10 +239,8 @@ pub fn fingerprint(plan: &LayerPlan) -> Result<Digest, LayerError> {
 struct Fingerprint(Digesting<io::Sink>);
 
 impl Fingerprint {
-    fn new(mtime: Epoch) -> Result<Self, LayerError> {
-        let mut fingerprint = Self(Digesting::new(io::sink()));
-        fingerprint.put(&mtime.seconds().to_le_bytes())?;
-        Ok(fingerprint)
+    fn new() -> Self {
+        Self(Digesting::new(io::sink()))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
@@ -260,6 +255,7 @@ impl Fingerprint {
     fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
         self.put(entry.path.as_bytes())?;
         self.put(&entry.mode.to_le_bytes())?;
+        self.put(&entry.mtime.seconds().to_le_bytes())?;
         self.put(&entry.owner.uid.to_le_bytes())?;
         self.put(&entry.owner.gid.to_le_bytes())?;
         self.put(entry.capabilities.as_deref().map(|c| c.to_xattr()).as_ref().map_or(&[], |x| &x[..]))?;
@@ -297,13 +293,21 @@ impl Fingerprint {
 mod tests {
     use super::*;
     use crate::entry::{InMemory, Owner};
+    use crate::units::Epoch;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
-        Entry { path: path.parse().unwrap(), kind, mode: 0o644, owner: Owner::default(), capabilities: None }
+        Entry {
+            path: path.parse().unwrap(),
+            kind,
+            mode: 0o644,
+            owner: Owner::default(),
+            mtime: Epoch::OF_FILES,
+            capabilities: None,
+        }
     }
 
     fn plan(entries: Vec<Entry>) -> LayerPlan {
-        LayerPlan { name: "test".into(), entries, mtime: Epoch::ZERO }
+        LayerPlan { name: "test".into(), entries }
     }
 
     fn bytes(content: &[u8]) -> EntryKind {
@@ -384,9 +388,7 @@ mod tests {
             Entry { capabilities: Some(Box::new("cap_chown=ep".parse().unwrap())), ..base.clone() },
         ];
         let mut prints: Vec<Digest> = variants.into_iter().map(of).collect();
-        prints.push(
-            fingerprint(&LayerPlan { mtime: "1".parse().unwrap(), ..plan(vec![base.clone()]) }).unwrap(),
-        );
+        prints.push(fingerprint(&plan(vec![Entry { mtime: Epoch::ZERO, ..base.clone() }])).unwrap());
         let distinct: std::collections::BTreeSet<&Digest> = prints.iter().collect();
         assert_eq!(distinct.len(), prints.len());
         assert_eq!(of(base), prints[0]);

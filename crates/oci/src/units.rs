@@ -158,6 +158,11 @@ impl Epoch {
     /// 1970-01-01T00:00:00Z.
     pub const ZERO: Self = Self(0);
 
+    /// The modification time of files in layers unless their definition says otherwise: 1970-01-01T00:00:01Z, as
+    /// Jib's. A layer whose files did not change keeps its digest from commit to commit, and no program takes the
+    /// time for an unset one.
+    pub const OF_FILES: Self = Self(1);
+
     /// A time by its seconds.
     ///
     /// # Errors

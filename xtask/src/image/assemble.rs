@@ -325,9 +325,10 @@ mod tests {
             kind,
             mode: 0o644,
             owner: Owner::default(),
+            mtime: Epoch::OF_FILES,
             capabilities: None,
         };
-        let plan = LayerPlan { name: "files".to_owned(), entries: vec![entry], mtime: Epoch::ZERO };
+        let plan = LayerPlan { name: "files".to_owned(), entries: vec![entry] };
         let cache = LayerCache::new(dir.path().join("cache"));
         let staging = Staging::create(dir.path().join("staging")).unwrap();
         let (pool, compression) = (Pool::start(1), Compression::None);

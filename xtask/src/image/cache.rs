@@ -19,7 +19,7 @@ use tare_oci::layer::Layer;
 use tare_oci::spec::Descriptor;
 
 /// Changes when what is written for one plan changes.
-const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 6");
+const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 7");
 
 /// More than this is cut down, the longest unused first.
 const SIZE_LIMIT: u64 = 4 << 30;

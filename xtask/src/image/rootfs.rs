@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::certificates;
+use super::definition::values::FileTime;
 use super::definition::{
     APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
 };
@@ -151,6 +152,8 @@ struct Writer {
 struct Plan<'a> {
     definition: &'a Definition,
     root: &'a Path,
+    /// SOURCE_DATE_EPOCH, else the commit's time.
+    commit: Epoch,
     /// Every path of the image once, whichever layer it is in.
     paths: BTreeMap<ImagePath, (Entry, Writer)>,
 }
@@ -163,9 +166,9 @@ pub fn plan(
     definition: &Definition,
     root: &Path,
     binary: &Binary,
-    mtime: Epoch,
+    commit: Epoch,
 ) -> Result<Vec<LayerPlan>, RootfsError> {
-    let mut plan = Plan { definition, root, paths: BTreeMap::new() };
+    let mut plan = Plan { definition, root, commit, paths: BTreeMap::new() };
     for (at, layer) in definition.layers.iter().enumerate() {
         for entry in &layer.entries {
             plan.add(at, entry, binary).map_err(|kind| plan.error(at, entry.place, kind))?;
@@ -173,7 +176,7 @@ pub fn plan(
     }
     plan.add_volumes()?;
     plan.check_parents()?;
-    Ok(plan.into_layers(mtime))
+    Ok(plan.into_layers())
 }
 
 impl Plan<'_> {
@@ -186,6 +189,13 @@ impl Plan<'_> {
             (None, _) => format!("image {}", self.definition.name),
         };
         RootfsError { place, layer: self.definition.layers[layer].name.clone(), kind }
+    }
+
+    fn time(&self, time: FileTime) -> Epoch {
+        match time {
+            FileTime::Constant => Epoch::OF_FILES,
+            FileTime::Commit => self.commit,
+        }
     }
 
     fn writer_name(&self, writer: &Writer) -> String {
@@ -221,11 +231,13 @@ impl Plan<'_> {
         binary: &Binary,
     ) -> Result<(), RootfsErrorKind> {
         let writer = Writer { layer, place: definition.place, named: true };
+        let mtime = self.time(definition.mtime);
         let entry = |path: ImagePath, kind: EntryKind, mode: u32| Entry {
             path,
             kind,
             mode: definition.mode.unwrap_or(mode),
             owner: definition.owner,
+            mtime,
             capabilities: definition.capabilities.map(Box::new),
         };
         let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(InMemory::new(bytes)));
@@ -324,6 +336,7 @@ impl Plan<'_> {
                 kind,
                 mode,
                 owner: definition.owner,
+                mtime: self.time(definition.mtime),
                 capabilities: None,
             };
             let entry = if kind.is_dir() {
@@ -373,6 +386,7 @@ impl Plan<'_> {
                         kind: EntryKind::Directory,
                         mode: 0o755,
                         owner,
+                        mtime: Epoch::OF_FILES,
                         capabilities: None,
                     };
                     let writer = Writer { layer: application, place, named: false };
@@ -402,7 +416,7 @@ impl Plan<'_> {
     /// Every layer with the directories that its entries lie in, in its own order. A layer writes a
     /// directory that it only passes through with the mode and owner of the entry that names it:
     /// anything else would change it.
-    fn into_layers(self, mtime: Epoch) -> Vec<LayerPlan> {
+    fn into_layers(self) -> Vec<LayerPlan> {
         let layers = &self.definition.layers;
         let mut parents: Vec<BTreeSet<ImagePath>> = layers.iter().map(|_| BTreeSet::new()).collect();
         for (path, (_, writer)) in &self.paths {
@@ -424,6 +438,7 @@ impl Plan<'_> {
                         kind: EntryKind::Directory,
                         mode: 0o755,
                         owner: Owner::default(),
+                        mtime: Epoch::OF_FILES,
                         capabilities: None,
                     }),
                 }
@@ -437,7 +452,7 @@ impl Plan<'_> {
             .filter(|(_, entries)| !entries.is_empty())
             .map(|(name, mut entries)| {
                 entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-                LayerPlan { name, entries, mtime }
+                LayerPlan { name, entries }
             })
             .collect()
     }
@@ -461,7 +476,9 @@ fn skeleton() -> Result<Vec<Entry>, ImagePathError> {
         ("/tmp", EntryKind::Directory, 0o1777, Owner::default()),
     ]
     .into_iter()
-    .map(|(path, kind, mode, owner)| Ok(Entry { path: path.parse()?, kind, mode, owner, capabilities: None }))
+    .map(|(path, kind, mode, owner)| {
+        Ok(Entry { path: path.parse()?, kind, mode, owner, mtime: Epoch::OF_FILES, capabilities: None })
+    })
     .collect()
 }
 

@@ -167,3 +167,40 @@ fn files_with(dir: &Path, bytes: &[u8]) -> Vec<String> {
     };
     names.map(|(name, _)| name).filter(holds).collect()
 }
+
+#[test]
+fn layers_keep_their_digests_from_commit_to_commit_unless_a_file_asks_for_the_commits_time() {
+    let fixture = Fixture::new();
+    fixture.write("images/app/page.html", "page");
+    let definition = |mtime: &str| {
+        format!(
+            "[build]\noutput = \"server\"\n[[layers]]\nname = \"site\"\n{mtime}entries = [{{ file = \"/page.html\" }}]\n"
+        )
+    };
+    // The layers' digests and times at each of two commits that change no file of the image.
+    let at_both_commits = |mtime: &str| {
+        fixture.image("app", &definition(mtime));
+        [FIRST, SECOND].map(|time| {
+            fixture.write("time", &format!("{time} {mtime}"));
+            fixture.git(fixture.root(), time, &["add", "--all"]);
+            fixture.git(fixture.root(), time, &["commit", "--quiet", "--message", "x"]);
+            let mut command = fixture.command(&["image", "app", "--quiet", "--json"]);
+            command.env_remove("SOURCE_DATE_EPOCH");
+            let run = fixture.run_command(command);
+            assert_eq!(run.code, Some(0), "{}", run.stderr);
+            let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+            let layers = summary["platforms"][0]["layers"].as_array().unwrap().clone();
+            let digest = |layer: &serde_json::Value| layer["digest"].as_str().unwrap().to_owned();
+            let created = summary["annotations"]["org.opencontainers.image.created"].clone();
+            (layers.iter().map(digest).collect::<Vec<_>>(), created)
+        })
+    };
+    fixture.commits();
+    let [(first, created), (second, later)] = at_both_commits("");
+    assert_eq!(first.len(), 3);
+    assert_eq!(first, second);
+    assert_ne!(created, later);
+    let [(first, _), (second, _)] = at_both_commits("mtime = \"commit\"\n");
+    assert_eq!(first[..2], second[..2]);
+    assert_ne!(first[2], second[2]);
+}

@@ -555,7 +555,7 @@ fn a_daemon_that_is_missing_or_refuses_the_image_is_named() {
     command.env("PATH", fixture.path("server"));
     let run = fixture.run_command(command);
     let says = "error: `podman` is not installed or not on PATH\n\
-        hint: install podman, or leave out the option that needs it\n";
+        hint: install podman, or leave out what needs it\n";
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(2), "", says));
     assert_eq!(fixture.validate("app").0, Some(0), "the image itself is there");
 }

@@ -113,7 +113,7 @@ fn a_build_command_that_fails_or_is_not_there_is_named() {
             "[build]\ncommand = [\"no-such-compiler\", \"x\"]\noutput = \"server\"\n",
             "     Running no-such-compiler x\n\
              error: image app: the build command did not succeed: `no-such-compiler` is not installed or not on PATH\n\
-             hint: install no-such-compiler, or leave out the option that needs it\n",
+             hint: install no-such-compiler, or leave out what needs it\n",
         ),
         (
             "[build]\ncommand = [\"true\"]\noutput = \"forgotten\"\n",

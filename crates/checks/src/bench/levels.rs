@@ -155,7 +155,7 @@ fn mixed(bench: &Bench<'_>) -> anyhow::Result<(Vec<u8>, Vec<&'static str>)> {
             names.push(name);
         }
     }
-    let plan = LayerPlan { name: "mixed".to_owned(), entries, mtime: Epoch::ZERO };
+    let plan = LayerPlan { name: "mixed".to_owned(), entries };
     let (_, tar) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     Ok((tar, names))
 }
@@ -176,7 +176,14 @@ fn collect(dir: &Path, at: &ImagePath, left: &mut u64, entries: &mut Vec<Entry>)
             *left -= metadata.len();
             let kind = EntryKind::File(Content::File(path.into(), metadata.len()));
             let owner = Owner::default();
-            entries.push(Entry { path: place, kind, mode: 0o644, owner, capabilities: None });
+            entries.push(Entry {
+                path: place,
+                kind,
+                mode: 0o644,
+                owner,
+                mtime: Epoch::OF_FILES,
+                capabilities: None,
+            });
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::binaries::healthy;
 use super::context::{Context, SAMPLE, SAMPLE_PORT};
 use super::expect::same;
-use super::fixtures::{Node, ODD, ODD_TOML, TIME, folder_name, odd_tree};
+use super::fixtures::{Node, ODD, ODD_TOML, folder_name, odd_tree};
 use super::namespace::{Cgroup, Isolated};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image};
 use super::tools::Tool;
@@ -46,7 +46,7 @@ fn as_defined(found: &Tree) -> anyhow::Result<()> {
         kind,
         mode,
         owner,
-        mtime: TIME,
+        mtime: 1,
         content: None,
         link: None,
         attributes: BTreeMap::new(),

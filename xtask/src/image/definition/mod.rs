@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
-use values::{Port, Signal, User};
+use values::{FileTime, Port, Signal, User};
 
 use tare_oci::capabilities::Capabilities;
 use tare_oci::entry::Owner;
@@ -138,6 +138,8 @@ pub struct EntryDefinition {
     pub mode: Option<u32>,
     /// Whose it is, root's if nothing is said.
     pub owner: Owner,
+    /// The modification time of everything it makes.
+    pub mtime: FileTime,
     /// File capabilities.
     pub capabilities: Option<Capabilities>,
     /// Where it stands in the definition; none for a default.
@@ -183,7 +185,14 @@ pub enum What {
 impl EntryDefinition {
     /// An entry as the defaults have it.
     fn default_for(what: What) -> Self {
-        Self { what, mode: None, owner: Owner::default(), capabilities: None, place: None }
+        Self {
+            what,
+            mode: None,
+            owner: Owner::default(),
+            mtime: FileTime::default(),
+            capabilities: None,
+            place: None,
+        }
     }
 }
 
@@ -413,14 +422,18 @@ impl Maker<'_> {
             if layers.iter().any(|known| known.name == name) {
                 return Err(self.error(span, format!("there are two layers called `{name}`")));
             }
-            let entries =
-                layer.entries.into_iter().map(|entry| self.entry(entry)).collect::<Result<_, _>>()?;
+            let of_layer = layer.mtime.map(|time| time.0).unwrap_or_default();
+            let entries = layer
+                .entries
+                .into_iter()
+                .map(|entry| self.entry(entry, of_layer))
+                .collect::<Result<_, _>>()?;
             layers.push(LayerDefinition { name, entries });
         }
         Ok(layers)
     }
 
-    fn entry(&self, raw: Spanned<RawEntry>) -> Result<EntryDefinition, DefinitionError> {
+    fn entry(&self, raw: Spanned<RawEntry>, of_layer: FileTime) -> Result<EntryDefinition, DefinitionError> {
         let span = raw.span();
         let raw = raw.into_inner();
         let error = |message: &str| self.error(span.clone(), message);
@@ -493,6 +506,9 @@ impl Maker<'_> {
         if (raw.mode.is_some() || raw.owner.is_some()) && matches!(what, What::Skeleton) {
             return Err(error("`skeleton` has its own modes and owners"));
         }
+        if raw.mtime.is_some() && matches!(what, What::Skeleton) {
+            return Err(error("`skeleton` has its own times"));
+        }
         if raw.mode.is_some() && matches!(what, What::Symlink { .. }) {
             return Err(error("a symlink has no mode of its own"));
         }
@@ -500,6 +516,7 @@ impl Maker<'_> {
             what,
             mode: raw.mode.map(|mode| mode.0.0),
             owner: raw.owner.map(|owner| owner.0.0).unwrap_or_default(),
+            mtime: raw.mtime.map_or(of_layer, |time| time.0),
             capabilities: raw.capabilities.map(|capabilities| capabilities.0),
             place: Some(self.0.position(span.start)),
         })

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use super::values::{Mode, Port, Signal, User};
+use super::values::{FileTime, Mode, Port, Signal, User};
 use tare_oci::capabilities::Capabilities;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
@@ -79,6 +79,7 @@ pub(super) struct RawHealthcheck {
 #[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawLayer {
     pub(super) name: Spanned<String>,
+    pub(super) mtime: Option<Parsed<FileTime>>,
     #[serde(default)]
     pub(super) entries: Vec<Spanned<RawEntry>>,
 }
@@ -99,6 +100,7 @@ pub(super) struct RawEntry {
     pub(super) to: Option<String>,
     pub(super) mode: Option<Parsed<Mode>>,
     pub(super) owner: Option<ParsedOrNumber<User>>,
+    pub(super) mtime: Option<Parsed<FileTime>>,
     pub(super) capabilities: Option<Parsed<Capabilities>>,
 }
 

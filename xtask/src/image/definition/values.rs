@@ -99,6 +99,30 @@ impl FromStr for Mode {
     }
 }
 
+/// The modification time of files in a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileTime {
+    /// [`Epoch::OF_FILES`](tare_oci::units::Epoch::OF_FILES), whatever the commit.
+    #[default]
+    Constant,
+    /// `commit`: SOURCE_DATE_EPOCH, else the commit's, for files that a server sends Last-Modified of.
+    Commit,
+}
+
+impl FromStr for FileTime {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "constant" => Ok(Self::Constant),
+            "commit" => Ok(Self::Commit),
+            _ => {
+                Err(ValueError(format!("`{text}` is not a time of files: write \"constant\" or \"commit\"")))
+            }
+        }
+    }
+}
+
 /// A signal by name or number, as `StopSignal` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal(pub String);

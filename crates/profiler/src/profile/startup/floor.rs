@@ -44,7 +44,7 @@ pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, FloorError> {
     let place = dir.join(format!("floor-{}", platform.architecture()));
     // Others may be doing the same.
     let staging = Staging::create(dir.join(format!(".floor-{}", std::process::id())))?;
-    let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform), mtime: Epoch::ZERO };
+    let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform) };
     let (layer, bytes) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     let parts = Parts {
         platform,
@@ -67,7 +67,14 @@ fn entries(platform: Platform) -> Vec<Entry> {
         .into_iter()
         .filter_map(|(path, kind)| {
             let path = ImagePath::from_bytes(&path).ok()?;
-            Some(Entry { path, kind, mode: 0o755, owner: Owner::default(), capabilities: None })
+            Some(Entry {
+                path,
+                kind,
+                mode: 0o755,
+                owner: Owner::default(),
+                mtime: Epoch::OF_FILES,
+                capabilities: None,
+            })
         })
         .collect()
 }
