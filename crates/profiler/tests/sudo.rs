@@ -135,7 +135,7 @@ fn what_goes_through_sudo_comes_after_everything_is_built() {
             user = in_order(&world.user()),
         );
         let mut expected = vec!["xtask image --json app".to_owned(); subjects];
-        expected.push("xtask part runtime".to_owned());
+        expected.push("xtask part keeper".to_owned());
         expected.push("sudo --non-interactive -- true".to_owned());
         expected.push(format!(
             "sudo --non-interactive -- env TARE_HANDED_OVER={handed_over} NO_COLOR=1 {} {} --sudo --runs 1",
