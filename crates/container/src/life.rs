@@ -45,11 +45,18 @@ pub struct Exit {
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.oom_killed, self.code, self.signal) {
-            (true, ..) => f.write_str("it used more memory than its limit and was killed by the kernel"),
-            (false, _, Some(signal)) => write!(f, "signal {signal} ended it"),
-            (false, Some(code), None) => write!(f, "it ended with exit code {code}"),
-            (false, None, None) => f.write_str("it ended"),
+        const SIGKILL: i32 = 9;
+        match (self.code, self.signal) {
+            (_, Some(SIGKILL)) if self.oom_killed => {
+                return f.write_str("it used more memory than its limit and was killed by the kernel");
+            }
+            (_, Some(signal)) => write!(f, "signal {signal} ended it")?,
+            (Some(code), None) => write!(f, "it ended with exit code {code}")?,
+            (None, None) => f.write_str("it ended")?,
+        }
+        match self.oom_killed {
+            true => f.write_str(", and the kernel had killed another process of it for want of memory"),
+            false => Ok(()),
         }
     }
 }
@@ -371,5 +378,23 @@ impl Removable for Inner {
     fn remove_now(&self) {
         // Whoever wants the error calls `Container::remove`.
         let _ = self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_from_that_of_another_process() {
+        let told = |code, signal, oom_killed| Exit { code, signal, oom_killed }.to_string();
+        let another = ", and the kernel had killed another process of it for want of memory";
+        let of_its_own = "it used more memory than its limit and was killed by the kernel";
+        assert_eq!(told(None, Some(9), true), of_its_own);
+        assert_eq!(told(None, Some(9), false), "signal 9 ended it");
+        assert_eq!(told(None, Some(6), true), format!("signal 6 ended it{another}"));
+        assert_eq!(told(Some(2), None, false), "it ended with exit code 2");
+        assert_eq!(told(Some(2), None, true), format!("it ended with exit code 2{another}"));
+        assert_eq!(told(None, None, false), "it ended");
     }
 }
