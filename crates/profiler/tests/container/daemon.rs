@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tare_container::life::{Container, Endpoint};
@@ -37,9 +37,13 @@ struct Fake {
 impl Fake {
     fn new(info: &Value) -> Self {
         let world = World::new();
+        let script = world.folder.path().join("script");
+        fs::write(&script, CLIENT).unwrap();
+        // By another process: a child that another test starts meanwhile would inherit the file open for
+        // writing, and then it cannot be executed (ETXTBSY of execve(2)).
         let client = world.folder.path().join("docker");
-        fs::write(&client, CLIENT).unwrap();
-        fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
+        let installed = Command::new("install").args(["-m", "755"]).args([&script, &client]).status();
+        assert!(installed.unwrap().success());
         fs::write(world.folder.path().join("info"), info.to_string()).unwrap();
         let path = format!("{}:{}", world.folder.path().display(), std::env::var("PATH").unwrap());
         let options = Options { path: Some(path.into()), ..world.options.clone() };
