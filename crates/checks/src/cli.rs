@@ -46,7 +46,7 @@ enum BenchCommand {
     /// The sample server beside a bare epoll loop, hyper, axum, actix-web, Hyperlane and Rocket
     #[cfg(target_os = "linux")]
     Server(BenchServerArguments),
-    /// Whether what the scale says is true: beside wrk, on images that are known to differ, under half a CPU
+    /// Whether what the profiler says is true: beside wrk, on images that are known to differ, under half a CPU
     #[cfg(target_os = "linux")]
     Fidelity(BenchFidelityArguments),
 }
