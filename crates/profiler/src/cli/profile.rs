@@ -18,8 +18,8 @@ use crate::profile::definition::values::Cpus;
 use crate::profile::definition::{self, Overrides, Profile};
 use crate::profile::gate::Overall;
 use crate::profile::measure::{self, Setting, Stage, Step};
-use crate::profile::metric::{self, Pass};
-use crate::profile::report::{self, ProfileFacts, Report, RuntimeFacts, SCHEMA};
+use crate::profile::metric::Pass;
+use crate::profile::report::{self, Report, RuntimeFacts, SCHEMA};
 use crate::profile::startup::floor;
 use crate::profile::{cpus, render};
 use tare_container::host::HostFacts;
@@ -166,7 +166,7 @@ pub(super) fn run(
         return compare::run(arguments, env, xtask, ui);
     }
     if arguments.list_metrics {
-        ui.result(metric::markdown().trim_end())?;
+        ui.result(render::metrics::markdown().trim_end())?;
         return Ok(Outcome::Done);
     }
     let handed_over = HandOver::received(env)?;
@@ -315,7 +315,7 @@ impl Call<'_> {
             baseline.check(&report, &profile.gates)?;
         }
         report.runs = measured(subject, profile, runtime, &self.cache, self.ui)?;
-        report.judge(profile, baseline);
+        report::judge(&mut report, profile, baseline);
         Ok(report)
     }
 
@@ -408,7 +408,7 @@ pub(super) fn new_report(
             version: stage::version(runtime.kind(), env),
             rootless: !tare_container::runtime::is_root(),
         }),
-        profile: ProfileFacts::of(profile),
+        profile: report::profile_facts(profile),
         runs: vec![],
         verdicts: vec![],
         overall: Overall::Pass,

@@ -9,8 +9,6 @@ pub mod cpus;
 pub mod definition;
 pub mod gate;
 pub mod measure;
-pub mod measurement;
-pub mod metric;
 pub mod render;
 pub mod report;
 pub mod size;
@@ -19,3 +17,5 @@ pub mod stats;
 pub mod subject;
 pub mod throughput;
 pub mod validity;
+
+pub use tare_report::{measurement, metric};

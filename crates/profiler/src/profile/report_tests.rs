@@ -26,7 +26,7 @@ fn judged() -> Report {
          \"startup.warm.ready\" = { max = \"4ms\" }\n\
          \"throughput.rate\" = { min = 20000 }\n",
     );
-    report.judge(&profile, None);
+    judge(&mut report, &profile, None);
     report
 }
 
@@ -62,10 +62,10 @@ fn figures_stand_in_the_order_of_the_table_and_gates_are_judged_where_they_belon
 fn an_image_that_crashed_does_not_pass_whatever_its_figures() {
     let mut report = sample();
     let free = profile("");
-    report.judge(&free, None);
+    judge(&mut report, &free, None);
     assert_eq!(report.overall, Overall::Pass);
     report.runs[1].events = judged().runs[1].events.clone();
-    report.judge(&free, None);
+    judge(&mut report, &free, None);
     assert_eq!(report.overall, Overall::Fail);
 }
 
@@ -91,7 +91,7 @@ fn a_gate_of_a_pass_that_left_no_run_is_a_verdict_still() {
     report.runs.clear();
     let mut profile = profile("\"size.wasted\" = { max = 0 }\n\"throughput.errors\" = { max = 0 }");
     profile.passes = vec![Pass::Throughput];
-    report.judge(&profile, None);
+    judge(&mut report, &profile, None);
     let told: Vec<(&str, &str)> =
         report.verdicts.iter().map(|it| (it.gate.as_str(), it.outcome.name())).collect();
     assert_eq!(told, [("size.wasted", "skipped"), ("throughput.errors", "fail")]);
@@ -243,7 +243,7 @@ fn the_terminal_has_everything_without_colour_in_110_columns() {
 #[test]
 fn a_measurement_without_gates_says_so() {
     let mut report = sample();
-    report.judge(&profile(""), None);
+    judge(&mut report, &profile(""), None);
     assert_eq!(terminal::conclusion(&report), "Measured; the profile has no gates");
 }
 
@@ -295,7 +295,7 @@ fn how_long_a_report_takes() {
         .map(|_| {
             let begun = std::time::Instant::now();
             let mut judged = report.clone();
-            judged.judge(&profile("\"throughput.errors\" = { max = 0 }"), None);
+            judge(&mut judged, &profile("\"throughput.errors\" = { max = 0 }"), None);
             let written = [
                 judged.to_json().unwrap(),
                 markdown::render(&judged),

@@ -10,19 +10,16 @@ mod raw;
 mod shipped;
 pub mod values;
 
-use serde::{Deserialize, Serialize};
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 pub use self::parse::parse;
 pub use self::shipped::{Source, SourceError, find, names};
-use self::values::{CpuSet, Cpus, Load, Network, Protocol};
+use self::values::{Cpus, Load, Network, Protocol};
 use super::gate::Gate;
 use super::metric::Pass;
 
+pub use tare_report::limits::{CpuQuota, CpuSet, DEFAULT_PERIOD, Limits};
 pub use tare_tool::document::DefinitionError;
-
-/// The kernel's own default for a quota's period (`default_cfs_period`, kernel/sched/fair.c).
-pub const DEFAULT_PERIOD: u64 = 100_000_000;
 
 /// An image's circumstances and what is to be measured in them.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,79 +48,6 @@ pub struct Profile {
     pub throughput: ThroughputOptions,
     /// In the order of the file.
     pub gates: Vec<Gate>,
-}
-
-/// What a container is held to; what is not there is not limited.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// CPU time in a period.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<CpuQuota>,
-    /// The CPUs it may run on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpuset: Option<CpuSet>,
-    /// Bytes of memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
-    /// Bytes of swap beside the memory; 0 where only the memory is limited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap: Option<u64>,
-    /// Processes and threads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
-}
-
-/// CPU time in nanoseconds that all threads together may use in every period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CpuQuota {
-    /// Nanoseconds of CPU time.
-    pub quota: u64,
-    /// Nanoseconds of the clock.
-    pub period: u64,
-}
-
-impl CpuQuota {
-    /// The quota that makes so many CPUs, in the kernel's default period.
-    #[must_use]
-    pub fn of(cpus: Cpus) -> Self {
-        Self { quota: u64::from(cpus.thousandths()) * (DEFAULT_PERIOD / 1000), period: DEFAULT_PERIOD }
-    }
-
-    /// As a number of CPUs.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "both are far below 2^53")]
-    pub fn cpus(self) -> f64 {
-        self.quota as f64 / self.period as f64
-    }
-}
-
-/// One line for a person: `0.25 CPU, 32MiB memory`.
-impl std::fmt::Display for Limits {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut parts = Vec::new();
-        if let Some(cpu) = self.cpu {
-            let plural = if cpu.cpus() > 1.0 { "CPUs" } else { "CPU" };
-            parts.push(format!("{} {plural}", cpu.cpus()));
-            if cpu.period != DEFAULT_PERIOD {
-                parts.push(format!("period {}", Nanoseconds(cpu.period)));
-            }
-        }
-        if let Some(cpuset) = &self.cpuset {
-            parts.push(format!("cpuset {cpuset}"));
-        }
-        if let Some(memory) = self.memory {
-            parts.push(format!("{} memory", ByteSize(memory).exact()));
-        }
-        if let Some(swap) = self.swap.filter(|swap| *swap > 0) {
-            parts.push(format!("{} swap", ByteSize(swap).exact()));
-        }
-        if let Some(pids) = self.pids {
-            parts.push(format!("{pids} pids"));
-        }
-        if parts.is_empty() { f.write_str("no limits") } else { f.write_str(&parts.join(", ")) }
-    }
 }
 
 /// When the server is ready: this request has this status.
@@ -253,7 +177,8 @@ impl Profile {
                 None => Ok(value),
             }
         }
-        let quota = checked("--cpus", overrides.cpus.map(CpuQuota::of), |quota| problem::with_quota(*quota))?;
+        let quota =
+            checked("--cpus", overrides.cpus.map(CpuQuota::from), |quota| problem::with_quota(*quota))?;
         let memory = checked("--memory", overrides.memory, |memory| problem::with_memory(*memory))?;
         for limits in &mut self.limits {
             limits.cpu = quota.or(limits.cpu);

@@ -77,7 +77,7 @@ impl Maker<'_> {
         let cpu = match (&raw.cpus, &raw.quota, &raw.period) {
             (None, None, None) => None,
             (Some(cpus), None, None) => {
-                let quota = Cpus::new(*cpus.get_ref()).map(CpuQuota::of).ok_or_else(|| {
+                let quota = Cpus::new(*cpus.get_ref()).map(CpuQuota::from).ok_or_else(|| {
                     let mut error =
                         self.0.error(cpus.span(), format!("`{}` is not a number of CPUs", cpus.get_ref()));
                     error.hint = Some("leave `cpus` out for no limit".to_owned());

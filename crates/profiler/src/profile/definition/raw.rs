@@ -10,7 +10,8 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_tool::document::{Env, Parsed, Spanned};
 
-use super::values::{CpuSet, Load, Network, Protocol};
+use super::CpuSet;
+use super::values::{Load, Network, Protocol};
 use crate::profile::metric::Pass;
 
 /// The whole file.

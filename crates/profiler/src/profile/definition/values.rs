@@ -1,17 +1,14 @@
 //! The values of a profile that are written as text or as a number, each with one spelling in and one out.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tare_report::limits::{CpuQuota, DEFAULT_PERIOD};
 
 /// What is wrong with a value's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not a cpuset.
-    #[error("`{0}` is not a list of CPUs, such as `0`, `0-3` or `0,2-3`")]
-    CpuSet(String),
     /// Not a load case.
     #[error(
         "`{0}` is not a load: write `closed`, a share of the capacity such as `70%`, or a rate such as `1000/s`"
@@ -23,77 +20,9 @@ pub enum ValueError {
     /// Not a network.
     #[error("`{0}` is not a network: write `loopback` or `veth`")]
     Network(String),
-    /// Not a pass.
-    #[error("`{0}` is not a pass: write `size`, `startup` or `throughput`")]
-    Pass(String),
     /// Not a number of CPUs.
     #[error("`{0}` is not a number of CPUs, such as `2` or `0.25`")]
     Cpus(String),
-}
-
-/// CPUs by their numbers, as `cpuset.cpus` lists them (cpuset(7), list format). Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CpuSet(BTreeSet<u32>);
-
-/// No kernel has more (`NR_CPUS` of x86_64 ends at 8192): what is beyond is a slip, and would fill memory.
-const MOST_CPUS: u32 = 8192;
-
-impl CpuSet {
-    /// The CPUs, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().copied()
-    }
-
-    /// Those that `host` does not have.
-    #[must_use]
-    pub fn missing_from(&self, host: &[u32]) -> Vec<u32> {
-        self.iter().filter(|cpu| !host.contains(cpu)).collect()
-    }
-}
-
-impl FromStr for CpuSet {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = || ValueError::CpuSet(text.to_owned());
-        let number = |text: &str| -> Result<u32, ValueError> {
-            // `parse` alone would take a leading plus sign.
-            if !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(error());
-            }
-            text.parse().ok().filter(|cpu| *cpu < MOST_CPUS).ok_or_else(error)
-        };
-        let mut cpus = BTreeSet::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last {
-                return Err(error());
-            }
-            cpus.extend(first..=last);
-        }
-        Ok(Self(cpus))
-    }
-}
-
-impl fmt::Display for CpuSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.iter().peekable();
-        let mut separator = "";
-        while let Some(first) = rest.next() {
-            let mut last = first;
-            while let Some(next) = rest.next_if_eq(&(last + 1)) {
-                last = next;
-            }
-            if first == last {
-                write!(f, "{separator}{first}")?;
-            } else {
-                write!(f, "{separator}{first}-{last}")?;
-            }
-            separator = ",";
-        }
-        Ok(())
-    }
 }
 
 /// How much load one case of the throughput pass sends.
@@ -214,14 +143,8 @@ impl fmt::Display for Network {
     }
 }
 
-impl FromStr for crate::profile::metric::Pass {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let pass = Self::ALL.into_iter().find(|pass| pass.name() == text);
-        pass.ok_or_else(|| ValueError::Pass(text.to_owned()))
-    }
-}
+/// No kernel has more (`NR_CPUS` of x86_64 ends at 8192).
+const MOST_CPUS: u32 = 8192;
 
 /// CPU time in thousandths of a CPU: 250 is a quarter of one. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -246,6 +169,13 @@ impl Cpus {
     #[must_use]
     pub fn get(self) -> f64 {
         f64::from(self.0) / 1000.0
+    }
+}
+
+/// The quota that makes so many CPUs, in the kernel's default period.
+impl From<Cpus> for CpuQuota {
+    fn from(cpus: Cpus) -> Self {
+        Self { quota: u64::from(cpus.thousandths()) * (DEFAULT_PERIOD / 1000), period: DEFAULT_PERIOD }
     }
 }
 
@@ -281,31 +211,11 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(CpuSet, Load, Protocol, Network);
+as_text!(Load, Protocol, Network);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpusets_have_one_spelling() {
-        for (text, spelled) in
-            [("0", "0"), ("0-3", "0-3"), ("3,0-1,2,7", "0-3,7"), ("5,5", "5"), ("0,2", "0,2")]
-        {
-            let parsed: CpuSet = text.parse().unwrap();
-            assert_eq!(parsed.to_string(), spelled);
-            assert_eq!(spelled.parse(), Ok(parsed));
-        }
-        for text in ["", "a", "1-", "-1", "3-1", "0,,1", "+1", " 1", "8192", "0-4000000000"] {
-            assert_eq!(text.parse::<CpuSet>(), Err(ValueError::CpuSet(text.to_owned())), "{text}");
-        }
-    }
-
-    #[test]
-    fn cpus_that_a_host_lacks_are_known() {
-        let asked: CpuSet = "0-3".parse().unwrap();
-        assert_eq!(asked.missing_from(&[0, 1]), [2, 3]);
-    }
 
     #[test]
     fn loads_round_trip_and_name_their_case() {

@@ -3,6 +3,7 @@
 
 pub mod junit;
 pub mod markdown;
+pub mod metrics;
 pub mod terminal;
 pub mod units;
 

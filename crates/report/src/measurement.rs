@@ -7,9 +7,8 @@ use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use tare_oci::units::ByteSize;
 
-use super::metric;
+use crate::{metric, units};
 
 /// One figure of one pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -357,10 +356,15 @@ impl fmt::Display for Doubt {
                 write!(f, "{figure:.0} ns measured with a clock that steps by {step} ns")
             }
             Self::NearMemoryLimit { peak, limit } => {
-                write!(f, "memory reached {} of {}", ByteSize(*peak), ByteSize(*limit))
+                write!(f, "memory reached {} of {}", units::bytes(*peak), units::bytes(*limit))
             }
             Self::OutOfMemory { kills, limit: Some(limit) } => {
-                write!(f, "killed {} for exceeding {} of memory", plural(*kills, "time"), ByteSize(*limit))
+                write!(
+                    f,
+                    "killed {} for exceeding {} of memory",
+                    plural(*kills, "time"),
+                    units::bytes(*limit)
+                )
             }
             Self::OutOfMemory { kills, limit: None } => {
                 write!(f, "killed {} because the machine had no memory left", plural(*kills, "time"))

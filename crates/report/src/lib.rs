@@ -1,0 +1,17 @@
+//! The measured values: reports, measurements, the doubts about them, and the verdicts of gates.
+//!
+//! Values only, to be written and read by every program of tare. What measures and what judges is the
+//! profiler's. This package uses none of ours.
+
+pub mod limits;
+pub mod measurement;
+pub mod metric;
+pub mod report;
+mod units;
+pub mod verdict;
+
+pub use limits::{CpuQuota, CpuSet, Limits};
+pub use measurement::{Doubt, Measurement};
+pub use metric::{Metric, Pass};
+pub use report::{Event, EventKind, Report, Run, SCHEMA};
+pub use verdict::{Outcome, Overall, Verdict};

@@ -1,0 +1,230 @@
+//! The metric table: what every figure is, in one place.
+//!
+//! Gates, `--list-metrics`, the reports and docs/metrics.md come from it. Every value is in one base unit of
+//! its kind (bytes, nanoseconds, parts of 1), whatever it is shown in.
+
+mod size;
+mod startup;
+mod throughput;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use self::size::SIZE;
+pub use self::size::UNKNOWN;
+use self::startup::{COLD, WARM};
+pub use self::throughput::ERRORS;
+use self::throughput::THROUGHPUT;
+
+/// What measures a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// Reads the image; runs nothing.
+    Size,
+    /// Starts it over and over.
+    Startup,
+    /// Sends it requests.
+    Throughput,
+}
+
+impl Pass {
+    /// In the order they run.
+    pub const ALL: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
+
+    /// Its name in profiles and flags.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Startup => "startup",
+            Self::Throughput => "throughput",
+        }
+    }
+}
+
+/// The text names no pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownPass(String);
+
+impl fmt::Display for UnknownPass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a pass: write `size`, `startup` or `throughput`", self.0)
+    }
+}
+
+impl std::error::Error for UnknownPass {}
+
+impl FromStr for Pass {
+    type Err = UnknownPass;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPass> {
+        let pass = Self::ALL.into_iter().find(|pass| pass.name() == text);
+        pass.ok_or_else(|| UnknownPass(text.to_owned()))
+    }
+}
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Requests in a second.
+    PerSecond,
+    /// A part of 1.
+    Share,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    /// Its short name in tables.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Bytes => "B",
+            Self::Nanoseconds => "ns",
+            Self::PerSecond => "1/s",
+            Self::Share => "share",
+            Self::Count => "count",
+        }
+    }
+}
+
+/// Whether the same image always gives the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// It does: a difference of one is a difference.
+    Exact,
+    /// It does not: differences need a test.
+    Noisy,
+}
+
+impl Class {
+    /// Its name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Noisy => "noisy",
+        }
+    }
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+    /// Neither: it is told, and may have a `min` and `max`, but cannot regress.
+    Neither,
+}
+
+impl Direction {
+    /// Its name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+            Self::Neither => "-",
+        }
+    }
+}
+
+/// What one figure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Metric {
+    /// Its name in gates, baselines and reports.
+    pub id: &'static str,
+    /// What measures it.
+    pub pass: Pass,
+    /// What the value counts.
+    pub unit: Unit,
+    /// Whether it repeats exactly.
+    pub class: Class,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How the value comes from the samples.
+    pub statistic: &'static str,
+    /// What it means.
+    pub description: &'static str,
+    /// What the cases of a measurement are, where there are several.
+    pub cases: Option<&'static str>,
+}
+
+/// How many there are.
+const LENGTH: usize = SIZE.len() + WARM.len() + COLD.len() + THROUGHPUT.len();
+
+/// Every metric, in the order of the reports.
+pub const TABLE: [Metric; LENGTH] = {
+    let mut table = [UNKNOWN; LENGTH];
+    let mut at = 0;
+    let parts: [&[Metric]; 4] = [&SIZE, &WARM, &COLD, &THROUGHPUT];
+    let mut part = 0;
+    // Iterators cannot run at compile time.
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            table[at] = parts[part][index];
+            at += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    table
+};
+
+/// The metric of that id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Metric> {
+    static TABLE_IN_MEMORY: [Metric; LENGTH] = TABLE;
+    TABLE_IN_MEMORY.iter().find(|metric| metric.id == id)
+}
+
+/// Where a metric stands in the table; the order of reports.
+#[must_use]
+pub fn position(id: &str) -> usize {
+    TABLE.iter().position(|metric| metric.id == id).unwrap_or(LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_id_is_there_once_and_begins_with_its_pass() {
+        let ids: BTreeSet<&str> = TABLE.iter().map(|metric| metric.id).collect();
+        assert_eq!(ids.len(), LENGTH);
+        for metric in TABLE {
+            assert!(metric.id.starts_with(&format!("{}.", metric.pass.name())), "{}", metric.id);
+            assert_eq!(find(metric.id), Some(&metric));
+            assert!(
+                metric
+                    .id
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-'),
+                "{} needs no escape in a gate",
+                metric.id
+            );
+        }
+    }
+
+    #[test]
+    fn exactly_the_size_metrics_are_exact() {
+        for metric in TABLE {
+            assert_eq!(metric.class == Class::Exact, metric.pass == Pass::Size, "{}", metric.id);
+        }
+    }
+}
