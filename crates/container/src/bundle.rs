@@ -16,7 +16,7 @@ use super::roots::{Cache, Keep};
 use super::runtime::{Runtime, RuntimeError, RuntimeKind};
 use super::spec::{ContainerSpec, Network, Place};
 use super::target::Target;
-use super::unpack::{copy_tree, read_inside};
+use super::unpack::read_inside;
 use super::user;
 
 /// No container gets more open files than this, whatever the host allows: it is docker's number.
@@ -40,14 +40,7 @@ pub(crate) fn create(
     let state = &runtime.options.state;
     let record = Record { owner: Owner::this(), cgroup: Some(parent.path.clone()), runtime: runtime.kind };
     let folder = Folder::create(state, &record).map_err(on("create", state))?;
-    let rootfs = match spec.writable {
-        false => cached.path().to_path_buf(),
-        true => {
-            let copy = folder.path.join("rootfs");
-            copy_tree(cached.path(), &copy, runtime.root).map_err(on("copy", cached.path()))?;
-            copy
-        }
-    };
+    let rootfs = cached.path().to_path_buf();
     let passwd = read_inside(&rootfs, "etc/passwd");
     let group = read_inside(&rootfs, "etc/group");
     let mut user = user::resolve(&target.config.config.user, &passwd, &group)?;

@@ -44,9 +44,6 @@ pub struct Counters {
     pub voluntary_switches: Option<u64>,
     /// Times it was taken away.
     pub involuntary_switches: Option<u64>,
-    /// Resident memory of the processes that live now, bytes, as far as the kernel has added it up: some pages a
-    /// CPU may be missing. Shared pages count in each.
-    pub rss: Option<u64>,
 }
 
 impl Counters {
@@ -151,17 +148,12 @@ impl Counters {
                 let status = Process::parse(&status);
                 found.voluntary += status.voluntary;
                 found.involuntary += status.involuntary;
-                // Every thread's status shows the memory of the whole process.
-                if thread.file_name().to_string_lossy() == process.to_string() {
-                    found.rss += status.rss;
-                }
                 any = true;
             }
         }
         if any {
             self.voluntary_switches = Some(found.voluntary);
             self.involuntary_switches = Some(found.involuntary);
-            self.rss = Some(found.rss);
         }
     }
 }
@@ -174,8 +166,6 @@ pub(crate) const TICK: u64 = 10_000_000;
 struct Process {
     voluntary: u64,
     involuntary: u64,
-    /// Bytes.
-    rss: u64,
 }
 
 impl Process {
@@ -187,7 +177,6 @@ impl Process {
         Self {
             voluntary: field("voluntary_ctxt_switches").unwrap_or(0),
             involuntary: field("nonvoluntary_ctxt_switches").unwrap_or(0),
-            rss: field("VmRSS").unwrap_or(0).saturating_mul(1024),
         }
     }
 }
@@ -256,7 +245,7 @@ mod tests {
     fn switches_and_memory_of_a_process_are_read() {
         let status = "Name:\tvoluntary_ctxt_switches: 9\nState:\tS (sleeping)\nVmRSS:\t    4096 kB\n\
             voluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
-        assert_eq!(Process::parse(status), Process { voluntary: 12, involuntary: 3, rss: 4 << 20 });
+        assert_eq!(Process::parse(status), Process { voluntary: 12, involuntary: 3 });
         // A kernel thread or a zombie has no memory.
         assert_eq!(Process::parse("Name:\tx\nState:\tZ (zombie)\n"), Process::default());
     }

@@ -343,12 +343,7 @@ fn arguments(
     if let Some(pids) = limits.pids {
         add(&["--pids-limit", &pids.to_string()]);
     }
-    if !spec.writable {
-        add(&["--read-only", "--tmpfs", "/tmp"]);
-    }
-    for path in &spec.tmpfs {
-        add(&["--tmpfs", path]);
-    }
+    add(&["--read-only", "--tmpfs", "/tmp"]);
     for (name, value) in &spec.env {
         add(&["--env", &format!("{name}={value}")]);
     }

@@ -28,11 +28,6 @@ pub struct ContainerSpec {
     /// TCP ports that its server is asked on. A daemon publishes them where its containers' networks cannot be
     /// entered; nothing else of a container is published, whatever its image exposes.
     pub ports: Vec<u16>,
-    /// Whether its root can be written; then it is a copy that is thrown away. Else only `/tmp`, `/dev/shm`
-    /// and the image's volumes can, which are memory.
-    pub writable: bool,
-    /// More places that are writable memory. They are made if the image has none.
-    pub tmpfs: Vec<String>,
 }
 
 /// How a container is reached.
@@ -100,7 +95,7 @@ impl ContainerSpec {
     }
 
     fn memory_mounts(&self, config: &Config) -> Vec<String> {
-        let volumes = config.config.volumes.keys().chain(&self.tmpfs);
+        let volumes = config.config.volumes.keys();
         let mut mounts: Vec<String> = volumes
             .map(|path| format!("/{}", path.trim_matches('/')))
             .filter(|path| path.len() > 1 && path != "/tmp")
@@ -135,7 +130,7 @@ impl ContainerSpec {
         json!({
             "ociVersion": "1.0.2",
             "hostname": place.id,
-            "root": {"path": place.rootfs, "readonly": !self.writable},
+            "root": {"path": place.rootfs, "readonly": true},
             "process": {
                 "terminal": false,
                 "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
@@ -217,9 +212,7 @@ impl ContainerSpec {
                     "destination": format!("/sys/fs/cgroup/{controller}")}));
             }
         }
-        if !self.writable {
-            mounts.push(mount("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
-        }
+        mounts.push(mount("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
         for path in self.memory_mounts(config) {
             let owner = [format!("uid={}", place.user.uid), format!("gid={}", place.user.gid)];
             let mut options = vec!["nosuid", "nodev", "mode=755"];

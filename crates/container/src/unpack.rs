@@ -526,37 +526,6 @@ fn remove_at(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Copies a root, for a container that may write into it. Owners and modes are kept as far as permitted.
-///
-/// # Errors
-/// When something cannot be read or written.
-pub(crate) fn copy_tree(from: &Path, to: &Path, root: bool) -> io::Result<()> {
-    let data = fs::symlink_metadata(from)?;
-    let kind = data.file_type();
-    if kind.is_symlink() {
-        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
-    } else if kind.is_dir() {
-        fs::create_dir(to)?;
-        for entry in fs::read_dir(from)? {
-            let name = entry?.file_name();
-            copy_tree(&from.join(&name), &to.join(&name), root)?;
-        }
-    } else if kind.is_file() {
-        fs::copy(from, to)?;
-    } else {
-        // A pipe that nobody reads yet.
-        rustix::fs::mknodat(CWD, to, FileType::Fifo, Mode::from_raw_mode(data.permissions().mode()), 0)?;
-    }
-    if root {
-        use std::os::unix::fs::MetadataExt as _;
-        std::os::unix::fs::lchown(to, Some(data.uid()), Some(data.gid()))?;
-    }
-    if !kind.is_symlink() {
-        fs::set_permissions(to, data.permissions())?;
-    }
-    Ok(())
-}
-
 /// A text file of a root, found inside it whatever links say; empty if there is none.
 pub(crate) fn read_inside(root: &Path, path: &str) -> String {
     const LIMIT: u64 = 1 << 20;

@@ -199,13 +199,6 @@ pub enum Doubt {
         /// Coefficient of variation of the second half of them.
         variation: f64,
     },
-    /// The figure is not much longer than the steps of the clock.
-    Clock {
-        /// The clock's step in nanoseconds.
-        step: u64,
-        /// The figure in nanoseconds.
-        figure: f64,
-    },
     /// Memory was nearly used up, so that the kernel may have been reclaiming pages all the time.
     NearMemoryLimit {
         /// Highest use in bytes.
@@ -219,11 +212,6 @@ pub enum Doubt {
         kills: u64,
         /// The memory limit in bytes, if one was set.
         limit: Option<u64>,
-    },
-    /// The image is for another processor and ran under an emulator.
-    Emulated {
-        /// The image's platform.
-        platform: String,
     },
 }
 
@@ -255,10 +243,8 @@ impl Doubt {
             Self::Scattered { .. } => "scattered",
             Self::Unresolved { .. } => "unresolved",
             Self::NoSteadyState { .. } => "no-steady-state",
-            Self::Clock { .. } => "clock",
             Self::NearMemoryLimit { .. } => "near-memory-limit",
             Self::OutOfMemory { .. } => "out-of-memory",
-            Self::Emulated { .. } => "emulated",
         }
     }
 
@@ -288,10 +274,8 @@ impl Doubt {
             Self::NoSteadyState { .. } => {
                 "raise `duration`, and see whether the server leaks or still warms up"
             }
-            Self::Clock { .. } => "raise `duration`, or do not rely on this figure on this machine",
             Self::NearMemoryLimit { .. } => "raise `memory` and compare",
             Self::OutOfMemory { .. } => "raise `memory`, or find out what the server needs it for",
-            Self::Emulated { .. } => "measure on a machine of the image's own architecture",
         }
     }
 }
@@ -352,9 +336,6 @@ impl fmt::Display for Doubt {
                 plural(*windows, "window"),
                 percent(*variation)
             ),
-            Self::Clock { step, figure } => {
-                write!(f, "{figure:.0} ns measured with a clock that steps by {step} ns")
-            }
             Self::NearMemoryLimit { peak, limit } => {
                 write!(f, "memory reached {} of {}", units::bytes(*peak), units::bytes(*limit))
             }
@@ -369,7 +350,6 @@ impl fmt::Display for Doubt {
             Self::OutOfMemory { kills, limit: None } => {
                 write!(f, "killed {} because the machine had no memory left", plural(*kills, "time"))
             }
-            Self::Emulated { platform } => write!(f, "a {platform} image under an emulator"),
         }
     }
 }
@@ -394,11 +374,9 @@ mod tests {
             Doubt::Scattered { variation: 0.25, limit: 0.1 },
             Doubt::Unresolved { lowest: -12.5e6, highest: 3.0e5 },
             Doubt::NoSteadyState { windows: 20, variation: 0.071 },
-            Doubt::Clock { step: 1_000_000, figure: 2.0e6 },
             Doubt::NearMemoryLimit { peak: 31_000_000, limit: 32_000_000 },
             Doubt::OutOfMemory { kills: 1, limit: Some(32_000_000) },
             Doubt::OutOfMemory { kills: 2, limit: None },
-            Doubt::Emulated { platform: "linux/arm64".into() },
         ]
     }
 
@@ -422,11 +400,9 @@ mod tests {
                 "samples vary by 25.0 % of their mean (over 10.0 %)",
                 "the difference may be anything from -12.5 to 0.3 ms",
                 "no steady state in 20 windows: the later ones still vary by 7.1 %",
-                "2000000 ns measured with a clock that steps by 1000000 ns",
                 "memory reached 31.00 MB of 32.00 MB",
                 "killed 1 time for exceeding 32.00 MB of memory",
                 "killed 2 times because the machine had no memory left",
-                "a linux/arm64 image under an emulator",
             ]
         );
     }

@@ -119,7 +119,6 @@ pub fn run(
         steal: steal.unwrap_or(0.0),
         others: others.unwrap_or(0.0),
         shared_cpus: shared.clone(),
-        emulated: None,
     };
     for pass in &profile.passes {
         let before = HostLoad::read();

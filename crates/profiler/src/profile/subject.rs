@@ -163,7 +163,6 @@ impl<'a> Subject<'a> {
             affinity,
             network,
             ports: vec![port_of(target, &profile.ready)],
-            ..ContainerSpec::default()
         };
         Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
     }

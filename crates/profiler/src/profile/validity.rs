@@ -26,8 +26,6 @@ pub const VARIATION: f64 = 0.05;
 pub const STARTUP_VARIATION: f64 = 0.25;
 /// Share of its memory limit above which reclaim may be what is measured.
 pub const MEMORY: f64 = 0.95;
-/// Steps of the clock that a figure must be long.
-pub const CLOCK_STEPS: f64 = 100.0;
 /// Runs that a median needs: with fewer than six no interval of 95 % is narrower than the whole range.
 pub const RUNS: u64 = 6;
 /// Samples that must lie beyond a percentile for it to be one of many.
@@ -130,8 +128,6 @@ pub struct MachineFacts {
     pub others: f64,
     /// The CPUs that server and generator shared.
     pub shared_cpus: Vec<usize>,
-    /// The image's platform, if it ran under an emulator.
-    pub emulated: Option<String>,
 }
 
 /// What speaks against every noisy figure of a run.
@@ -147,9 +143,6 @@ pub fn machine(facts: &MachineFacts) -> Vec<Doubt> {
     if !facts.shared_cpus.is_empty() {
         let cpus: Vec<String> = facts.shared_cpus.iter().map(ToString::to_string).collect();
         doubts.push(Doubt::SharedCpus { cpus: cpus.join(",") });
-    }
-    if let Some(platform) = &facts.emulated {
-        doubts.push(Doubt::Emulated { platform: platform.clone() });
     }
     doubts
 }
@@ -200,13 +193,6 @@ pub fn percentile(samples: u64, percent: f64) -> Option<Doubt> {
 pub fn scattered(samples: &[f64], limit: f64) -> Option<Doubt> {
     let variation = stats::variation(samples).filter(|variation| *variation > limit)?;
     Some(Doubt::Scattered { variation, limit })
-}
-
-/// Whether a figure in nanoseconds is long enough for a clock with steps of `step` nanoseconds.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a clock's step is small")]
-pub fn clock(step: u64, figure: f64) -> Option<Doubt> {
-    (figure < CLOCK_STEPS * step as f64).then_some(Doubt::Clock { step, figure })
 }
 
 /// The steady windows of a series, or the doubt that it has any.
@@ -285,15 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_doubted_for_steal_shared_cpus_and_emulation() {
+    fn the_machine_is_doubted_for_steal_and_shared_cpus() {
         assert_eq!(machine(&MachineFacts { steal: 0.02, ..MachineFacts::default() }), []);
-        let facts = MachineFacts {
-            steal: 0.03,
-            others: 0.11,
-            shared_cpus: vec![0, 1],
-            emulated: Some("linux/arm64".into()),
-        };
-        assert_eq!(kinds(&machine(&facts)), ["steal", "busy-host", "shared-cpus", "emulated"]);
+        let facts = MachineFacts { steal: 0.03, others: 0.11, shared_cpus: vec![0, 1] };
+        assert_eq!(kinds(&machine(&facts)), ["steal", "busy-host", "shared-cpus"]);
         assert_eq!(machine(&MachineFacts { others: OTHERS, ..MachineFacts::default() }), []);
     }
 
@@ -317,8 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn short_figures_and_scattered_ones_are_doubted() {
-        assert_eq!((clock(1, 100.0), clock(4_000_000, 1e8).is_some()), (None, true));
+    fn scattered_figures_are_doubted() {
         assert_eq!(scattered(&[100.0, 101.0, 99.0], VARIATION), None);
         assert!(scattered(&[100.0, 150.0, 99.0], VARIATION).is_some());
     }

@@ -81,15 +81,6 @@ fn the_root_is_read_only_and_memory_is_not() {
     assert_eq!(container.wait(BOUND).unwrap(), Some(exit(0)));
     until("its output", || container.output_tail().lines().count() == 4);
     assert_eq!(container.output_tail(), "ReadOnlyFilesystem\nwritten\nwritten\nReadOnlyFilesystem\n");
-
-    let writable = ContainerSpec { writable: true, ..ContainerSpec::default() };
-    for _ in 0..2 {
-        // What one container writes the next does not see.
-        let container = world.run(&runtime, writable.clone(), &["read=/x", "write=/x", "read=/x"]);
-        assert_eq!(container.wait(BOUND).unwrap(), Some(exit(0)));
-        until("its output", || container.output_tail().lines().count() == 3);
-        assert_eq!(container.output_tail(), "NotFound\nwritten\nx\n");
-    }
 }
 
 #[test]

@@ -63,8 +63,7 @@ fn half_a_cpu_is_not_more_and_the_throttling_is_counted() {
     });
     let (user, system) = (after.cpu_user.unwrap(), after.cpu_system.unwrap());
     assert!(user > system, "{after:?}");
-    // Of a program of a few pages the kernel may not have added up any yet (percpu_counter, kernel 6.2).
-    assert!(after.involuntary_switches.is_some() && after.rss.is_some(), "{after:?}");
+    assert!(after.involuntary_switches.is_some(), "{after:?}");
 }
 
 #[test]
