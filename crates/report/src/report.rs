@@ -207,7 +207,57 @@ impl EventKind {
     }
 }
 
+/// Why a text is no report.
+#[derive(Debug)]
+pub enum ReportError {
+    /// It is not JSON, or not in the form of a report.
+    Form(serde_json::Error),
+    /// It is a report of another version.
+    Version {
+        /// The version that it has.
+        found: u32,
+    },
+}
+
+// By hand, because this package needs serde alone.
+impl fmt::Display for ReportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(_) => f.write_str("it is not a report of tare"),
+            Self::Version { found } => {
+                write!(f, "it is a report of schema {found}, and this is tare of schema {SCHEMA}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Form(error) => Some(error),
+            Self::Version { .. } => None,
+        }
+    }
+}
+
 impl Report {
+    /// Reads the text of a report.json.
+    ///
+    /// # Errors
+    /// When it is not a report, or of another version: that is looked at first, so that a report of a newer tare
+    /// is not refused for a field that this one does not know.
+    pub fn parse(text: &str) -> Result<Self, ReportError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_str(text).map_err(ReportError::Form)?;
+        if schema != SCHEMA {
+            return Err(ReportError::Version { found: schema });
+        }
+        serde_json::from_str(text).map_err(ReportError::Form)
+    }
+
     /// Whether there was nothing to weigh: the server never answered as it should, or ended before it did.
     /// A server that broke later, or that its memory limit killed, was weighed and failed.
     #[must_use]
@@ -233,5 +283,36 @@ impl Report {
     /// Never for what the passes make; serde leaves the possibility.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the profiler writes it: a test of `tare-profiler` keeps it so.
+    const WRITTEN: &str = include_str!("../tests/report.json");
+
+    #[test]
+    fn a_report_is_the_same_after_it_was_read() {
+        let report = Report::parse(WRITTEN).unwrap();
+        assert_eq!(report.to_json().unwrap(), WRITTEN);
+    }
+
+    #[test]
+    fn a_report_of_another_version_is_refused_by_its_number_whatever_else_is_in_it() {
+        let other = WRITTEN.replacen("\"schema\": 1", "\"schema\": 2, \"news\": {}", 1);
+        let error = Report::parse(&other).unwrap_err();
+        assert!(matches!(error, ReportError::Version { found: 2 }), "{error:?}");
+        assert_eq!(error.to_string(), "it is a report of schema 2, and this is tare of schema 1");
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        for text in ["", "{}", "[1]", "{\"schema\": 1}", "{\"schema\": -1}"] {
+            let error = Report::parse(text).unwrap_err();
+            assert!(matches!(error, ReportError::Form(_)), "{text}: {error:?}");
+            assert_eq!(error.to_string(), "it is not a report of tare");
+        }
     }
 }
