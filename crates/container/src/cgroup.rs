@@ -281,7 +281,7 @@ impl Cgroup {
         let (Self::V2(folder), Self::V2(top)) = (self, top) else { return self.limits() };
         let within = folder.ancestors().take_while(|folder| folder.starts_with(top));
         let limits = within.map(|folder| Self::V2(folder.to_path_buf()).limits());
-        limits.reduce(Limits::narrower).unwrap_or_default()
+        limits.reduce(narrower).unwrap_or_default()
     }
 
     /// Compares the limits in force with those asked for.
@@ -294,6 +294,23 @@ impl Cgroup {
 }
 
 /// Compares the limits that `judge` says are in force with those asked for.
+/// What is left where both are in force; of two sets of CPUs the first, which the other may only contain.
+fn narrower(one: Limits, other: Limits) -> Limits {
+    let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+    let cpu = |one: CpuLimit, other: CpuLimit| {
+        let is_less = u128::from(other.quota) * u128::from(one.period)
+            < u128::from(one.quota) * u128::from(other.period);
+        if is_less { other } else { one }
+    };
+    Limits {
+        cpu: one.cpu.into_iter().chain(other.cpu).reduce(cpu),
+        cpuset: one.cpuset.or(other.cpuset),
+        memory: least(one.memory, other.memory),
+        swap: least(one.swap, other.swap),
+        pids: least(one.pids, other.pids),
+    }
+}
+
 pub(crate) fn compare(judge: &'static str, wanted: &Limits, found: &Limits) -> Result<(), CgroupError> {
     let cpu = |cpu: &CpuLimit| format!("{}/{} µs", cpu.quota, cpu.period);
     same(judge, "CPU time", wanted.cpu.as_ref(), found.cpu.as_ref(), cpu)?;

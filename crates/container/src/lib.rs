@@ -18,7 +18,6 @@ pub mod host;
 mod keeper;
 pub mod leftovers;
 pub mod life;
-pub mod limits;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod rights;
@@ -34,7 +33,8 @@ pub mod user;
 pub use counters::Counters;
 pub use leftovers::Cleanup;
 pub use life::{Clock, Container, Exit};
-pub use limits::{CpuLimit, CpuSet, Limits};
 pub use runtime::{Options, Runtime, RuntimeError, RuntimeKind};
 pub use spec::{ContainerSpec, Network};
+pub use tare_report::limits;
+pub use tare_report::limits::{CpuLimit, CpuSet, Limits};
 pub use target::Target;

@@ -10,7 +10,7 @@ pub mod report;
 mod units;
 pub mod verdict;
 
-pub use limits::{CpuQuota, CpuSet, Limits};
+pub use limits::{CpuLimit, CpuSet, Limits};
 pub use measurement::{Doubt, Measurement};
 pub use metric::{Metric, Pass};
 pub use report::{Event, EventKind, Report, Run, SCHEMA};

@@ -26,7 +26,7 @@ pub(crate) fn exact(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
-/// A time in nanoseconds, in milliseconds: `50ms`.
-pub(crate) fn milliseconds(nanoseconds: u64) -> String {
-    format!("{}ms", nanoseconds as f64 / 1e6)
+/// A time in µs, in milliseconds: `50ms`.
+pub(crate) fn milliseconds(micros: u64) -> String {
+    format!("{}ms", micros as f64 / 1e3)
 }

@@ -44,9 +44,8 @@ pub struct Setting<'a> {
 impl<'a> Setting<'a> {
     /// The image under these limits, in its place.
     fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
-        let cpuset: Option<Vec<usize>> =
-            limits.cpuset.as_ref().map(|it| it.iter().map(|cpu| cpu as usize).collect());
-        let limit = limits.cpu.map(super::definition::CpuQuota::cpus);
+        let cpuset: Option<Vec<usize>> = limits.cpuset.as_ref().map(|it| it.iter().collect());
+        let limit = limits.cpu.map(super::definition::CpuLimit::as_cpus);
         let placement = cpus::place(self.allowed, limit, cpuset.as_deref());
         Subject::new(stage.runtime, self.target, self.profile, limits, placement)
     }

@@ -134,10 +134,10 @@ impl<'a> Subject<'a> {
         runtime: &'a Runtime,
         target: &'a Target,
         profile: &'a Profile,
-        limits: &definition::Limits,
+        limits: &Limits,
         placement: Placement,
     ) -> Result<Self, PassError> {
-        let mut wanted = of_profile(limits)?;
+        let mut wanted = limits.clone().checked()?;
         let has = cpus::allowed().len();
         if let Some(limit) = wanted.cpu.map(CpuLimit::as_cpus).filter(|limit| *limit > has as f64) {
             return Err(PassError::Cpus { wanted: limit, has });
@@ -208,19 +208,6 @@ fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
 /// The image's entrypoint with other arguments.
 fn with_args(target: &Target, args: &[String]) -> Vec<String> {
     target.config.config.entrypoint.iter().chain(args).cloned().collect()
-}
-
-fn of_profile(limits: &definition::Limits) -> Result<Limits, LimitError> {
-    // The kernel counts in µs; the profile's parser takes no shorter ones.
-    let cpu = limits.cpu.map(|cpu| CpuLimit { quota: cpu.quota / 1_000, period: cpu.period / 1_000 });
-    Limits {
-        cpu: cpu.map(CpuLimit::checked).transpose()?,
-        cpuset: limits.cpuset.as_ref().map(|cpuset| cpuset.to_string().parse()).transpose()?,
-        memory: limits.memory,
-        swap: limits.swap,
-        pids: limits.pids.map(u64::from),
-    }
-    .checked()
 }
 
 /// Asks a server to stop, and says in how many nanoseconds it did: none if it has to be killed.

@@ -18,7 +18,7 @@ use self::values::{Cpus, Load, Network, Protocol};
 use super::gate::Gate;
 use super::metric::Pass;
 
-pub use tare_report::limits::{CpuQuota, CpuSet, DEFAULT_PERIOD, Limits};
+pub use tare_report::limits::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits};
 pub use tare_tool::document::DefinitionError;
 
 /// An image's circumstances and what is to be measured in them.
@@ -178,7 +178,7 @@ impl Profile {
             }
         }
         let quota =
-            checked("--cpus", overrides.cpus.map(CpuQuota::from), |quota| problem::with_quota(*quota))?;
+            checked("--cpus", overrides.cpus.map(CpuLimit::from), |quota| problem::with_quota(*quota))?;
         let memory = checked("--memory", overrides.memory, |memory| problem::with_memory(*memory))?;
         for limits in &mut self.limits {
             limits.cpu = quota.or(limits.cpu);

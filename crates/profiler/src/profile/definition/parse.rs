@@ -12,7 +12,7 @@ use super::raw::{
 };
 use super::values::{Cpus, Load, Network, Protocol};
 use super::{
-    CpuQuota, DEFAULT_PERIOD, Limits, Profile, Ready, Request, SizeOptions, StartupOptions,
+    CpuLimit, DEFAULT_PERIOD, Limits, Profile, Ready, Request, SizeOptions, StartupOptions,
     ThroughputOptions, problem,
 };
 use crate::profile::gate::Gate;
@@ -77,7 +77,7 @@ impl Maker<'_> {
         let cpu = match (&raw.cpus, &raw.quota, &raw.period) {
             (None, None, None) => None,
             (Some(cpus), None, None) => {
-                let quota = Cpus::new(*cpus.get_ref()).map(CpuQuota::from).ok_or_else(|| {
+                let quota = Cpus::new(*cpus.get_ref()).map(CpuLimit::from).ok_or_else(|| {
                     let mut error =
                         self.0.error(cpus.span(), format!("`{}` is not a number of CPUs", cpus.get_ref()));
                     error.hint = Some("leave `cpus` out for no limit".to_owned());
@@ -90,8 +90,9 @@ impl Maker<'_> {
             }
             (None, Some(quota), period) => {
                 let span = quota.span();
-                let period = period.as_ref().map_or(DEFAULT_PERIOD, |period| period.get_ref().0.0);
-                let quota = CpuQuota { quota: quota.get_ref().0.0, period };
+                let period = period.as_ref().map_or(DEFAULT_PERIOD, |period| period.get_ref().0.0 / 1_000);
+                // The kernel counts in µs.
+                let quota = CpuLimit { quota: quota.get_ref().0.0 / 1_000, period };
                 match problem::with_quota(quota) {
                     Some(problem) => return Err(self.0.error(span, problem)),
                     None => Some(quota),
@@ -117,9 +118,9 @@ impl Maker<'_> {
         };
         let pids = match &raw.pids {
             None => None,
-            Some(pids) => Some(self.checked(pids, |pids| {
+            Some(pids) => Some(u64::from(self.checked(pids, |pids| {
                 (*pids == 0).then(|| "a container without processes runs nothing".to_owned())
-            })?),
+            })?)),
         };
         Ok(Limits { cpu, cpuset: raw.cpuset.map(|it| it.0), memory, swap, pids })
     }

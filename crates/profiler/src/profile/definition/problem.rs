@@ -1,32 +1,26 @@
 //! What can be wrong with a value, wherever it is written: in a profile or on the command line.
 
 use tare_oci::units::{ByteSize, Nanoseconds};
+use tare_report::limits::{CpuLimit, MEMORY_LEAST, PERIOD_MOST, QUOTA_LEAST};
 
-use super::CpuQuota;
 use super::values::Load;
 
-/// The shortest quota and period that the kernel takes (`min_cfs_quota_period`, kernel/sched/core.c).
-const SHORTEST_QUOTA: u64 = 1_000_000;
-/// The longest period that the kernel takes (`max_cfs_quota_period`, kernel/sched/core.c).
-const LONGEST_PERIOD: u64 = 1_000_000_000;
-/// The least memory in which any container was seen to start (crun's README, with `--memory 512k`).
-const LEAST_MEMORY: u64 = 512 << 10;
-
-pub(super) fn with_quota(quota: CpuQuota) -> Option<String> {
-    if !(SHORTEST_QUOTA..=LONGEST_PERIOD).contains(&quota.period) {
-        return Some(format!("a period of {} is not between 1ms and 1s", Nanoseconds(quota.period)));
+pub(super) fn with_quota(limit: CpuLimit) -> Option<String> {
+    let shown = |micros: u64| Nanoseconds(micros.saturating_mul(1_000));
+    if !(QUOTA_LEAST..=PERIOD_MOST).contains(&limit.period) {
+        return Some(format!("a period of {} is not between 1ms and 1s", shown(limit.period)));
     }
-    (quota.quota < SHORTEST_QUOTA).then(|| {
+    (limit.quota < QUOTA_LEAST).then(|| {
         format!(
             "a quota of {} in {} is below 1ms, the least that the kernel takes",
-            Nanoseconds(quota.quota),
-            Nanoseconds(quota.period)
+            shown(limit.quota),
+            shown(limit.period)
         )
     })
 }
 
 pub(super) fn with_memory(memory: ByteSize) -> Option<String> {
-    (memory.0 < LEAST_MEMORY).then(|| format!("no container starts in {} of memory", memory.exact()))
+    (memory.0 < MEMORY_LEAST).then(|| format!("no container starts in {} of memory", memory.exact()))
 }
 
 pub(super) fn with_runs(runs: u32) -> Option<String> {

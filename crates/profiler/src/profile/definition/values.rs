@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tare_report::limits::{CpuQuota, DEFAULT_PERIOD};
+use tare_report::limits::{CpuLimit, DEFAULT_PERIOD};
 
 /// What is wrong with a value's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,7 +173,7 @@ impl Cpus {
 }
 
 /// The quota that makes so many CPUs, in the kernel's default period.
-impl From<Cpus> for CpuQuota {
+impl From<Cpus> for CpuLimit {
     fn from(cpus: Cpus) -> Self {
         Self { quota: u64::from(cpus.thousandths()) * (DEFAULT_PERIOD / 1000), period: DEFAULT_PERIOD }
     }
