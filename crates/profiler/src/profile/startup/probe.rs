@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tare_load::clock;
+use tare_load::response::Parser;
 
 /// Between two attempts. Each costs the prober's core some 20 µs, and how late a point may be noted.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -13,10 +14,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// `ip_local_port_range`). One of those could be the very port that is asked: a connection with itself, which
 /// looks like a listener and keeps the server from its port.
 const SOURCES: std::ops::RangeInclusive<u16> = 61_000..=65_535;
-/// A response with a longer head or body is no answer to a readiness check.
+/// A longer response is no answer to a readiness check.
 const RESPONSE_LIMIT: usize = 1 << 20;
-/// How many header fields of it are understood.
-const HEADERS_LIMIT: usize = 64;
 
 /// What counts as ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,50 +169,33 @@ fn attempt(readiness: &Readiness, deadline: u64, points: &mut Points) -> io::Res
         readiness.path, readiness.address
     );
     stream.write_all(request.as_bytes())?;
-    let mut response = Vec::with_capacity(4096);
+    let mut parser = Parser::new();
+    // What the parser has not used up yet: part of a head or of a chunk's line.
+    let mut rest = Vec::with_capacity(4096);
+    let mut received = 0;
     let mut chunk = [0; 4096];
     loop {
         stream.set_read_timeout(Some(left()))?;
         let length = stream.read(&mut chunk)?;
-        if length > 0 {
-            points.first_byte.get_or_insert_with(clock::now);
+        if length == 0 {
+            let whole = parser.end().map(|answer| answer.status);
+            return whole.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
-        response.extend_from_slice(&chunk[..length]);
-        match whole(&response, length == 0)? {
-            Some(status) => return Ok(status),
-            None if length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            None if response.len() > RESPONSE_LIMIT => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it answers more than 1 MiB"));
-            }
-            None => {}
+        points.first_byte.get_or_insert_with(clock::now);
+        rest.extend_from_slice(&chunk[..length]);
+        received += length;
+        let (used, answer) = parser.read(&rest, false, |_| {}).map_err(|error| {
+            let text = format!("it answers something else than HTTP/1.1: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+        if let Some(answer) = answer {
+            return Ok(answer.status);
+        }
+        rest.drain(..used);
+        if received > RESPONSE_LIMIT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it answers more than 1 MiB"));
         }
     }
-}
-
-/// The status, once the response is whole: by its length, or by the end of the connection where it has
-/// none (RFC 9112, 6.3; a chunked one is whole when the server closes, as it was asked to).
-fn whole(response: &[u8], closed: bool) -> io::Result<Option<u16>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_LIMIT];
-    let mut parsed = httparse::Response::new(&mut headers);
-    let head = match parsed.parse(response) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => {
-            let text = format!("it answers something else than HTTP/1.1: {error}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-    };
-    let status = parsed.code.unwrap_or(0);
-    let length = parsed
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
-    let complete = match length {
-        Some(length) => response.len() - head >= length,
-        None => closed || matches!(status, 204 | 304),
-    };
-    Ok(complete.then_some(status))
 }
 
 #[cfg(test)]
@@ -261,6 +243,24 @@ mod tests {
         assert!(
             requests.iter().all(|request| request.starts_with("GET /ready HTTP/1.1\r\nHost: 127.0.0.1:"))
         );
+    }
+
+    #[test]
+    fn a_chunked_answer_is_whole_at_its_last_chunk_and_not_when_the_server_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+                .unwrap();
+            // The prober closes first: the server keeps the connection although it was asked not to.
+            stream.read(&mut request).unwrap()
+        });
+        assert_eq!(attempt(&readiness(address), u64::MAX, &mut Points::default()).unwrap(), 200);
+        assert_eq!(server.join().unwrap(), 0);
     }
 
     #[test]
