@@ -4,12 +4,9 @@ use serde::Serialize;
 use tare_oci::units::ByteSize;
 use tare_tool::ui;
 
+use crate::profile::throughput::doubts;
 use tare_load::{Distribution, Outcome, Pace, Plan, Protocol};
 
-/// Above this part of its CPUs the generator is what limits the figures, or soon will be.
-const GENERATOR_BOUND: f64 = 0.85;
-/// Little's law holds to this part; the rest is requests under way at the edges of the span.
-const LITTLES_LAW: f64 = 0.1;
 const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
 
 pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
@@ -81,24 +78,11 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
-/// Why the figures may be wrong, with what to do.
+/// Why the figures may be wrong, with what to do: the doubts that `profile` has too, and what only the client saw.
 pub(super) fn warnings(plan: &Plan, outcome: &Outcome) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Some(used) = outcome.generator_use().filter(|used| *used > GENERATOR_BOUND) {
-        warnings.push(format!(
-            "generator-bound: it used {:.0} % of its CPU, so that the figures may be its own; give it more --threads, or a lower --rate",
-            used * 100.0
-        ));
-    }
-    if outcome.errors.total() > 0 {
-        warnings.push(format!("{} errors: what failed is not in the latencies", outcome.errors.total()));
-    }
-    if plan.keep_alive && outcome.connections.at_start < plan.connections {
-        warnings.push(format!(
-            "only {} of {} connections could be opened",
-            outcome.connections.at_start, plan.connections
-        ));
-    }
+    let doubts = doubts::of_outcome(outcome, matches!(plan.pace, Pace::Open { .. }));
+    let mut warnings: Vec<String> =
+        doubts.iter().map(|doubt| format!("{}: {doubt}; {}", doubt.kind(), doubt.advice())).collect();
     if outcome.connections.closed_by_server > 0 {
         warnings.push(format!(
             "the server closed {} connections that could have stayed open",
@@ -109,19 +93,6 @@ pub(super) fn warnings(plan: &Plan, outcome: &Outcome) -> Vec<String> {
         warnings.push(format!(
             "the server ignored `connection: close` {} times",
             outcome.connections.kept_by_server
-        ));
-    }
-    if outcome.unsent > 0 {
-        warnings.push(format!(
-            "{} of {} requests were never sent, for want of a free connection: the rate is above what the server answers, and the latency measures the length of the run; lower --rate or raise --connections",
-            outcome.unsent, outcome.planned
-        ));
-    }
-    let (law, counted) = (outcome.littles_law(), outcome.mean_in_flight());
-    // Less than one request under way is measured too coarsely.
-    if counted >= 1.0 && outcome.errors.total() == 0 && (law / counted - 1.0).abs() > LITTLES_LAW {
-        warnings.push(format!(
-            "throughput times service time makes {law:.1} requests under way, but {counted:.1} were counted: measure longer"
         ));
     }
     warnings

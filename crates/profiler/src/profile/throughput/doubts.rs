@@ -61,7 +61,7 @@ pub struct Circumstances {
 
 /// Adds to the figures of a row what speaks against them.
 pub fn add(measurements: &mut [Measurement], row: &Row<'_>, circumstances: &Circumstances) {
-    let mut doubts = validity::load(&of_load(row.outcome, circumstances.open));
+    let mut doubts = of_outcome(row.outcome, circumstances.open);
     doubts.extend(validity::machine(&circumstances.machine));
     if let Some(span) = row.span() {
         doubts.extend(validity::throttling(&CpuFacts {
@@ -106,6 +106,12 @@ fn percentile(metric: &str) -> Option<f64> {
 )]
 fn whole(count: f64) -> u64 {
     count.round() as u64
+}
+
+/// What speaks against the figures of a load, whatever server it was sent to.
+#[must_use]
+pub fn of_outcome(outcome: &Outcome, open: bool) -> Vec<Doubt> {
+    validity::load(&of_load(outcome, open))
 }
 
 fn of_load(outcome: &Outcome, open: bool) -> LoadFacts {
