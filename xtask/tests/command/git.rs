@@ -181,7 +181,7 @@ fn layers_keep_their_digests_from_commit_to_commit_unless_a_file_asks_for_the_co
     let at_both_commits = |mtime: &str| {
         fixture.image("app", &definition(mtime));
         [FIRST, SECOND].map(|time| {
-            fixture.write("time", &format!("{time} {mtime}"));
+            fixture.write("time", format!("{time} {mtime}"));
             fixture.git(fixture.root(), time, &["add", "--all"]);
             fixture.git(fixture.root(), time, &["commit", "--quiet", "--message", "x"]);
             let mut command = fixture.command(&["image", "app", "--quiet", "--json"]);
