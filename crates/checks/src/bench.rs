@@ -162,7 +162,7 @@ fn toolchain_cargo(workspace: &Workspace, env: &Environment) -> anyhow::Result<P
 impl<'a> Bench<'a> {
     fn new(rounds: u32, workspace: &'a Workspace, env: &'a Environment, ui: Ui) -> anyhow::Result<Self> {
         anyhow::ensure!(rounds > 0, "--rounds: at least one");
-        let exe = std::env::current_exe().context("cannot find the running program")?;
+        let exe = crate::xtask()?;
         let cargo = toolchain_cargo(workspace, env)?;
         Ok(Self { rounds, exe, cargo, workspace, env, ui })
     }

@@ -13,13 +13,23 @@ mod vm;
 
 pub use cli::main;
 
+use std::path::PathBuf;
+
 #[cfg(target_os = "linux")]
 use std::path::Path;
+
+use anyhow::Context as _;
 
 #[cfg(target_os = "linux")]
 use tare_oci::platform::Platform;
 #[cfg(target_os = "linux")]
 use tare_tool::process::{Cmd, ProcessError};
+
+/// The program of `cargo xtask`, which built this one beside itself.
+fn xtask() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot find the running program")?;
+    Ok(program.with_file_name(format!("xtask{}", std::env::consts::EXE_SUFFIX)))
+}
 
 /// What runs here without an emulator.
 #[cfg(target_os = "linux")]

@@ -120,7 +120,7 @@ impl<'a> Context<'a> {
             env,
             ui,
             found,
-            program: std::env::current_exe().context("cannot find the running program")?,
+            program: crate::xtask()?,
             sample: OnceCell::new(),
             both: OnceCell::new(),
             fixtures: OnceCell::new(),
@@ -159,7 +159,7 @@ impl<'a> Context<'a> {
         self.new_folder(&names.find(is_free).unwrap_or_default())
     }
 
-    /// The program that runs now.
+    /// The program of `cargo xtask`.
     pub(super) fn program(&self) -> &Path {
         &self.program
     }
