@@ -235,6 +235,12 @@ impl Cgroup {
         }
     }
 
+    /// Whether its name, or that of a group above it, holds this text.
+    pub(crate) fn is_named(&self, text: &str) -> bool {
+        let folder = ["memory", "cpuacct", "cpu", "pids"].iter().find_map(|it| self.folder(it));
+        folder.is_some_and(|folder| folder.to_string_lossy().contains(text))
+    }
+
     /// The topmost group on the way here whose name holds this text (version 2): the one that a daemon made
     /// for a container, in which some runtimes put its processes into another (crun, `container`).
     pub(crate) fn named(self, text: &str) -> Self {

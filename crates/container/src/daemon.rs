@@ -382,6 +382,8 @@ impl DaemonContainer {
         let id = self.state.get().and_then(|state| state.get("Id")?.as_str());
         if let Some((pid, id)) = self.pid().zip(id)
             && let Ok(cgroup) = Cgroup::of_process(pid)
+            // With version 1 a process that has ended is in the root group, whose limits and kills are others.
+            && cgroup.is_named(id)
         {
             let _ = self.cgroup.set(Place { whole: cgroup.clone().named(id), innermost: cgroup });
         }
@@ -457,8 +459,9 @@ impl DaemonContainer {
     fn judged_limits(&self) -> Result<(&'static str, Limits), RuntimeError> {
         if let Some(Place { whole, innermost }) = self.cgroup.get() {
             let limits = innermost.limits_below(whole);
-            // When it has ended meanwhile its files are gone, which is not to have no limits.
-            if innermost.folder("memory").or(innermost.folder("cpu")).is_some_and(Path::exists) {
+            // When it has ended meanwhile its files go one after another, which is not to have no limits. They
+            // are all there as long as its first process is.
+            if self.pid().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
                 return Ok((cgroup::KERNEL, limits));
             }
         }
