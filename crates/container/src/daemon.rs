@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,10 @@ pub(crate) struct DaemonContainer {
     cgroup: OnceLock<Place>,
     /// Whether we sent it SIGKILL.
     killed: AtomicBool,
-    /// After its end: whether a process of it was killed for want of memory.
+    /// After its end: whether a process of it was killed for want of memory, as the daemon says.
     oom_killed: OnceLock<bool>,
+    /// How many were when that was last asked.
+    oom_kills_seen: AtomicU64,
     /// [`host_oom_kills`] before its start. Podman does not notice when that is its container's, and removes
     /// the group, which would tell, a moment after the end.
     oom_kills: u64,
@@ -280,6 +282,7 @@ pub(crate) fn create(
         cgroup: OnceLock::new(),
         killed: AtomicBool::new(false),
         oom_killed: OnceLock::new(),
+        oom_kills_seen: AtomicU64::new(0),
         oom_kills: host_oom_kills(),
         has_own_loopback,
     };
@@ -425,13 +428,15 @@ impl DaemonContainer {
     }
 
     /// How many of its processes were killed for want of memory: as the kernel counts, or else whether the
-    /// daemon says that one was.
+    /// daemon says that one was. What was seen once remains, since the kernel's count goes with the container,
+    /// and docker may end one before it hears of the kill.
     pub(crate) fn oom_kills(&self) -> u64 {
         let counted = self.cgroup.get().and_then(|place| Counters::oom_kills(&place.whole));
-        counted.unwrap_or_else(|| {
+        let kills = counted.unwrap_or_else(|| {
             let said = || self.inspect().is_ok_and(|state| exit(&state).oom_killed);
             u64::from(self.oom_killed.get().copied().unwrap_or_else(said))
-        })
+        });
+        self.oom_kills_seen.fetch_max(kills, Ordering::Relaxed).max(kills)
     }
 
     /// Whether it was killed for want of memory, when nobody says so: by SIGKILL, not by us, while the kernel

@@ -204,9 +204,8 @@ impl Container {
     }
 
     /// How many of its processes the kernel has killed for want of memory, as far as can be seen: where only a
-    /// daemon tells, that there was one. It outlives them if its first process was not among them, so this is
-    /// to be asked before and after its end.
-    #[must_use]
+    /// daemon tells, that there was one. A daemon does not always tell after the end; what is asked before it is
+    /// remembered.
     pub fn oom_kills(&self) -> u64 {
         match &self.inner.driver {
             #[cfg(target_os = "linux")]

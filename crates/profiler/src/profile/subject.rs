@@ -229,15 +229,15 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
     Ok(match ended(container)? {
         Some(error) => error,
-        None => out_of_memory(container, container.oom_kills(), Some(source.to_string()))
+        None => out_of_memory(container, Some(source.to_string()))
             .unwrap_or_else(|| PassError::NotReady { source, output: container.output_tail() }),
     })
 }
 
-/// That processes of a server were killed for want of memory, if so many were, and what it did not do then.
+/// That processes of a server were killed for want of memory, if any were, and what it did not do then.
 #[must_use]
-pub fn out_of_memory(container: &Container, kills: u64, then: Option<String>) -> Option<PassError> {
-    let limit = container.memory_limit();
+pub fn out_of_memory(container: &Container, then: Option<String>) -> Option<PassError> {
+    let (kills, limit) = (container.oom_kills(), container.memory_limit());
     (kills > 0).then(|| PassError::OutOfMemory { kills, limit, then, output: container.output_tail() })
 }
 

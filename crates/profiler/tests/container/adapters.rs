@@ -167,7 +167,14 @@ fn a_daemon_elsewhere() {
     let small = Limits { memory: Some(16 << 20), ..Limits::default() };
     let spec = ContainerSpec { limits: small, network: Network::Host, ..ContainerSpec::default() };
     let worker = world.run(&runtime, spec, &["worker=268435456", "sleep"]);
-    until("the end of the worker", || !worker.output_tail().is_empty());
+    // It says so after the end alone, and only of a kill that it has heard of by then.
+    until("docker's event", || {
+        let filters = ["--filter", "event=oom", "--filter", &format!("container={}", worker.id())];
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let mut events = std::process::Command::new("docker");
+        events.args(["events", "--since", "1", "--until", &now.as_secs().to_string()]).args(filters);
+        !events.output().unwrap().stdout.is_empty()
+    });
     worker.signal(9).unwrap();
     assert!(worker.wait(BOUND).unwrap().is_some());
     assert_eq!(worker.oom_kills(), 1);

@@ -114,9 +114,9 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
     let observed = watched_start(subject, &container)?;
     let counters = container.counters().ok();
     let clock = container.clock();
-    let killed = container.oom_kills();
+    container.oom_kills();
     let stop = if ends { subject::stop(&container)? } else { None };
-    let oom_kills = killed.max(container.oom_kills());
+    let oom_kills = container.oom_kills();
     container.remove()?;
     Ok(Run {
         begun: clock.begun,

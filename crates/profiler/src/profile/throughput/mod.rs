@@ -141,10 +141,9 @@ impl Served {
     fn end(mut self) -> Result<Option<PassError>, PassError> {
         self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
         drop(self.child);
-        let killed = self.container.oom_kills();
+        self.container.oom_kills();
         subject::stop(&self.container)?;
-        let killed = killed.max(self.container.oom_kills());
-        let out_of_memory = subject::out_of_memory(&self.container, killed, None);
+        let out_of_memory = subject::out_of_memory(&self.container, None);
         self.container.remove()?;
         Ok(out_of_memory)
     }
@@ -249,7 +248,7 @@ fn generator(
 fn of_load(container: &Container, source: ChildError) -> PassError {
     match subject::ended(container) {
         Ok(Some(error)) => error,
-        _ => subject::out_of_memory(container, container.oom_kills(), Some(source.to_string()))
+        _ => subject::out_of_memory(container, Some(source.to_string()))
             .unwrap_or_else(|| PassError::Load { source, output: container.output_tail() }),
     }
 }
