@@ -144,13 +144,6 @@ impl Outcome {
         self.in_flight as f64 / self.measured.nanoseconds().max(1) as f64
     }
 
-    /// What Little's law makes of throughput and mean service time; near [`Self::mean_in_flight`] when
-    /// neither is wrong.
-    #[must_use]
-    pub fn littles_law(&self) -> f64 {
-        self.requests_per_second() * self.service.mean() / 1e9
-    }
-
     /// The part of one CPU that each thread of the generator used, on average.
     #[must_use]
     pub fn generator_use(&self) -> Option<f64> {

@@ -60,8 +60,6 @@ pub struct Facts {
     pub interpreter: Option<String>,
     /// The shared libraries it asks for (DT_NEEDED).
     pub needed: Vec<String>,
-    /// Whether the kernel can load it at any address (ET_DYN).
-    pub position_independent: bool,
     /// Whether it has a symbol table.
     pub symbols: bool,
     /// The length of its audit data, compressed as it is stored.
@@ -125,14 +123,7 @@ pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
     let audit_size = sections
         .section_by_name(endian, AUDIT_SECTION.as_bytes())
         .map(|(_, section)| section.sh_size(endian));
-    Ok(Facts {
-        machine,
-        interpreter,
-        needed,
-        position_independent: header.e_type(endian) == elf::ET_DYN,
-        symbols,
-        audit_size,
-    })
+    Ok(Facts { machine, interpreter, needed, symbols, audit_size })
 }
 
 /// The audit data of a binary, compressed as it is stored.
@@ -207,7 +198,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_dynamic_binary_is_told_from_a_static_one() {
         let facts = facts(&this_binary()).unwrap();
-        assert!(!facts.is_static() && facts.symbols && facts.position_independent);
+        assert!(!facts.is_static() && facts.symbols);
         assert_eq!(facts.interpreter.is_some(), cfg!(not(target_env = "musl")));
         assert_eq!(facts.audit_size, None);
     }
