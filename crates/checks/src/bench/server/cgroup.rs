@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tare_container::Counters;
+use tare_container::cgroup as container;
 
 /// The controllers that are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,17 +123,22 @@ impl Cgroup {
     /// So far.
     pub(super) fn throttling(&self) -> anyhow::Result<Throttling> {
         let stat = self.read("cpu.stat")?;
-        let number = |name| value(&stat, name).with_context(|| format!("cpu.stat has no {name}"));
-        Ok(Throttling { periods: number("nr_periods")?, throttled: number("nr_throttled")? })
+        let counted = match self.version {
+            Version::One => Counters::parse_v1_throttling(&stat),
+            Version::Two => Counters::parse_v2_cpu(&stat),
+        };
+        let counted = counted.periods.zip(counted.throttled_periods);
+        let (periods, throttled) = counted.context("cpu.stat counts no throttled periods")?;
+        Ok(Throttling { periods, throttled })
     }
 
     /// Processes that were ended for want of memory.
     pub(super) fn killed(&self) -> anyhow::Result<u64> {
-        let file = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
+        let group = match self.version {
+            Version::One => container::Cgroup::V1([("memory".to_owned(), self.dir.clone())].into()),
+            Version::Two => container::Cgroup::V2(self.dir.clone()),
         };
-        value(&self.read(file)?, "oom_kill").with_context(|| format!("{file} has no oom_kill"))
+        Counters::oom_kills(&group).with_context(|| format!("{} counts no oom_kill", self.dir.display()))
     }
 
     /// The most bytes at once, with what the kernel keeps for it.
@@ -176,12 +183,6 @@ fn mounted(mounts: &str, controller: Controller) -> Option<(PathBuf, Version)> {
     second
 }
 
-/// The number behind a name, in a file of lines `name number`.
-fn value(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,12 +198,5 @@ mod tests {
         assert_eq!(cpu(hybrid), Some(("/sys/fs/cgroup/cpu,cpuacct".into(), Version::One)));
         assert_eq!(cpu(second), Some(("/sys/fs/cgroup".into(), Version::Two)));
         assert_eq!(cpu("tmpfs /tmp tmpfs rw 0 0\n"), None);
-    }
-
-    #[test]
-    fn numbers_are_found_by_their_whole_name() {
-        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
-        assert_eq!(value(text, "oom_kill"), Some(3));
-        assert_eq!(value(text, "oom"), None);
     }
 }

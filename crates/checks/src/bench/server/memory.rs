@@ -29,7 +29,7 @@ pub(super) fn measure(contest: &Contest<'_>) -> anyhow::Result<Part> {
         let cgroup = Cgroup::with_memory(LIMIT)?;
         let place = Place { cpus: SERVER_CPU, cgroup: Some(&cgroup), env: &[] };
         let mut subject = Subject::start(contest, server, &place)?;
-        let outcome = contest.generator().run(Load::new(subject.address(), contest.duration), |_| Ok(()));
+        let outcome = contest.generator().run(Load::new(subject.address(), contest.duration), || Ok(()));
         let killed = cgroup.killed()?;
         if killed == 0 {
             outcome?;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::cgroup::{Cgroup, Throttling};
-use super::generator::{Load, Mark};
+use super::generator::Load;
 use super::subject::{Place, Subject};
 use super::{BOTH_CPUS, CONNECTIONS, Contest, Server, series};
 use crate::bench::SAMPLE;
@@ -97,7 +97,7 @@ fn sample(
     let subject = Subject::start(contest, server, &Place { cpus: BOTH_CPUS, cgroup: Some(&cgroup), env })?;
     let mut marks: Vec<Throttling> = Vec::new();
     let load = Load { rate, ..Load::new(subject.address(), contest.duration) };
-    let outcome = contest.generator().run(load, |_: Mark| {
+    let outcome = contest.generator().run(load, || {
         marks.push(cgroup.throttling()?);
         Ok(())
     })?;

@@ -1,6 +1,6 @@
 //! What a request costs the server: CPU time under as many requests as it answers, on one CPU.
 
-use super::generator::{Generator, Load, Mark};
+use super::generator::{Generator, Load};
 use super::subject::{CpuTime, Place, Subject};
 use super::{CONNECTIONS, Contest, FLOOR, FRAMEWORKS, SERVER_CPU, Server, series};
 use crate::bench::SAMPLE;
@@ -117,7 +117,7 @@ pub(in crate::bench) fn sample(
     let subject = Subject::start(contest, server, place)?;
     let mut times: Vec<CpuTime> = Vec::new();
     let load = load(Load::new(subject.address(), contest.duration));
-    let outcome = generator.run(load, |_: Mark| {
+    let outcome = generator.run(load, || {
         times.push(subject.cpu()?);
         Ok(())
     })?;
@@ -126,9 +126,9 @@ pub(in crate::bench) fn sample(
     let cpus = place.cpus.len().max(1) as u64;
     let (generator, generators) = outcome.generator_use();
     Ok(Sample {
-        cpu: cpu / outcome.completed,
-        user: user / outcome.completed,
-        generator_cpu: generator / outcome.completed,
+        cpu: cpu / outcome.completed(),
+        user: user / outcome.completed(),
+        generator_cpu: generator / outcome.completed(),
         per_second: outcome.requests_per_second(),
         busy: ratio(cpu, outcome.nanoseconds() * cpus),
         generator: ratio(generator, generators),
