@@ -75,6 +75,17 @@ impl RuntimeKind {
     pub fn is_daemon(self) -> bool {
         matches!(self, Self::Docker | Self::Podman)
     }
+
+    /// Its program in these directories (`PATH`); none for the embedded one, which is brought along.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn find(self, path: Option<&std::ffi::OsString>) -> Result<Option<PathBuf>, RuntimeError> {
+        match self {
+            Self::Embedded => Ok(None),
+            _ => find_program(self.name(), path).map(Some).ok_or(RuntimeError::NotInstalled(self)),
+        }
+    }
 }
 
 impl fmt::Display for RuntimeKind {
@@ -294,10 +305,7 @@ impl Runtime {
         // What is on record there is acted on.
         private::own_folder(&options.state)?;
         let find = |kind: RuntimeKind| find_program(kind.name(), options.path.as_ref());
-        let program = match kind {
-            RuntimeKind::Embedded => None,
-            _ => Some(find(kind).ok_or(RuntimeError::NotInstalled(kind))?),
-        };
+        let program = kind.find(options.path.as_ref())?;
         if !kind.is_daemon() && options.keeper.is_none() {
             return Err(RuntimeError::NoKeeper(kind));
         }

@@ -1,5 +1,5 @@
-//! As an ordinary user: what goes through sudo, and what was done before it. The `sudo` of these tests notes how
-//! it is called and makes nobody root.
+//! The two steps of `profile` as an ordinary user: what the first asks for, what goes through sudo in the second, and
+//! what is done before it. The `sudo` of these tests notes how it is called and makes nobody root.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
@@ -9,9 +9,9 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tare_container::cgroup::Version;
 use tare_container::host::HostFacts;
 use tare_container::runtime::is_root;
@@ -41,17 +41,21 @@ impl World {
             fs::create_dir(folder).unwrap();
         }
         // The user may not see the folder that it was built in.
-        fs::copy(env!("CARGO_BIN_EXE_tare-profiler"), root.join("tare-profiler")).unwrap();
-        fs::write(work.join("Cargo.toml"), "[workspace]\n").unwrap();
+        install(env!("CARGO_BIN_EXE_tare-profiler").as_ref(), "", &root.join("tare-profiler"));
         let platform = format!("linux/{}", tare_container::target::host_architecture());
         let layout = floor::write(&root, platform.parse::<Platform>().unwrap()).unwrap();
         let world = Self { _folder: folder, calls: work.join("calls"), work, bin, layout };
-        world.program("sudo", "case $4 in '') exit 0;; esac; exit 7");
-        let image = json!({"name": "app", "layout": world.layout, "platforms": []});
         world.program(
-            "xtask",
-            &format!("case $1 in image) echo '{image}';; part) echo /built/runtime;; esac"),
+            "sudo",
+            &format!(
+                "case $4 in '') exit 0;; esac; read -r line; printf '%s\\n' \"$line\" >>'{}'; exit 7",
+                world.calls.display()
+            ),
         );
+        let plan = json!({
+            "workspace": world.folders(), "keeper": "/built/keeper", "images": [world.image()], "user": null,
+        });
+        fs::write(root.join("plan.json"), plan.to_string()).unwrap();
         if is_root() {
             chown(&world.work, Some(USER), Some(USER)).unwrap();
         }
@@ -62,22 +66,48 @@ impl World {
     fn program(&self, name: &str, does: &str) {
         let path = self.bin.join(name);
         let script = format!("#!/bin/sh\necho \"{name} $*\" >>'{}'\n{does}\n", self.calls.display());
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        install("/dev/stdin".as_ref(), &script, &path);
     }
 
-    fn scale(&self) -> PathBuf {
+    fn profiler(&self) -> PathBuf {
         self.work.with_file_name("tare-profiler")
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(self.scale());
-        command.args(arguments).current_dir(&self.work).env_clear();
-        command.env("PATH", &self.bin).env("TARE_XTASK", self.bin.join("xtask")).env("NO_COLOR", "1");
+    fn folders(&self) -> Value {
+        json!({"root": self.work, "target_dir": self.work.join("target")})
+    }
+
+    /// As it is in the plan.
+    fn image(&self) -> Value {
+        let platform = json!({"platform": "linux/other", "unstripped_binary": "/built/app.unstripped"});
+        json!({"name": "app", "location": self.layout, "platforms": [platform]})
+    }
+
+    fn start(&self, step: &[&str], arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.profiler());
+        command.args(step).args(arguments).current_dir(&self.work).env_clear();
+        command.env("PATH", &self.bin).env("NO_COLOR", "1");
         if is_root() {
             command.uid(USER).gid(USER);
         }
         command.output().unwrap()
+    }
+
+    /// The first step, and what it asks for.
+    fn plan(&self, arguments: &[&str]) -> (Output, Option<Value>) {
+        let file = self.work.join("wanted.json");
+        let step = ["plan", "--plan", "wanted.json", "--workspace", self.work.to_str().unwrap(), "--"];
+        let output = self.start(&step, arguments);
+        let wanted = fs::read(&file).ok().map(|text| serde_json::from_slice(&text).unwrap());
+        if wanted.is_some() {
+            fs::remove_file(&file).unwrap();
+        }
+        (output, wanted)
+    }
+
+    /// The second step, with everything built.
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.start(&["run", "--plan", "../plan.json", "--"], arguments)
     }
 
     fn calls(&self) -> Vec<String> {
@@ -86,7 +116,7 @@ impl World {
     }
 
     /// The user that [`Self::run`] runs as, as it is handed over.
-    fn user(&self) -> serde_json::Value {
+    fn user(&self) -> Value {
         if is_root() {
             return json!({"uid": USER, "gid": USER, "groups": []});
         }
@@ -97,8 +127,23 @@ impl World {
     }
 }
 
+/// Makes a program, by another process: a child that another test starts meanwhile would hold a file that this one
+/// has open, and no program can be run that is open for writing (ETXTBSY).
+fn install(source: &Path, stdin: &str, program: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(source).arg(program).stdin(Stdio::piped());
+    let mut install = install.spawn().unwrap();
+    install.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Exit code, stdout and stderr.
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -114,9 +159,10 @@ fn sudo_is_not_called_unless_asked_for() {
         `--runtime docker`\n";
     let world = World::new();
     for arguments in [&["profile", "app"][..], &["profile", "compare", "app", "app"]] {
-        let output = world.run(arguments);
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), expected.to_owned()));
-        // Nothing was built in vain, either.
+        // Nothing is built in vain, either.
+        let (output, wanted) = world.plan(arguments);
+        assert_eq!((said(&output), wanted), ((Some(2), String::new(), expected.to_owned()), None));
+        assert_eq!(said(&world.run(arguments)), (Some(2), String::new(), expected.to_owned()));
         assert_eq!(world.calls(), Vec::<String>::new());
     }
 }
@@ -125,31 +171,40 @@ fn sudo_is_not_called_unless_asked_for() {
 fn what_goes_through_sudo_comes_after_everything_is_built() {
     let world = World::new();
     for (verb, subjects) in [(&["profile", "app"][..], 1), (&["profile", "compare", "app", "app"], 2)] {
-        let output = world.run(&[verb, &["--sudo", "--runs", "1"]].concat());
-        assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
-        let image = format!(r#"{{"name":"app","location":"{}","twin":null}}"#, world.layout.display());
-        let images = vec![image; subjects].join(",");
-        let handed_over = format!(
-            r#"{{"workspace":"{work}","target_dir":"{work}/target","keeper":"/built/runtime","images":[{images}],"user":{user}}}"#,
-            work = world.work.display(),
-            user = in_order(&world.user()),
+        let arguments = [verb, &["--sudo", "--runs", "1"]].concat();
+        let (output, wanted) = world.plan(&arguments);
+        let images = json!({"named": vec!["app"; subjects]});
+        assert_eq!(
+            (said(&output), wanted),
+            (
+                (Some(0), String::new(), String::new()),
+                Some(json!({"images": images, "keeper": true, "quiet": false}))
+            )
         );
-        let mut expected = vec!["xtask image --json app".to_owned(); subjects];
-        expected.push("xtask part keeper".to_owned());
-        expected.push("sudo --non-interactive -- true".to_owned());
-        expected.push(format!(
-            "sudo --non-interactive -- env TARE_HANDED_OVER={handed_over} NO_COLOR=1 {} {} --sudo --runs 1",
-            world.scale().display(),
-            verb.join(" ")
-        ));
-        assert_eq!(world.calls(), expected);
+        assert_eq!(world.calls(), Vec::<String>::new());
+
+        let output = world.run(&arguments);
+        assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+        let calls = world.calls();
+        let [through, command, plan] = calls.as_slice() else { panic!("{calls:?}") };
+        assert_eq!(through, "sudo --non-interactive -- true");
+        assert_eq!(
+            *command,
+            format!(
+                "sudo --non-interactive -- env NO_COLOR=1 {} run --plan - -- {} --sudo --runs 1",
+                world.profiler().display(),
+                verb.join(" ")
+            )
+        );
+        assert_eq!(
+            serde_json::from_str::<Value>(plan).unwrap(),
+            json!({
+                "workspace": world.folders(), "keeper": "/built/keeper",
+                "images": vec![world.image(); subjects], "user": world.user(),
+            })
+        );
         fs::remove_file(&world.calls).unwrap();
     }
-}
-
-/// As the program writes it: `serde_json`'s maps are sorted.
-fn in_order(user: &serde_json::Value) -> String {
-    format!(r#"{{"uid":{},"gid":{},"groups":{}}}"#, user["uid"], user["gid"], user["groups"])
 }
 
 #[test]
@@ -165,8 +220,93 @@ fn a_sudo_that_asks_for_a_password_is_said_so() {
 #[test]
 fn sizes_need_no_root_whoever_offers_it() {
     let world = World::new();
-    let output = world.run(&["profile", "app", "--sudo", "--pass", "size"]);
+    let arguments = ["profile", "app", "--sudo", "--pass", "size"];
+    let (output, wanted) = world.plan(&arguments);
+    let wants = json!({"images": {"named": ["app"]}, "keeper": false, "quiet": false});
+    assert_eq!((said(&output).0, wanted), (Some(0), Some(wants)));
+    let output = world.run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(world.calls(), ["xtask image --json app"]);
+    assert_eq!(world.calls(), Vec::<String>::new());
     assert!(Path::new(&world.work.join("target/profiles/app/default/report.json")).is_file());
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_built() {
+    let world = World::new();
+    // A daemon's containers need no rights of this user's.
+    world.program("docker", "");
+    let has = std::thread::available_parallelism().unwrap();
+    let too_many = format!(
+        "error: the profile allows 1000 CPUs, and this host has {has}\n\
+         hint: ask for at most `--cpus {has}`, or leave the limit out of the profile\n"
+    );
+    let docker = ["--runtime", "docker", "--cpus", "1000"];
+    let absent = "error: the runtime `podman` is not installed or not on PATH\n\
+        hint: install podman, or leave `--runtime` out to use the embedded one\n";
+    let podman = ["--runtime", "podman"];
+    let lost = "error: ./lost: cannot read ./lost: No such file or directory (os error 2)\n";
+    let registry = "error: `registry.io/app` is no path, and images are not pulled from registries here\n";
+    for (arguments, expected) in [
+        ([&["profile", "app"][..], &docker].concat(), too_many.as_str()),
+        ([&["profile"][..], &docker].concat(), &too_many),
+        ([&["profile", "compare", "app", "app"][..], &docker].concat(), &too_many),
+        ([&["profile", "app"][..], &podman].concat(), absent),
+        ([&["profile", "compare", "app", "app"][..], &podman].concat(), absent),
+        (vec!["profile", "app", "./lost", "--pass", "size"], lost),
+        (vec!["profile", "app", "registry.io/app", "--pass", "size"], registry),
+    ] {
+        let (output, wanted) = world.plan(&arguments);
+        let (code, stdout, stderr) = said(&output);
+        assert_eq!((code, stdout, wanted), (Some(2), String::new(), None), "{arguments:?}");
+        assert!(stderr.starts_with(expected), "{arguments:?}: {stderr}");
+    }
+    // Only asked whether it is there, where that decides.
+    let calls: Vec<String> = world.calls().into_iter().filter(|call| call != "docker version").collect();
+    assert_eq!(calls, Vec::<String>::new());
+}
+
+#[test]
+fn the_first_step_asks_for_what_is_missing_alone() {
+    let world = World::new();
+    let layout = world.layout.to_str().unwrap();
+    world.program("docker", "");
+    let sizes = ["--pass", "size"];
+    for (arguments, images, quiet) in [
+        ([&["profile"][..], &sizes].concat(), json!("default"), false),
+        ([&["profile", layout][..], &sizes].concat(), json!("none"), false),
+        (
+            [&["profile", layout, "b", "a", "--quiet"][..], &sizes].concat(),
+            json!({"named": ["b", "a"]}),
+            true,
+        ),
+        (vec!["profile", "compare", "a", layout, "--runtime", "docker"], json!({"named": ["a"]}), false),
+    ] {
+        let (output, wanted) = world.plan(&arguments);
+        let expected = json!({"images": images, "keeper": false, "quiet": quiet});
+        assert_eq!((said(&output).2, wanted), (String::new(), Some(expected)), "{arguments:?}");
+    }
+    for arguments in [["profile", "--list-metrics"], ["profile", "--list-profiles"], ["profile", "--help"]] {
+        let (output, wanted) = world.plan(&arguments);
+        assert_eq!((output.status.code(), wanted), (Some(0), None), "{arguments:?}");
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+    let (output, wanted) = world.plan(&["profile", "--no-such"]);
+    assert_eq!((output.status.code(), wanted), (Some(2), None));
+}
+
+#[test]
+fn without_a_plan_only_paths_are_images() {
+    let world = World::new();
+    let output = world.start(&[], &["profile", world.layout.to_str().unwrap(), "--pass", "size"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let name = world.layout.file_name().unwrap();
+    assert!(world.work.join("target/profiles").join(name).join("default/report.json").is_file());
+    let hint = "hint: call it as `cargo xtask profile`, or name a path: an OCI layout or an archive\n";
+    for (arguments, what) in [
+        (&["profile", "--pass", "size"][..], "the workspace's images"),
+        (&["profile", "app", "--pass", "size"], "image app"),
+    ] {
+        let expected = format!("error: {what} cannot be had without the xtask of a workspace\n{hint}");
+        assert_eq!(said(&world.start(&[], arguments)), (Some(2), String::new(), expected));
+    }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::document::DefinitionError;
+use crate::plan::PlanError;
 use crate::private::PrivateError;
 use crate::process::ProcessError;
 use crate::toolkit::ToolkitError;
@@ -44,6 +45,12 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<PrivateError>() {
         return error.hint();
+    }
+    // They speak with the words of another, which is then not among the causes.
+    match cause.downcast_ref::<PlanError>() {
+        Some(PlanError::Private(error)) => return error.hint(),
+        Some(PlanError::Process(error)) => return hint(error),
+        _ => {}
     }
     match cause.downcast_ref::<ProcessError>()? {
         ProcessError::NotFound { program } => Some(format!("install {program}, or leave out what needs it")),

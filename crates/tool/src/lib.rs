@@ -7,6 +7,7 @@
 pub mod document;
 pub mod environment;
 pub mod exit;
+pub mod plan;
 pub mod private;
 pub mod process;
 pub mod toolkit;

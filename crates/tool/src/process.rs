@@ -147,6 +147,15 @@ impl Cmd {
         finish(child, command)
     }
 
+    /// Runs it with our own stdin, stdout and stderr, and gives back its exit code, 255 for none of 0 to 255.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run_for_code(self) -> Result<u8, ProcessError> {
+        let (child, command) = self.start()?;
+        exit_code(child, command)
+    }
+
     /// Runs it with our own stdout and stderr. `hold` is given its stdin, whose end tells it that nobody waits for
     /// it any more. Gives back its exit code, 255 for none of 0 to 255.
     ///

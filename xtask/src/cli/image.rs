@@ -29,7 +29,7 @@ use tare_oci::units::{ByteSize, Epoch};
 use tare_tool::environment::Environment;
 use tare_tool::ui::{Ui, table};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 The digest reference of each image is printed on stdout, everything else on stderr.
 Written to target/images/NAME/: layout/ (OCI), NAME.tar (for docker, podman, skopeo), NAME.json, bin/.")]
@@ -146,16 +146,42 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
         } else if arguments.verify_reproducible {
             call.verify(definition)?
         } else {
-            call.build(definition)?
+            let (summary, json) = call.build(definition)?;
+            ui.result(if arguments.json { json.trim_end() } else { &summary.reference })?;
+            Outcome::Done
         };
         if result == Outcome::GateFailed {
             outcome = result;
         }
     }
+    warn_of_git(&git, ui);
+    Ok(outcome)
+}
+
+/// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.
+pub(super) fn built(
+    names: &[String],
+    workspace: &Workspace,
+    env: &Environment,
+    quiet: bool,
+) -> anyhow::Result<Vec<Summary>> {
+    let arguments = ImageArguments { quiet, ..ImageArguments::default() };
+    let definitions = definitions(workspace, names)?;
+    let git = GitFacts::read(env);
+    let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
+    let ui = Ui::new(quiet, env.get("NO_COLOR").is_some());
+    let cargo = CargoOptions { offline: false, quiet };
+    let context = BuildContext { workspace, env, ui, created, cargo };
+    let call = Call { arguments: &arguments, workspace, env, git: &git, context, ui };
+    let summaries = definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect();
+    warn_of_git(&git, ui);
+    summaries
+}
+
+fn warn_of_git(git: &GitFacts, ui: Ui) {
     if let Some(problem) = &git.problem {
         ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
     }
-    Ok(outcome)
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
@@ -225,7 +251,8 @@ impl Call<'_> {
         OutputPaths::new(&dir, &definition.name)
     }
 
-    fn build(&self, definition: &Definition) -> anyhow::Result<Outcome> {
+    /// Builds an image, and gives back NAME.json too, as it was written.
+    fn build(&self, definition: &Definition) -> anyhow::Result<(Summary, String)> {
         let started = Instant::now();
         let tags = self.tags(definition)?;
         let programs = programs(self.context, definition, &self.platforms(definition))?;
@@ -263,8 +290,7 @@ impl Call<'_> {
             self.ui.status("Loading", &format!("{} into {name}", summary.tags.join(", ")));
             outputs::load(daemon, &paths.archive)?;
         }
-        self.ui.result(if self.arguments.json { json.trim_end() } else { &summary.reference })?;
-        Ok(Outcome::Done)
+        Ok((summary, json))
     }
 
     /// The layers with their sizes, and where everything is.

@@ -38,9 +38,6 @@ enum Command {
     Profile(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
-    /// Build a program of the toolkit and print where it is
-    #[command(hide = true)]
-    Part(profiler::PartArguments),
     #[command(flatten)]
     Checks(checks::ChecksCommand),
 }
@@ -74,9 +71,8 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
-        Command::Profile(arguments) => profiler::run("profile", &arguments, &env, ui(false)),
-        Command::Load(arguments) => profiler::run("load", &arguments, &env, ui(false)),
-        Command::Part(arguments) => profiler::part(&arguments, &env, ui(false)),
+        Command::Profile(arguments) => profiler::profile(&arguments, &env, ui(false)),
+        Command::Load(arguments) => profiler::load(&arguments, &env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });
     match result {

@@ -1,47 +1,62 @@
-//! `cargo xtask profile` and `cargo xtask load`: handed to the toolkit's profiler, which reads the arguments
-//! itself and calls back for what is xtask's: an image of the workspace, the embedded runtime.
+//! `cargo xtask profile` and `cargo xtask load`: the toolkit's profiler reads the arguments itself. Where it needs
+//! images of the workspace or the embedded runtime, it plans first; what it wants is built here, and only here.
 
-use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use super::{Outcome, PassedOn};
+use super::{Outcome, PassedOn, image};
+use crate::image::outputs::Summary;
 use crate::workspace::Workspace;
 use tare_tool::environment::Environment;
+use tare_tool::plan::{self, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages};
 use tare_tool::process::Cmd;
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
-/// Where the profiler finds the xtask that called it.
-const CALLER: &str = "TARE_XTASK";
-
-#[derive(Debug, Args)]
-pub(super) struct PartArguments {
-    /// Which program
-    part: PartName,
+/// Becomes the profiler's `load`, or on Windows waits for it.
+pub(super) fn load(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let profiler = Workspace::find(env)?.toolkit().build(Part::Profiler, env, ui)?;
+    Ok(Outcome::Exit(Cmd::new(profiler).arg("load").args(&arguments.arguments).replace()?))
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum PartName {
-    Keeper,
-    Profiler,
-}
-
-/// Becomes the profiler, or on Windows waits for it.
-pub(super) fn run(verb: &str, arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+/// Has the profiler plan, builds what it wants, and becomes the profiler, or on Windows waits for it.
+pub(super) fn profile(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let profiler = workspace.toolkit().build(Part::Profiler, env, ui)?;
-    let command =
-        Cmd::new(profiler).arg(verb).args(&arguments.arguments).env(CALLER, std::env::current_exe()?);
+    let words: Vec<OsString> =
+        std::iter::once("profile".into()).chain(arguments.arguments.iter().cloned()).collect();
+    let plans = workspace.output_dir().join(".cache/plans");
+    let (wanted, file) = match plan::ask(&profiler, &workspace.root, &words, &plans)? {
+        Planned::Wanted(wanted, file) => (wanted, file),
+        Planned::Ended(code) => return Ok(Outcome::Exit(code)),
+    };
+    plan::write(&file, &build(&wanted, &workspace, env, ui)?)?;
+    let command = Cmd::new(profiler).args(["run", "--plan"]).arg(&file).arg("--").args(&words);
     Ok(Outcome::Exit(command.replace()?))
 }
 
-/// Builds a program of the toolkit and prints where it is.
-pub(super) fn part(arguments: &PartArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::find(env)?;
-    let part = match arguments.part {
-        PartName::Keeper => Part::Keeper,
-        PartName::Profiler => Part::Profiler,
+/// Builds what a part wants.
+fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<Plan> {
+    let images = match &wanted.images {
+        WantedImages::None => vec![],
+        WantedImages::Default => image::built(&[], workspace, env, wanted.quiet)?,
+        WantedImages::Named(names) => image::built(names, workspace, env, wanted.quiet)?,
     };
-    let path = workspace.toolkit().build(part, env, ui)?;
-    ui.result(&path.display().to_string())?;
-    Ok(Outcome::Done)
+    let keeper: Option<PathBuf> =
+        wanted.keeper.then(|| workspace.toolkit().build(Part::Keeper, env, ui)).transpose()?;
+    let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
+    let images = images.into_iter().map(planned).collect();
+    Ok(Plan { workspace: folders, keeper, images, user: None })
+}
+
+fn planned(image: Summary) -> PlannedImage {
+    let platforms = image
+        .platforms
+        .into_iter()
+        .map(|it| PlannedPlatform { platform: it.platform, unstripped_binary: it.unstripped_binary });
+    PlannedImage {
+        name: image.name,
+        location: image.layout.to_string_lossy().into_owned(),
+        platforms: platforms.collect(),
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::expect::{at, json};
+use tare_tool::plan::{self, Folders, Plan};
 use tare_tool::process::Cmd;
 use tare_tool::toolkit::Part;
 
@@ -15,18 +16,21 @@ use tare_tool::toolkit::Part;
 /// writes.
 pub(super) struct Scale {
     program: PathBuf,
-    runtime: PathBuf,
+    /// What it is run with.
+    plan: PathBuf,
     pub(super) folder: PathBuf,
 }
 
 impl Scale {
     pub(super) fn new(context: &Context<'_>, name: &str) -> anyhow::Result<Self> {
         let part = |part| context.workspace.toolkit().build(part, context.env, context.ui);
-        Ok(Self {
-            program: part(Part::Profiler)?,
-            runtime: part(Part::Keeper)?,
-            folder: context.new_folder(name)?,
-        })
+        let (program, keeper) = (part(Part::Profiler)?, Some(part(Part::Keeper)?));
+        let (root, target_dir) = (context.workspace.root.clone(), context.workspace.target_dir.clone());
+        let folder = context.new_folder(name)?;
+        let file = folder.join("plan.json");
+        let workspace = Folders { root, target_dir };
+        plan::write(&file, &Plan { workspace, keeper, images: vec![], user: None })?;
+        Ok(Self { program, plan: file, folder })
     }
 
     /// A profile of this text, to be named by its path.
@@ -65,16 +69,13 @@ impl Scale {
     ) -> anyhow::Result<(Option<i32>, Value)> {
         let (code, output) = around
             .arg(&self.program)
-            .args(["profile", target, "--json", "--quiet", "--output"])
+            .args(["run", "--plan"])
+            .arg(&self.plan)
+            .args(["--", "profile", target, "--json", "--quiet", "--output"])
             .arg(&self.folder)
             .args(rest)
             .current_dir(&context.workspace.root)
-            .without_env(context.env.of_cargo_run())
-            .without_env(["GITHUB_STEP_SUMMARY"])
-            // Whoever enters other mounts begins at their root.
-            .env("CARGO_MANIFEST_DIR", context.workspace.root.join("xtask"))
-            .env("TARE_KEEPER", &self.runtime)
-            .env("TARE_XTASK", context.program())
+            .without_env(["GITHUB_STEP_SUMMARY", "TARE_KEEPER"])
             .read_whatever()?;
         let report = json("`profile --json`", &output)
             .with_context(|| format!("{target} {}: exit code {code:?}", rest.join(" ")))?;

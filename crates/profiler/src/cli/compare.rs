@@ -1,11 +1,13 @@
 //! `cargo xtask profile compare A B`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::bail;
 use clap::Args;
 use tare_oci::units::Nanoseconds;
 use tare_tool::environment::Environment;
+use tare_tool::plan::Wanted;
 use tare_tool::ui::Ui;
 
 use crate::profile::compare::{self, Comparison, Key, Rules, Samples, Side};
@@ -23,10 +25,8 @@ use crate::profile::validity::GENERATOR_CPU;
 use tare_container::Runtime;
 
 use super::Outcome;
-use super::profile::{CommonArguments, Subject, hand_over, subjects};
-use super::stage::{self, Way};
-use super::sudo::HandOver;
-use super::xtask::Xtask;
+use super::profile::{CommonArguments, Subject, hand_over, subjects, wanted};
+use super::stage::{self, Session, Way};
 
 /// What is compared unless `--metric` says otherwise: what repeats best of what users notice.
 const METRICS: [&str; 4] =
@@ -63,6 +63,24 @@ impl CompareArguments {
     pub(super) fn quiet(&self) -> bool {
         self.common.quiet
     }
+
+    fn images(&self) -> [String; 2] {
+        [self.a.clone(), self.b.clone()]
+    }
+
+    /// The profile, with short measurements.
+    fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
+        let mut profile = self.common.profile(root)?;
+        if profile.limits.len() > 1 {
+            bail!(
+                "profile {} has {} sets of limits, and two images are compared under one",
+                profile.name,
+                profile.limits.len()
+            );
+        }
+        shorten(&mut profile, &self.common);
+        Ok(profile)
+    }
 }
 
 /// A percentage that can be found at all.
@@ -71,35 +89,27 @@ fn resolution(text: &str) -> Result<f64, String> {
     if (0.1..=100.0).contains(&percent) { Ok(percent) } else { Err("not from 0.1 to 100".to_owned()) }
 }
 
-pub(super) fn run(
-    arguments: &CompareArguments,
-    env: &Environment,
-    xtask: &Xtask,
-    ui: Ui,
-) -> anyhow::Result<Outcome> {
-    let handed_over = HandOver::received(env)?;
-    let handed_over = handed_over.as_ref();
-    let workspace = stage::workspace(env, handed_over)?;
-    let cache = stage::cache(&workspace, handed_over);
+/// What a comparison needs before it can run.
+pub(super) fn plan(arguments: &CompareArguments, root: &Path, env: &Environment) -> anyhow::Result<Wanted> {
+    keys(&arguments.metric)?;
+    let profile = arguments.profile(root)?;
+    let keeper = stage::check(&arguments.common, &profile, env)?;
+    Ok(Wanted { images: wanted(&arguments.images())?, keeper, quiet: arguments.common.quiet })
+}
+
+pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Result<Outcome> {
+    let ui = session.ui;
     let keys = keys(&arguments.metric)?;
-    let mut profile = arguments.common.profile(&workspace)?;
-    if profile.limits.len() > 1 {
-        bail!(
-            "profile {} has {} sets of limits, and two images are compared under one",
-            profile.name,
-            profile.limits.len()
-        );
-    }
-    shorten(&mut profile, &arguments.common);
-    let way = stage::choose(&arguments.common, env, handed_over, ui)?;
-    let both = subjects(&[arguments.a.clone(), arguments.b.clone()], &cache, xtask, handed_over)?;
+    let profile = arguments.profile(&session.plan.workspace.root)?;
+    let way = stage::choose(&arguments.common, session)?;
+    let both = subjects(&arguments.images(), session)?;
     let kind = match way {
         Way::Here(kind) => kind,
-        Way::Sudo => return hand_over(&arguments.common, env, &workspace, xtask, &both, ui),
+        Way::Sudo => return hand_over(&arguments.common, &both, session),
     };
     let mut both = both.into_iter();
     let (Some(a), Some(b)) = (both.next(), both.next()) else { bail!("two images are needed") };
-    let runtime = stage::open(kind, env, &cache, xtask, handed_over, ui)?;
+    let runtime = stage::open(kind, session)?;
     let program = std::env::current_exe()?;
     let allowed = cpus::allowed();
     let mut call = Call {
@@ -219,7 +229,7 @@ fn exact(a: &Run, b: &Run) -> BTreeMap<Key, (f64, f64)> {
 struct Call<'a> {
     profile: &'a Profile,
     runtime: &'a Runtime,
-    program: &'a std::path::Path,
+    program: &'a Path,
     allowed: &'a [usize],
     /// Why the servers cannot be loaded in turns.
     apart: Option<TurnsError>,

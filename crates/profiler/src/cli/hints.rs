@@ -14,8 +14,8 @@ use tare_oci::input::Refusal;
 use tare_tool::exit;
 
 use super::load;
+use super::profile::NotBuilt;
 use super::stage::Stopped;
-use super::xtask::XtaskError;
 
 /// The hint of the error or the first of its causes that has one.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
@@ -51,8 +51,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         let hint = error.hint().unwrap_or("the image is damaged or not whole: fetch or build it again");
         return Some(hint.to_owned());
     }
-    if let Some(error) = cause.downcast_ref::<XtaskError>() {
-        return error.hint();
+    if let Some(error) = cause.downcast_ref::<NotBuilt>() {
+        return Some(error.hint());
     }
     if let Some(hint) = exit::hint(cause) {
         return Some(hint);

@@ -2,6 +2,9 @@
 //!
 //! 0: done. 1: a gate failed, or something is wrong with the server. 2: it could not be done, as when the server
 //! never became ready.
+//!
+//! xtask calls `profile` in the two steps of [`tare_tool::plan`]: `plan` checks everything that needs nothing built, and
+//! `run` does the work. Called directly, without a plan, the workspace is the current folder and the images are paths.
 
 mod compare;
 mod generate;
@@ -11,16 +14,19 @@ mod profile;
 mod progress;
 mod stage;
 mod sudo;
-mod xtask;
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
 use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::plan::{self, Folders, Plan};
 use tare_tool::ui::Ui;
 
-use self::xtask::Xtask;
+use self::profile::ProfileArguments;
+use self::stage::Session;
 use crate::profile::render::terminal::WIDEST;
 use tare_container::leftovers;
 
@@ -34,12 +40,65 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
-    Profile(profile::ProfileArguments),
+    Profile(ProfileArguments),
     /// Send requests to a server and measure its answers
     Load(load::LoadArguments),
     /// The generator as a child process
     #[command(hide = true)]
     Generate(generate::GenerateArguments),
+    /// The first step: check the arguments and this host, and write what is to be built
+    #[command(hide = true)]
+    Plan(PlanArguments),
+    /// The second step: do what was planned
+    #[command(hide = true)]
+    Run(RunArguments),
+}
+
+#[derive(Debug, Args)]
+struct PlanArguments {
+    /// Where to write what is wanted
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// The workspace's folder
+    #[arg(long, value_name = "FOLDER")]
+    workspace: PathBuf,
+    /// `profile` and its arguments
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// What was built, in a file or on stdin (`-`)
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// `profile` and its arguments
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+/// What `plan` and `run` are given after `--`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Planned {
+    #[command(subcommand)]
+    command: PlannedCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PlannedCommand {
+    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    Profile(ProfileArguments),
+}
+
+impl PlannedCommand {
+    /// Ends the process where it cannot be parsed, or is for help.
+    fn parse(words: &[OsString]) -> ProfileArguments {
+        let program = std::iter::once(OsString::from("cargo xtask"));
+        let Planned { command: Self::Profile(arguments) } =
+            Planned::parse_from(program.chain(words.iter().cloned()));
+        arguments
+    }
 }
 
 /// How a command ended that did what it was to do.
@@ -56,17 +115,27 @@ pub(crate) enum Outcome {
 /// Runs with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let quiet = matches!(&arguments.command, Command::Profile(arguments) if arguments.quiet());
-    let ui = Ui::new(quiet, no_colour);
-    let result = match &arguments.command {
-        Command::Load(arguments) => load::run(arguments, ui).map(|()| Outcome::Done),
-        Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
-        Command::Profile(arguments) => Environment::read().map_err(anyhow::Error::from).and_then(|env| {
-            let xtask = Xtask::new(env.get(xtask::CALLER).cloned());
-            profile::run(arguments, &env, &xtask, ui)
-        }),
+    let ui = |quiet| Ui::new(quiet, no_colour);
+    let (result, ui) = match Arguments::parse().command {
+        Command::Load(arguments) => (load::run(&arguments, ui(false)).map(|()| Outcome::Done), ui(false)),
+        Command::Generate(arguments) => {
+            (generate::run(&arguments, ui(false)).map(|()| Outcome::Done), ui(false))
+        }
+        Command::Plan(PlanArguments { plan, workspace, arguments }) => {
+            let arguments = PlannedCommand::parse(&arguments);
+            let ui = ui(arguments.quiet());
+            (make_plan(&arguments, &workspace, &plan, ui), ui)
+        }
+        Command::Run(RunArguments { plan, arguments: words }) => {
+            let arguments = PlannedCommand::parse(&words);
+            let ui = ui(arguments.quiet());
+            (run(&arguments, Some(&plan), words, ui), ui)
+        }
+        Command::Profile(arguments) => {
+            let ui = ui(arguments.quiet());
+            (run(&arguments, None, std::env::args_os().skip(1).collect(), ui), ui)
+        }
     };
     // After a signal the error is only that the container is gone, and whoever removes it ends the process.
     drop(leftovers::making());
@@ -80,6 +149,35 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The first step.
+fn make_plan(arguments: &ProfileArguments, root: &Path, file: &Path, ui: Ui) -> anyhow::Result<Outcome> {
+    let env = Environment::read()?;
+    if let Some(wanted) = profile::plan(arguments, root, &env, ui)? {
+        plan::write(file, &wanted)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The second step, or all of it where nothing was planned.
+fn run(
+    arguments: &ProfileArguments,
+    file: Option<&Path>,
+    words: Vec<OsString>,
+    ui: Ui,
+) -> anyhow::Result<Outcome> {
+    let env = Environment::read()?;
+    let plan = match file {
+        None => {
+            let root = env.current_dir.clone();
+            let workspace = Folders { target_dir: root.join("target"), root };
+            Plan { workspace, keeper: None, images: vec![], user: None }
+        }
+        Some(file) if file == Path::new("-") => sudo::received(&mut std::io::stdin().lock())?,
+        Some(file) => plan::read(file)?,
+    };
+    profile::run(arguments, &Session { env, plan, words, ui })
 }
 
 /// How wide the terminal on stdout is, if it is one.
@@ -100,5 +198,6 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+        Planned::command().debug_assert();
     }
 }

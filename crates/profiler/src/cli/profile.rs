@@ -9,9 +9,9 @@ use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::units::{ByteSize, Epoch, Nanoseconds};
 use tare_tool::environment::Environment;
+use tare_tool::plan::{Plan, PlannedImage, Wanted, WantedImages};
 use tare_tool::private;
 use tare_tool::ui::Ui;
-use xtask_tare::workspace::Workspace;
 
 use crate::profile::baseline::Baseline;
 use crate::profile::definition::values::Cpus;
@@ -25,13 +25,12 @@ use crate::profile::{cpus, render};
 use tare_container::host::HostFacts;
 use tare_container::runtime::{Runtime, RuntimeKind};
 use tare_container::spec::ContainerSpec;
-use tare_container::target::Target;
+use tare_container::target::{Location, Target};
 
 use super::Outcome;
 use super::compare::{self, CompareArguments};
-use super::stage::{self, Way};
-use super::sudo::{self, HandOver, Image};
-use super::xtask::Xtask;
+use super::stage::{self, Session, Way};
+use super::sudo;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -110,8 +109,8 @@ pub(super) struct CommonArguments {
 
 impl CommonArguments {
     /// The profile with what the command line says.
-    pub(super) fn profile(&self, workspace: &Workspace) -> anyhow::Result<Profile> {
-        let (profile, _) = definition::find(&workspace.root, &self.profile)?;
+    pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
+        let (profile, _) = definition::find(root, &self.profile)?;
         Ok(profile.with(&Overrides {
             cpus: self.cpus,
             memory: self.memory,
@@ -131,18 +130,23 @@ impl ProfileArguments {
             None => self.common.quiet,
         }
     }
+
+    /// Prints what is only to be listed. False if nothing is.
+    fn list(&self, root: &Path, ui: Ui) -> std::io::Result<bool> {
+        if self.list_metrics {
+            ui.result(render::metrics::markdown().trim_end())?;
+        }
+        if self.list_profiles {
+            ui.result(&definition::names(&root.join("profiles")).join("\n"))?;
+        }
+        Ok(self.list_metrics || self.list_profiles)
+    }
 }
 
 /// What one call has to do with.
 struct Call<'a> {
     arguments: &'a ProfileArguments,
-    env: &'a Environment,
-    workspace: Workspace,
-    /// Where what was unpacked is kept.
-    cache: PathBuf,
-    /// In root's process: from the user's.
-    handed_over: Option<HandOver>,
-    ui: Ui,
+    session: &'a Session,
 }
 
 /// An image to weigh.
@@ -152,52 +156,71 @@ pub(super) struct Subject {
     pub(super) name: String,
     /// Its program with symbols.
     pub(super) twin: Option<PathBuf>,
-    /// What [`Target::resolve`] finds it by again.
-    location: String,
+    /// What finds it again.
+    image: PlannedImage,
 }
 
-pub(super) fn run(
+/// An image of the workspace that is not in the plan.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be had without the xtask of a workspace")]
+pub(super) struct NotBuilt {
+    what: String,
+}
+
+impl NotBuilt {
+    /// What to do about it.
+    pub(super) fn hint(&self) -> String {
+        "call it as `cargo xtask profile`, or name a path: an OCI layout or an archive".to_owned()
+    }
+}
+
+/// What `profile` or `profile compare` needs before it can run: none where it has said everything already.
+pub(super) fn plan(
     arguments: &ProfileArguments,
+    root: &Path,
     env: &Environment,
-    xtask: &Xtask,
     ui: Ui,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Option<Wanted>> {
     if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
-        return compare::run(arguments, env, xtask, ui);
+        return compare::plan(arguments, root, env).map(Some);
     }
-    if arguments.list_metrics {
-        ui.result(render::metrics::markdown().trim_end())?;
+    if arguments.list(root, ui)? {
+        return Ok(None);
+    }
+    let profile = arguments.common.profile(root)?;
+    arguments.baseline.as_deref().map(read_baseline).transpose()?;
+    let keeper = makes_containers(&profile) && stage::check(&arguments.common, &profile, env)?;
+    let images = match arguments.images.as_slice() {
+        [] => WantedImages::Default,
+        names => wanted(names)?,
+    };
+    Ok(Some(Wanted { images, keeper, quiet: arguments.common.quiet }))
+}
+
+pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Result<Outcome> {
+    if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
+        return compare::run(arguments, session);
+    }
+    let root = &session.plan.workspace.root;
+    if arguments.list(root, session.ui)? {
         return Ok(Outcome::Done);
     }
-    let handed_over = HandOver::received(env)?;
-    let workspace = stage::workspace(env, handed_over.as_ref())?;
-    if arguments.list_profiles {
-        ui.result(&definition::names(&workspace.root.join("profiles")).join("\n"))?;
-        return Ok(Outcome::Done);
-    }
-    let cache = stage::cache(&workspace, handed_over.as_ref());
-    let call = Call { arguments, env, workspace, cache, handed_over, ui };
-    let profile = arguments.common.profile(&call.workspace)?;
+    let call = Call { arguments, session };
+    let profile = arguments.common.profile(root)?;
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
     if baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
-        call.ui.warning(&format!(
+        session.ui.warning(&format!(
             "profile {} has no gate with `max-regression`: nothing is compared with the baseline",
             profile.name
         ));
     }
-    let handed_over = call.handed_over.as_ref();
-    let way = if profile.passes.iter().any(|pass| *pass != Pass::Size) {
-        Some(stage::choose(&arguments.common, env, handed_over, ui)?)
-    } else {
-        None
-    };
-    let subjects = subjects(&arguments.images, &call.cache, xtask, handed_over)?;
+    let way =
+        if makes_containers(&profile) { Some(stage::choose(&arguments.common, session)?) } else { None };
+    let subjects = subjects(&arguments.images, session)?;
     let runtime = match way {
         None => None,
-        Some(Way::Here(kind)) => Some(stage::open(kind, env, &call.cache, xtask, handed_over, ui)?),
-        Some(Way::Sudo) => {
-            return hand_over(&arguments.common, env, &call.workspace, xtask, &subjects, ui);
-        }
+        Some(Way::Here(kind)) => Some(stage::open(kind, session)?),
+        Some(Way::Sudo) => return hand_over(&arguments.common, &subjects, session),
     };
     let mut outcome = Outcome::Done;
     for subject in &subjects {
@@ -215,72 +238,77 @@ pub(super) fn run(
     Ok(outcome)
 }
 
-/// The images that are meant: built where they are the workspace's own, and there already in root's process.
-pub(super) fn subjects(
-    names: &[String],
-    cache: &Path,
-    xtask: &Xtask,
-    handed_over: Option<&HandOver>,
-) -> anyhow::Result<Vec<Subject>> {
-    let temporary = stage::temporary(cache)?;
-    let subject = |name: String, location: String| -> anyhow::Result<Subject> {
-        let target = Target::resolve(&location, None, &temporary)?;
-        Ok(Subject { target, name, twin: None, location })
-    };
-    if let Some(HandOver { images, .. }) = handed_over {
-        let there = images.iter().cloned();
-        let there =
-            there.map(|Image { name, location, twin }| Ok(Subject { twin, ..subject(name, location)? }));
-        return there.collect();
-    }
-    let own = |names: &[String]| -> anyhow::Result<Vec<Subject>> {
-        let built = xtask.images(names)?;
-        built
-            .into_iter()
-            .map(|image| {
-                let built = subject(image.name, image.layout.to_string_lossy().into_owned())?;
-                let architecture = format!("linux/{}", built.target.config.architecture);
-                let platform = image.platforms.into_iter().find(|it| it.platform == architecture);
-                let twin = platform.and_then(|platform| platform.unstripped_binary);
-                Ok(Subject { twin, ..built })
-            })
-            .collect()
-    };
-    if names.is_empty() {
-        return own(&[]);
-    }
-    let mut subjects = Vec::new();
-    for name in names {
-        if is_own(name) {
-            subjects.extend(own(std::slice::from_ref(name))?);
-        } else {
-            let mut found = subject(folder_name(name), name.clone())?;
-            // It is fetched once, by whoever was asked for it.
-            if let Some(file) = found.target.fetched() {
-                found.location = file.to_string_lossy().into_owned();
-            }
-            subjects.push(found);
-        }
-    }
-    Ok(subjects)
+/// Whether the profile has a pass that runs the image.
+fn makes_containers(profile: &Profile) -> bool {
+    profile.passes.iter().any(|pass| *pass != Pass::Size)
 }
 
-/// Builds what is missing yet, and has root's process do the rest.
+/// The workspace's images among those that are named. The others must be there already.
+pub(super) fn wanted(names: &[String]) -> anyhow::Result<WantedImages> {
+    let (own, others): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| is_own(name));
+    for name in others {
+        // What lies in a store is looked for when it is fetched.
+        if let Location::Path { .. } = name.parse()? {
+            Target::resolve(name, None, Path::new(""))?;
+        }
+    }
+    Ok(match own.as_slice() {
+        [] => WantedImages::None,
+        own => WantedImages::Named(own.iter().copied().cloned().collect()),
+    })
+}
+
+/// The images that are meant: as they were built where they are the workspace's own, and all of the plan's in root's
+/// process.
+pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Vec<Subject>> {
+    let temporary = stage::temporary(&session.cache())?;
+    let planned = &session.plan.images;
+    if session.user().is_some() || names.is_empty() {
+        if planned.is_empty() {
+            return Err(NotBuilt { what: "the workspace's images".to_owned() }.into());
+        }
+        return planned.iter().map(|image| Subject::of(image.clone(), &temporary)).collect();
+    }
+    let subject = |name: &String| {
+        if !is_own(name) {
+            let image = PlannedImage { name: folder_name(name), location: name.clone(), platforms: vec![] };
+            return Subject::of(image, &temporary);
+        }
+        match planned.iter().find(|image| image.name == *name) {
+            Some(image) => Subject::of(image.clone(), &temporary),
+            None => Err(NotBuilt { what: format!("image {name}") }.into()),
+        }
+    };
+    names.iter().map(subject).collect()
+}
+
+impl Subject {
+    fn of(mut image: PlannedImage, temporary: &Path) -> anyhow::Result<Self> {
+        let target = Target::resolve(&image.location, None, temporary)?;
+        // It is fetched once, by whoever was asked for it.
+        if let Some(file) = target.fetched() {
+            image.location = file.to_string_lossy().into_owned();
+        }
+        let here = format!("linux/{}", target.config.architecture);
+        let twin = image.platforms.iter().find(|it| it.platform == here);
+        let twin = twin.and_then(|it| it.unstripped_binary.clone());
+        Ok(Self { target, name: image.name.clone(), twin, image })
+    }
+}
+
+/// Has root's process do the rest.
 pub(super) fn hand_over(
     common: &CommonArguments,
-    env: &Environment,
-    workspace: &Workspace,
-    xtask: &Xtask,
     subjects: &[Subject],
-    ui: Ui,
+    session: &Session,
 ) -> anyhow::Result<Outcome> {
-    let keeper = stage::keeper(common.runtime.unwrap_or_default(), env, xtask)?;
-    let image = |Subject { name, location, twin, .. }: &Subject| Image {
-        name: name.clone(),
-        location: location.clone(),
-        twin: twin.clone(),
+    let plan = Plan {
+        workspace: session.plan.workspace.clone(),
+        keeper: session.keeper(common.runtime.unwrap_or_default()),
+        images: subjects.iter().map(|subject| subject.image.clone()).collect(),
+        user: Some(sudo::this_user()?),
     };
-    HandOver::new(workspace, keeper, subjects.iter().map(image).collect())?.measure(env, ui)
+    sudo::measure(&plan, session)
 }
 
 /// Whether a name is one of the workspace's images: it names no transport, and is neither a path nor an
@@ -310,21 +338,22 @@ impl Call<'_> {
         runtime: Option<&Runtime>,
         baseline: Option<&Baseline>,
     ) -> anyhow::Result<Report> {
-        let mut report = new_report(subject, profile, runtime, self.env)?;
+        let mut report = new_report(subject, profile, runtime, &self.session.env)?;
         if let Some(baseline) = baseline {
             baseline.check(&report, &profile.gates)?;
         }
-        report.runs = measured(subject, profile, runtime, &self.cache, self.ui)?;
+        report.runs = measured(subject, profile, runtime, &self.session.cache(), self.session.ui)?;
         report::judge(&mut report, profile, baseline);
         Ok(report)
     }
 
     /// Prints the report, and writes it where others read it.
     fn publish(&self, subject: &Subject, report: &Report) -> anyhow::Result<()> {
+        let Session { env, plan, ui, .. } = self.session;
         let folder = match &self.arguments.output {
-            Some(folder) => self.env.current_dir.join(folder),
+            Some(folder) => env.current_dir.join(folder),
             None => {
-                let reports = self.workspace.target_dir.join("profiles");
+                let reports = plan.workspace.target_dir.join("profiles");
                 reports.join(&subject.name).join(&report.profile.name)
             }
         };
@@ -336,19 +365,19 @@ impl Call<'_> {
             staging.write(&folder.join("report.md"), markdown.as_bytes())?;
             staging.write(&folder.join("junit.xml"), render::junit::render(report).as_bytes())
         };
-        sudo::as_user(self.handed_over.as_ref(), write)??;
+        sudo::as_user(self.session.user(), write)??;
         let text = render::terminal::render(report, super::columns());
-        self.ui.result(if self.arguments.json { json.trim_end() } else { text.trim_end() })?;
-        self.ui.status("Reported", &format!("in {}", self.workspace.show(&folder)));
+        ui.result(if self.arguments.json { json.trim_end() } else { text.trim_end() })?;
+        ui.status("Reported", &format!("in {}", plan.workspace.show(&folder)));
         // As GitHub's runners ask for it; its absence there must not fail a measurement.
-        if let Some(summary) = self.env.get("GITHUB_STEP_SUMMARY") {
+        if let Some(summary) = env.get("GITHUB_STEP_SUMMARY") {
             let append = || {
                 let mut options = std::fs::OpenOptions::new();
                 let mut file = options.append(true).create(true).open(summary)?;
                 std::io::Write::write_all(&mut file, markdown.as_bytes())
             };
-            if let Err(error) = sudo::as_user(self.handed_over.as_ref(), append)? {
-                self.ui.warning(&format!("GITHUB_STEP_SUMMARY: {error}"));
+            if let Err(error) = sudo::as_user(self.session.user(), append)? {
+                ui.warning(&format!("GITHUB_STEP_SUMMARY: {error}"));
             }
         }
         Ok(())
@@ -362,14 +391,15 @@ impl Call<'_> {
         runtime: Option<&Runtime>,
         first: &Report,
     ) -> anyhow::Result<()> {
-        self.ui.status("Repeating", "all of it, because a baseline needs two runs that agree");
+        let Session { env, plan, ui, .. } = self.session;
+        ui.status("Repeating", "all of it, because a baseline needs two runs that agree");
         let second = self.report(subject, profile, runtime, None)?;
         let baseline = Baseline::of(first, &second, &profile.gates)?;
-        let file = self.env.current_dir.join(file);
+        let file = env.current_dir.join(file);
         let json = baseline.to_json()?;
-        sudo::as_user(self.handed_over.as_ref(), || private::replace_file(&file, json.as_bytes()))?
+        sudo::as_user(self.session.user(), || private::replace_file(&file, json.as_bytes()))?
             .with_context(|| format!("cannot write {}", file.display()))?;
-        self.ui.status("Saved", &format!("the baseline {}", self.workspace.show(&file)));
+        ui.status("Saved", &format!("the baseline {}", plan.workspace.show(&file)));
         Ok(())
     }
 }

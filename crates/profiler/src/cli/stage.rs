@@ -1,15 +1,18 @@
 //! What containers are run with: the runtime, its folders, and what must be removed when a signal comes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tare_tool::environment::Environment;
 use tare_tool::exit::INTERRUPTED;
+use tare_tool::plan::{Plan, User};
 use tare_tool::private;
 use tare_tool::process::Cmd;
 use tare_tool::ui::Ui;
-use xtask_tare::workspace::{Workspace, WorkspaceError};
 
+use crate::profile::definition::Profile;
+use crate::profile::subject;
 use tare_container::choice::{self, Asked, Choice, Facts};
 use tare_container::leftovers::{self, Cleanup};
 #[cfg(target_os = "linux")]
@@ -17,29 +20,44 @@ use tare_container::rights;
 use tare_container::runtime::{Options, Runtime, RuntimeKind, is_root};
 
 use super::profile::CommonArguments;
-use super::sudo::{self, HandOver};
-use super::xtask::{Xtask, XtaskError};
+use super::sudo;
 
 /// Set for a run that was started again to get rights, so that it is not started a third time.
 const RESTARTED: &str = "TARE_RESTARTED";
 
-/// The workspace, which root's process is told.
-pub(super) fn workspace(
-    env: &Environment,
-    handed_over: Option<&HandOver>,
-) -> Result<Workspace, WorkspaceError> {
-    match handed_over {
-        Some(handed_over) => Ok(handed_over.workspace()),
-        None => Workspace::find(env),
-    }
+/// What a call has besides its own arguments.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) env: Environment,
+    /// What was built, and where the workspace is.
+    pub(super) plan: Plan,
+    /// The command line without its step.
+    pub(super) words: Vec<OsString>,
+    pub(super) ui: Ui,
 }
 
-/// Where what was unpacked is kept.
-pub(super) fn cache(workspace: &Workspace, handed_over: Option<&HandOver>) -> PathBuf {
-    match handed_over {
-        // What root unpacks is root's, and has no place among the user's files.
-        Some(_) => PathBuf::from(sudo::CACHE),
-        None => workspace.output_dir().join(".cache"),
+impl Session {
+    /// In root's process: whose results these are.
+    pub(super) fn user(&self) -> Option<&User> {
+        self.plan.user.as_ref()
+    }
+
+    /// Where what was unpacked is kept.
+    pub(super) fn cache(&self) -> PathBuf {
+        match self.user() {
+            // What root unpacks is root's, and has no place among the user's files.
+            Some(_) => PathBuf::from(sudo::CACHE),
+            None => self.plan.workspace.target_dir.join("images/.cache"),
+        }
+    }
+
+    /// The program that watches over containers, also over what the command line of other runtimes made.
+    pub(super) fn keeper(&self, kind: RuntimeKind) -> Option<PathBuf> {
+        match self.env.get("TARE_KEEPER") {
+            _ if kind.is_daemon() => None,
+            Some(path) if self.user().is_none() => Some(self.env.current_dir.join(path)),
+            _ => self.plan.keeper.clone(),
+        }
     }
 }
 
@@ -59,33 +77,54 @@ pub(super) enum Way {
     Sudo,
 }
 
-/// Decides before anything is built. Starts this program again where systemd has to give it a group first.
-pub(super) fn choose(
-    common: &CommonArguments,
-    env: &Environment,
-    handed_over: Option<&HandOver>,
-    ui: Ui,
-) -> anyhow::Result<Way> {
-    let facts = Facts::gather(env.get("PATH"), runtime_dir(env).as_deref());
-    let unable = |through: &str| {
-        let reason = format!("containers cannot be made here, not even through `{through}`");
-        let hint = "run it as root, or choose `--runtime docker`".to_owned();
-        anyhow::Error::from(Stopped { reason, hint })
+/// Whether containers as the profile wants them can be made here, as far as that can be known before anything is
+/// built. Says whether that takes `tare-keeper`.
+pub(super) fn check(common: &CommonArguments, profile: &Profile, env: &Environment) -> anyhow::Result<bool> {
+    let kind = match decide(common, env, false)? {
+        Choice::Use(kind) | Choice::UseAndSay(kind, _) => kind,
+        _ => common.runtime.unwrap_or_default(),
     };
-    match choice::decide(Asked { runtime: common.runtime, sudo: common.sudo }, &facts) {
+    if !common.sudo {
+        // Root has other programs on its PATH.
+        kind.find(env.get("PATH"))?;
+    }
+    for limits in &profile.limits {
+        subject::possible(limits)?;
+    }
+    Ok(!kind.is_daemon() && env.get("TARE_KEEPER").is_none())
+}
+
+/// Decides. Starts this program again where systemd has to give it a group first.
+pub(super) fn choose(common: &CommonArguments, session: &Session) -> anyhow::Result<Way> {
+    let Session { env, ui, .. } = session;
+    match decide(common, env, session.user().is_some())? {
         Choice::Use(kind) => Ok(Way::Here(kind)),
         Choice::UseAndSay(kind, say) => {
             ui.status("Using", &format!("{kind}: {say}"));
             Ok(Way::Here(kind))
         }
-        Choice::Restart { through, say } if env.get(RESTARTED).is_none() => {
+        Choice::Restart { through, say } => {
             ui.status("Restarting", say);
             Err(restart(through))
         }
-        Choice::Restart { through, .. } => Err(unable(&through.join(" "))),
-        Choice::Sudo if handed_over.is_none() => Ok(Way::Sudo),
-        Choice::Sudo => Err(unable("sudo")),
+        Choice::Sudo => Ok(Way::Sudo),
         Choice::Stop { reason, hint } => Err(Stopped { reason, hint }.into()),
+    }
+}
+
+/// What to do. That nothing can be done is an error, also where that shows by a second attempt.
+fn decide(common: &CommonArguments, env: &Environment, handed_over: bool) -> anyhow::Result<Choice> {
+    let facts = Facts::gather(env.get("PATH"), runtime_dir(env).as_deref());
+    let stopped = |reason: String, hint: String| Err(Stopped { reason, hint }.into());
+    let unable = |through: &str| {
+        let reason = format!("containers cannot be made here, not even through `{through}`");
+        stopped(reason, "run it as root, or choose `--runtime docker`".to_owned())
+    };
+    match choice::decide(Asked { runtime: common.runtime, sudo: common.sudo }, &facts) {
+        Choice::Restart { through, .. } if env.get(RESTARTED).is_some() => unable(&through.join(" ")),
+        Choice::Sudo if handed_over => unable("sudo"),
+        Choice::Stop { reason, hint } => stopped(reason, hint),
+        choice => Ok(choice),
     }
 }
 
@@ -93,37 +132,15 @@ fn runtime_dir(env: &Environment) -> Option<PathBuf> {
     env.get("XDG_RUNTIME_DIR").map(PathBuf::from)
 }
 
-/// The program that watches over containers, also over what the command line of other runtimes made.
-pub(super) fn keeper(
-    kind: RuntimeKind,
-    env: &Environment,
-    xtask: &Xtask,
-) -> Result<Option<PathBuf>, XtaskError> {
-    match (kind.is_daemon(), env.get("TARE_KEEPER")) {
-        (true, _) => Ok(None),
-        (false, Some(path)) => Ok(Some(env.current_dir.join(path))),
-        (false, None) => xtask.runtime().map(Some),
-    }
-}
-
 /// Opens a runtime, and removes what killed runs left.
-pub(super) fn open(
-    kind: RuntimeKind,
-    env: &Environment,
-    cache: &Path,
-    xtask: &Xtask,
-    handed_over: Option<&HandOver>,
-    ui: Ui,
-) -> anyhow::Result<Runtime> {
+pub(super) fn open(kind: RuntimeKind, session: &Session) -> anyhow::Result<Runtime> {
     #[cfg(unix)]
     let user = rustix::process::geteuid().as_raw();
     #[cfg(not(unix))]
     let user = 0;
+    let env = &session.env;
     let state = leftovers::state_folder(is_root(), runtime_dir(env).as_deref(), &std::env::temp_dir(), user);
-    let keeper = match handed_over {
-        Some(handed_over) => handed_over.keeper.clone(),
-        None => keeper(kind, env, xtask)?,
-    };
+    let keeper = session.keeper(kind);
     #[cfg(target_os = "linux")]
     if !kind.is_daemon() {
         // Before any thread is started; after what was built for us and fetched from others' stores, which
@@ -133,7 +150,7 @@ pub(super) fn open(
     let cleanup = Cleanup::default();
     let at_signal = cleanup.clone();
     ctrlc::set_handler(move || interrupted(&at_signal)).context("cannot handle signals")?;
-    if handed_over.is_some() {
+    if session.user().is_some() {
         // Nobody waits for the figures any more when it ends.
         let at_end = cleanup.clone();
         std::thread::spawn(move || {
@@ -142,10 +159,10 @@ pub(super) fn open(
         });
     }
     let path = env.get("PATH").cloned();
-    let options = Options { cache: cache.join("roots"), state, keeper, path, cleanup };
+    let options = Options { cache: session.cache().join("roots"), state, keeper, path, cleanup };
     let runtime = Runtime::open(kind, &options)?;
     for left in runtime.swept() {
-        ui.warning(&left.to_string());
+        session.ui.warning(&left.to_string());
     }
     Ok(runtime)
 }

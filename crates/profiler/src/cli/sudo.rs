@@ -1,131 +1,75 @@
 //! `--sudo`: what needs root runs as root, and nothing else.
 //!
-//! The process of the user builds images and runtime and fetches images out of others' stores. Then it starts this
-//! program a second time through sudo, with the same arguments and a [`HandOver`], and waits for it. That process
-//! starts no cargo and no xtask, keeps what it unpacks in a folder of root's, and writes reports with the
-//! rights of the user.
+//! xtask has built images and runtime as the user, and the user's process fetches images out of others' stores. Then
+//! it starts this program a second time through sudo, for the same command line, gives it the [`Plan`] with all of
+//! that on stdin, and waits for it. That process starts no cargo and no xtask, keeps what it unpacks in a folder of
+//! root's, and writes reports with the rights of the user.
 
-use std::path::PathBuf;
+use std::io::{BufRead, Read as _, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
-use tare_tool::environment::Environment;
+use tare_tool::plan::{Plan, User};
 use tare_tool::process::Cmd;
-use tare_tool::ui::Ui;
-use xtask_tare::workspace::Workspace;
 
 use super::Outcome;
-use super::stage::Stopped;
+use super::stage::{Session, Stopped};
 
-/// Holds the hand-over.
-const HANDED_OVER: &str = "TARE_HANDED_OVER";
-/// What else of the user's environment root's process is given; sudo keeps little by itself.
+/// What of the user's environment root's process is given; sudo keeps little by itself.
 const PASSED_ON: [&str; 3] = ["DOCKER_HOST", "GITHUB_STEP_SUMMARY", "NO_COLOR"];
 /// Where root's process keeps unpacked images and the like (FHS 3.0, 5.5).
 pub(super) const CACHE: &str = "/var/cache/tare";
+/// What no plan is longer than.
+const LIMIT: u64 = 1 << 20;
 
-/// What root's process gets from the user's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HandOver {
-    /// The workspace's folder.
-    pub(super) workspace: PathBuf,
-    /// Its target folder.
-    pub(super) target_dir: PathBuf,
-    /// The program `tare-keeper`; none where a daemon makes the containers.
-    pub(super) keeper: Option<PathBuf>,
-    /// The images to measure.
-    pub(super) images: Vec<Image>,
-    user: User,
+/// The user of this process.
+#[cfg(unix)]
+pub(super) fn this_user() -> anyhow::Result<User> {
+    let groups = rustix::process::getgroups().context("cannot read the groups of this user")?;
+    Ok(User {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
+    })
 }
 
-/// An image that is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Image {
-    /// Its name in reports and folders.
-    pub(super) name: String,
-    /// Its layout or archive.
-    pub(super) location: String,
-    /// Its program with symbols.
-    pub(super) twin: Option<PathBuf>,
+#[cfg(not(unix))]
+pub(super) fn this_user() -> anyhow::Result<User> {
+    anyhow::bail!("there is no sudo here")
 }
 
-/// Who called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct User {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
+/// The plan that root's process was given: the first line of its stdin.
+pub(super) fn received(stdin: &mut dyn BufRead) -> anyhow::Result<Plan> {
+    let mut line = Vec::new();
+    stdin.take(LIMIT).read_until(b'\n', &mut line).context("cannot read the plan on stdin")?;
+    serde_json::from_slice(&line).context("stdin holds no plan")
 }
 
-impl User {
-    #[cfg(unix)]
-    fn this() -> anyhow::Result<Self> {
-        let groups = rustix::process::getgroups().context("cannot read the groups of this user")?;
-        Ok(Self {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-            groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
-        })
+/// Has root's process run a plan, and waits for its end.
+pub(super) fn measure(plan: &Plan, session: &Session) -> anyhow::Result<Outcome> {
+    let Session { env, words, ui, .. } = session;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let line = format!("{}\n", serde_json::to_string(plan)?);
+    let sudo = || Cmd::new("sudo").args(["--non-interactive", "--"]);
+    if let Err(error) = sudo().arg("true").read() {
+        let hint = "call `sudo --validate` first, which asks for the password, or choose `--runtime docker`";
+        return Err(Stopped { reason: error.to_string(), hint: hint.to_owned() }.into());
     }
-
-    #[cfg(not(unix))]
-    fn this() -> anyhow::Result<Self> {
-        anyhow::bail!("there is no sudo here")
-    }
-}
-
-impl HandOver {
-    /// What this process's user has built.
-    pub(super) fn new(
-        workspace: &Workspace,
-        keeper: Option<PathBuf>,
-        images: Vec<Image>,
-    ) -> anyhow::Result<Self> {
-        let (root, target_dir) = (workspace.root.clone(), workspace.target_dir.clone());
-        Ok(Self { workspace: root, target_dir, keeper, images, user: User::this()? })
-    }
-
-    /// What this process was given, if it is root's.
-    pub(super) fn received(env: &Environment) -> anyhow::Result<Option<Self>> {
-        let Some(text) = env.text(HANDED_OVER) else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).context(HANDED_OVER)
-    }
-
-    /// As far as a measurement needs it.
-    pub(super) fn workspace(&self) -> Workspace {
-        Workspace {
-            root: self.workspace.clone(),
-            target_dir: self.target_dir.clone(),
-            packages: Vec::new(),
-            metadata: serde_json::Value::Null,
-            profiles: Vec::new(),
-        }
-    }
-
-    /// Starts root's process and waits for its end.
-    pub(super) fn measure(&self, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let handed_over = format!("{HANDED_OVER}={}", serde_json::to_string(self)?);
-        let sudo = || Cmd::new("sudo").args(["--non-interactive", "--"]);
-        if let Err(error) = sudo().arg("true").read() {
-            let hint =
-                "call `sudo --validate` first, which asks for the password, or choose `--runtime docker`";
-            return Err(Stopped { reason: error.to_string(), hint: hint.to_owned() }.into());
-        }
-        let passed_on = PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", env.text(name)?)));
-        let command = sudo().arg("env").arg(handed_over).args(passed_on).arg(program);
-        ui.status("Measuring", "as root, through sudo");
-        // The signals of a terminal reach both processes; root's ends by itself. Any other signal reaches
-        // this one alone, which may not send root's one: that sees the end of its stdin instead.
-        let held = Arc::new(Mutex::new(None));
-        let at_signal = Arc::clone(&held);
-        ctrlc::set_handler(move || drop(lock(&at_signal).take())).context("cannot handle signals")?;
-        let command = command.args(std::env::args_os().skip(1));
-        let code = command.run_with_stdin_held(|stdin| *lock(&held) = Some(stdin))?;
-        Ok(Outcome::Exit(code))
-    }
+    let passed_on = PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", env.text(name)?)));
+    let command = sudo().arg("env").args(passed_on).arg(program);
+    let command = command.args(["run", "--plan", "-", "--"]).args(words);
+    ui.status("Measuring", "as root, through sudo");
+    // The signals of a terminal reach both processes; root's ends by itself. Any other signal reaches
+    // this one alone, which may not send root's one: that sees the end of its stdin instead.
+    let held = Arc::new(Mutex::new(None));
+    let at_signal = Arc::clone(&held);
+    ctrlc::set_handler(move || drop(lock(&at_signal).take())).context("cannot handle signals")?;
+    let code = command.run_with_stdin_held(|mut stdin| {
+        // A process that does not read it ends with a reason of its own, which says more.
+        let _ = stdin.write_all(line.as_bytes());
+        *lock(&held) = Some(stdin);
+    })?;
+    Ok(Outcome::Exit(code))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,13 +78,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Calls `write` with the rights of the user that the report is for: files become theirs, and lead nowhere where
 /// they may not write themselves.
-pub(super) fn as_user<T: Send>(
-    handed_over: Option<&HandOver>,
-    write: impl FnOnce() -> T + Send,
-) -> anyhow::Result<T> {
-    match handed_over {
+pub(super) fn as_user<T: Send>(user: Option<&User>, write: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    match user {
         None => Ok(write()),
-        Some(HandOver { user, .. }) => with_rights_of(user, write),
+        Some(user) => with_rights_of(user, write),
     }
 }
 
@@ -174,28 +115,26 @@ fn with_rights_of<T: Send>(_: &User, _: impl FnOnce() -> T + Send) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
+    use tare_tool::plan::{Folders, PlannedImage};
+
     use super::*;
 
-    fn handed_over(uid: u32) -> HandOver {
-        let image = Image { name: "app".to_owned(), location: "/t/layout".to_owned(), twin: None };
-        let user = User { uid, gid: uid, groups: vec![uid] };
-        let (workspace, target_dir) = ("/w".into(), "/t".into());
-        HandOver { workspace, target_dir, keeper: None, images: vec![image], user }
-    }
-
     #[test]
-    fn what_is_handed_over_arrives() {
-        let env = |variables: &[(&str, String)]| Environment {
-            variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            current_dir: PathBuf::new(),
-            parallelism: 1,
+    fn what_is_handed_over_arrives_and_nothing_behind_it_is_taken() {
+        let image =
+            PlannedImage { name: "app".to_owned(), location: "/t/layout".to_owned(), platforms: vec![] };
+        let plan = Plan {
+            workspace: Folders { root: "/w".into(), target_dir: "/t".into() },
+            keeper: None,
+            images: vec![image],
+            user: Some(User { uid: 1001, gid: 1001, groups: vec![1001] }),
         };
-        let sent = handed_over(1001);
-        let text = serde_json::to_string(&sent).unwrap();
-        assert_eq!(HandOver::received(&env(&[(HANDED_OVER, text)])).unwrap(), Some(sent));
-        assert_eq!(HandOver::received(&env(&[])).unwrap(), None);
-        let error = HandOver::received(&env(&[(HANDED_OVER, "{}".to_owned())])).unwrap_err();
-        assert_eq!(error.to_string(), HANDED_OVER);
+        let sent = format!("{}\nrest", serde_json::to_string(&plan).unwrap());
+        let mut stdin = sent.as_bytes();
+        assert_eq!((received(&mut stdin).unwrap(), stdin), (plan, &b"rest"[..]));
+        for sent in ["", "{}\n", "no plan"] {
+            assert_eq!(received(&mut sent.as_bytes()).unwrap_err().to_string(), "stdin holds no plan");
+        }
     }
 
     #[test]
@@ -214,7 +153,7 @@ mod tests {
             std::fs::create_dir(path).unwrap();
         }
         chown(&theirs, Some(1001), Some(1001)).unwrap();
-        let user = handed_over(1001);
+        let user = User { uid: 1001, gid: 1001, groups: vec![1001] };
         let write =
             |folder: &Path| as_user(Some(&user), || std::fs::write(folder.join("file"), "x")).unwrap();
         write(&theirs).unwrap();

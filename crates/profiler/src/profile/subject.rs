@@ -137,11 +137,7 @@ impl<'a> Subject<'a> {
         limits: &Limits,
         placement: Placement,
     ) -> Result<Self, PassError> {
-        let mut wanted = limits.clone().checked()?;
-        let has = cpus::allowed().len();
-        if let Some(limit) = wanted.cpu.map(CpuLimit::as_cpus).filter(|limit| *limit > has as f64) {
-            return Err(PassError::Cpus { wanted: limit, has });
-        }
+        let mut wanted = possible(limits)?;
         let mut affinity = None;
         if wanted.cpuset.is_none() {
             let server = CpuSet::new(placement.server.iter().copied());
@@ -208,6 +204,19 @@ fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
 /// The image's entrypoint with other arguments.
 fn with_args(target: &Target, args: &[String]) -> Vec<String> {
     target.config.config.entrypoint.iter().chain(args).cloned().collect()
+}
+
+/// A profile's limits, as far as this host can have them.
+///
+/// # Errors
+/// When the kernel takes no such limits, or they allow more CPUs than there are.
+pub fn possible(limits: &Limits) -> Result<Limits, PassError> {
+    let limits = limits.clone().checked()?;
+    let has = cpus::allowed().len();
+    match limits.cpu.map(CpuLimit::as_cpus).filter(|wanted| *wanted > has as f64) {
+        Some(wanted) => Err(PassError::Cpus { wanted, has }),
+        None => Ok(limits),
+    }
 }
 
 /// Asks a server to stop, and says in how many nanoseconds it did: none if it has to be killed.

@@ -1,6 +1,7 @@
 //! The process of root's that `--sudo` starts, as it is handed everything by an ordinary user's.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,16 +24,16 @@ fn start(world: &World, profile: &str) -> (Child, PathBuf) {
     chown(&work, Some(USER), Some(USER)).unwrap();
     let image =
         world.image_with(&json!({"Entrypoint": ["/program", "http=8080"], "ExposedPorts": {"8080/tcp": {}}}));
-    let handed_over = json!({
-        "workspace": work, "target_dir": work.join("target"), "keeper": world.options.keeper,
-        "images": [{"name": "app", "location": image.name, "twin": null}],
+    let plan = json!({
+        "workspace": {"root": work, "target_dir": work.join("target")}, "keeper": world.options.keeper,
+        "images": [{"name": "app", "location": image.name, "platforms": []}],
         "user": {"uid": USER, "gid": USER, "groups": [USER]},
     });
     fs::set_permissions(world.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let child = Command::new("unshare")
+    let mut child = Command::new("unshare")
         .args(["--mount", "sh", "-c", SET_UP, env!("CARGO_BIN_EXE_tare-profiler")])
-        .args(["profile", "app", "--sudo", "--profile", "short", "--save-baseline", "baseline.json"])
-        .env("TARE_HANDED_OVER", handed_over.to_string())
+        .args(["run", "--plan", "-", "--", "profile", "app", "--sudo", "--profile", "short"])
+        .args(["--save-baseline", "baseline.json"])
         .env("GITHUB_STEP_SUMMARY", work.join("summary"))
         .current_dir(&work)
         .stdin(Stdio::piped())
@@ -40,6 +41,7 @@ fn start(world: &World, profile: &str) -> (Child, PathBuf) {
         .stderr(fs::File::create(world.folder.path().join("stderr")).unwrap())
         .spawn()
         .unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "{plan}").unwrap();
     (child, work)
 }
 

@@ -1,0 +1,267 @@
+//! The two steps of a part that needs something built: what xtask and the part write for each other.
+//!
+//! `PART plan --plan FILE --workspace FOLDER -- ARGUMENTS` checks the arguments and this host and writes a [`Wanted`].
+//! xtask builds it, writes a [`Plan`] in its place, and becomes `PART run --plan FILE -- ARGUMENTS`. So a part calls
+//! nothing back, and xtask does not know the arguments.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::private::{self, FreshFolder, PrivateError};
+use crate::process::{Cmd, ProcessError};
+
+/// Longer than a plan lies between its writing and its reading, builds included.
+const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
+/// What no plan is longer than.
+const LIMIT: u64 = 1 << 20;
+
+/// What the first step asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Images of the workspace.
+    pub images: WantedImages,
+    /// Whether the second step makes containers with `tare-keeper`.
+    pub keeper: bool,
+    /// Whether only what went wrong is to be printed.
+    pub quiet: bool,
+}
+
+/// Which images of the workspace the second step needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WantedImages {
+    /// None of them.
+    None,
+    /// All that are built without being named.
+    Default,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// What is there for the second step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The folders of the workspace.
+    pub workspace: Folders,
+    /// The program `tare-keeper`, if it was wanted.
+    #[serde(default)]
+    pub keeper: Option<PathBuf>,
+    /// The images that were wanted.
+    #[serde(default)]
+    pub images: Vec<PlannedImage>,
+    /// The user to whom the results belong, where root's process runs the plan for another user.
+    #[serde(default)]
+    pub user: Option<User>,
+}
+
+/// Where a workspace is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folders {
+    /// The folder of its Cargo.toml.
+    pub root: PathBuf,
+    /// Where cargo builds.
+    pub target_dir: PathBuf,
+}
+
+impl Folders {
+    /// A path as it is shown: relative to the workspace where it lies inside.
+    #[must_use]
+    pub fn show(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+}
+
+/// An image that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedImage {
+    /// Its name in the workspace, or what reports call it.
+    pub name: String,
+    /// Its layout or archive.
+    pub location: String,
+    /// What is known of each of its platforms.
+    #[serde(default)]
+    pub platforms: Vec<PlannedPlatform>,
+}
+
+/// One platform of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedPlatform {
+    /// `linux/amd64`
+    pub platform: String,
+    /// The program with its symbols, if it has some.
+    pub unstripped_binary: Option<PathBuf>,
+}
+
+/// A user with the groups of its processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "they are the fields of credentials(7)")]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// Why the steps cannot hear of each other.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The folder that the plan lies in.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// The program of the first step cannot be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The file cannot be read or written.
+    #[error("cannot {operation} the plan {path}", path = path.display())]
+    File {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{path} is no plan", path = path.display())]
+    Json {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads what one of the steps wrote.
+///
+/// # Errors
+/// When the file cannot be read, or holds something else.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, PlanError> {
+    let file = |source| PlanError::File { operation: "read", path: path.to_path_buf(), source };
+    let mut text = Vec::new();
+    let opened = fs::File::open(path).map_err(file)?;
+    io::Read::read_to_end(&mut io::Read::take(opened, LIMIT), &mut text).map_err(file)?;
+    serde_json::from_slice(&text).map_err(|source| PlanError::Json { path: path.to_path_buf(), source })
+}
+
+/// Writes what the other step reads.
+///
+/// # Errors
+/// When the file cannot be written, or a path in it is not Unicode.
+pub fn write<T: Serialize>(path: &Path, plan: &T) -> Result<(), PlanError> {
+    let text =
+        serde_json::to_vec(plan).map_err(|source| PlanError::Json { path: path.to_path_buf(), source })?;
+    let file = |source| PlanError::File { operation: "write", path: path.to_path_buf(), source };
+    private::replace_file(path, &text).map_err(file)
+}
+
+/// How the first step ended.
+#[derive(Debug)]
+pub enum Planned {
+    /// It wants something. What is built is written into the file, which the second step reads.
+    Wanted(Wanted, PathBuf),
+    /// There is no second step, as after an error or `--help`: the exit code.
+    Ended(u8),
+}
+
+/// Has a part plan, with this process's own stdout and stderr. The plan lies below `folder`, which is for this user
+/// alone and which nothing else may use.
+///
+/// # Errors
+/// When the part cannot be run, or what it wrote cannot be read.
+pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> Result<Planned, PlanError> {
+    private::own_folder(folder)?;
+    sweep(folder);
+    let own = FreshFolder::create(folder, "")?;
+    let file = own.path().join("plan.json");
+    let command = Cmd::new(part).args(["plan", "--plan"]).arg(&file).arg("--workspace").arg(root);
+    let code = command.arg("--").args(arguments).run_for_code()?;
+    if code != 0 || !file.exists() {
+        return Ok(Planned::Ended(code));
+    }
+    let wanted = read(&file)?;
+    // The second step replaces this process: a later call removes what it read.
+    let file = own.keep().join("plan.json");
+    Ok(Planned::Wanted(wanted, file))
+}
+
+/// Removes the plans of earlier calls; what cannot be removed is looked at again by the next call.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|data| data.modified());
+        if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > UNUSED)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    /// A part that does this. `$3` is the plan's file.
+    fn part(folder: &Path, does: &str) -> PathBuf {
+        let path = folder.join("part");
+        // By another process: no program can be run that a child of another test's holds open for writing.
+        let install = Cmd::new("install").args(["-m", "755", "/dev/stdin"]).arg(&path);
+        install.run_with_input(|stdin| write!(stdin, "#!/bin/sh\n{does}\n")).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_part_says_what_it_wants_or_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let plans = folder.path().join("plans");
+        let words = ["profile".into(), "app".into()];
+        let asked = |does: &str| ask(&part(folder.path(), does), Path::new("/w"), &words, &plans);
+
+        let wanted = r#"{"images":{"named":["app"]},"keeper":true,"quiet":false}"#;
+        let does = format!(
+            "test \"$1 $2 $4 $5 $6 $7 $8\" = 'plan --plan --workspace /w -- profile app' && echo '{wanted}' >$3"
+        );
+        let Planned::Wanted(wanted, file) = asked(&does).unwrap() else { panic!("nothing is wanted") };
+        let images = WantedImages::Named(vec!["app".to_owned()]);
+        assert_eq!(wanted, Wanted { images, keeper: true, quiet: false });
+        // Nobody else can change what the second step reads.
+        assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
+        let workspace = Folders { root: "/w".into(), target_dir: "/t".into() };
+        let plan = Plan { workspace, keeper: Some("/k".into()), images: vec![], user: None };
+        write(&file, &plan).unwrap();
+        assert_eq!(read::<Plan>(&file).unwrap(), plan);
+
+        for (does, code) in [("exit 3", 3), ("exit 0", 0), ("echo '{}' >$3; exit 1", 1), ("kill -9 $$", 255)]
+        {
+            let Planned::Ended(ended) = asked(does).unwrap() else { panic!("{does}: something is wanted") };
+            assert_eq!(ended, code, "{does}");
+        }
+        // Of these nothing is left.
+        assert_eq!(fs::read_dir(&plans).unwrap().count(), 1);
+        let error = asked("echo '{}' >$3").unwrap_err().to_string();
+        assert!(error.ends_with("plan.json is no plan"), "{error}");
+    }
+
+    #[test]
+    fn plans_of_days_ago_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let plans = folder.path().join("plans");
+        for (name, age) in [("old", 2 * UNUSED), ("new", UNUSED / 2)] {
+            fs::create_dir_all(plans.join(name)).unwrap();
+            let time = std::time::SystemTime::now() - age;
+            fs::File::open(plans.join(name)).unwrap().set_modified(time).unwrap();
+        }
+        sweep(&plans);
+        assert_eq!((plans.join("old").exists(), plans.join("new").exists()), (false, true));
+    }
+}
