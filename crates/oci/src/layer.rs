@@ -84,10 +84,10 @@ pub fn write<W: Write>(
     pack(plan, compression, pool, out).map(|packed| (packed.layer, packed.out))
 }
 
-/// Writes a layer as [`write`] does, and computes the fingerprint of what it holds on the way.
+/// Writes a layer as [`write()`] does, and computes the fingerprint of what it holds on the way.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn pack<W: Write>(
     plan: &LayerPlan,
     compression: Compression,

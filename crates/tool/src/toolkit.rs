@@ -60,10 +60,10 @@ pub enum ToolkitError {
         path: PathBuf,
     },
     /// cargo could not build it.
-    #[error("{package} cannot be built: `{command}` failed")]
+    #[error("{packages} cannot be built: `{command}` failed")]
     Build {
         /// Which.
-        package: &'static str,
+        packages: String,
         /// As one would type it.
         command: String,
     },
@@ -107,7 +107,84 @@ impl Toolkit {
     /// # Errors
     /// When its source is not there or cargo fails; cargo has then said why on stderr.
     pub fn build(&self, part: Part, env: &Environment, ui: Ui) -> Result<PathBuf, ToolkitError> {
-        build(part, self, env, ui)
+        Ok(self.build_all(&[part], env, ui)?.swap_remove(0))
+    }
+
+    /// The parts that a workspace can use on this system.
+    #[must_use]
+    pub fn parts(&self, workspace: &Path) -> Vec<Part> {
+        let mut parts = vec![Part::Profiler];
+        if cfg!(target_os = "linux") {
+            parts.push(Part::Keeper);
+        }
+        if self.root == workspace {
+            parts.push(Part::Checks);
+        }
+        parts
+    }
+
+    /// Builds several parts with one call of cargo, as far as they are not there already, and says where they are, in
+    /// their order.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_all(&self, parts: &[Part], env: &Environment, ui: Ui) -> Result<Vec<PathBuf>, ToolkitError> {
+        for part in parts {
+            let source = self.root.join(part.folder()).join("Cargo.toml");
+            if !source.is_file() {
+                return Err(ToolkitError::NoSource { package: part.package(), path: source });
+            }
+        }
+        let command = self.command(parts, env);
+        // Where cargo has nothing to do it says nothing; a part that is compiled anew is announced when the first of
+        // its crates is.
+        let missing: Vec<Part> = parts.iter().copied().filter(|part| !self.place(*part).is_file()).collect();
+        for part in &missing {
+            ui.status("Building", &format!("{}, {}: this once", part.package(), part.purpose()));
+        }
+        let command = if missing.is_empty() { command.arg("--quiet") } else { command };
+        let display = command.display();
+        let packages = || parts.iter().map(|part| part.package()).collect::<Vec<_>>().join(", ");
+        let mut said = !missing.is_empty();
+        let mut executables = Vec::new();
+        let succeeded = command.for_each_line(|line| {
+            if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
+                if !artifact.fresh && !said {
+                    said = true;
+                    ui.status("Building", &format!("{} anew", packages()));
+                }
+                if let Some(path) = artifact.executable {
+                    executables.push((artifact.target.name, path.into_std_path_buf()));
+                }
+            }
+        })?;
+        let executable = |part: &Part| {
+            let found = executables.iter().find(|(name, _)| name == part.package());
+            found.map(|(_, path)| path.clone())
+        };
+        match parts.iter().map(executable).collect::<Option<Vec<_>>>() {
+            Some(found) if succeeded => Ok(found),
+            _ => Err(ToolkitError::Build { packages: packages(), command: display }),
+        }
+    }
+
+    /// Where cargo puts a part.
+    fn place(&self, part: Part) -> PathBuf {
+        self.target.join("xtask").join(format!("{}{}", part.package(), std::env::consts::EXE_SUFFIX))
+    }
+
+    fn command(&self, parts: &[Part], env: &Environment) -> Cmd {
+        Cmd::new(env.cargo())
+            .args(["build", "--locked", "--profile", "xtask", "--message-format", "json-render-diagnostics"])
+            .args(parts.iter().flat_map(|part| ["--package", part.package()]))
+            .arg("--manifest-path")
+            .arg(self.root.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&self.target)
+            .without_env(env.of_cargo_run())
+            // The user's flags are for their programs.
+            .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
+            .current_dir(&self.root)
     }
 }
 
@@ -118,50 +195,28 @@ pub fn root() -> PathBuf {
     package.ancestors().nth(2).unwrap_or(package).to_path_buf()
 }
 
-fn build(part: Part, toolkit: &Toolkit, env: &Environment, ui: Ui) -> Result<PathBuf, ToolkitError> {
-    let package = part.package();
-    let Toolkit { root, target } = toolkit;
-    let source = root.join(part.folder()).join("Cargo.toml");
-    if !source.is_file() {
-        return Err(ToolkitError::NoSource { package, path: source });
-    }
-    let command = Cmd::new(env.cargo())
-        .args(["build", "--locked", "--package", package, "--profile", "xtask"])
-        .args(["--message-format", "json-render-diagnostics"])
-        .arg("--manifest-path")
-        .arg(root.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(target)
-        .without_env(env.of_cargo_run())
-        // The user's flags are for their programs.
-        .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
-        .current_dir(root);
-    // Where cargo has nothing to do it says nothing; what has changed since is told of by the first part of it.
-    let built = target.join("xtask").join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
-    let command = if built.is_file() {
-        command.arg("--quiet")
-    } else {
-        ui.status("Building", &format!("{package}, {}: this once", part.purpose()));
-        command
-    };
-    let display = command.display();
-    let mut executable = None;
-    let mut said = !built.is_file();
-    let succeeded = command.for_each_line(|line| {
-        if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
-            if !artifact.fresh && !said {
-                said = true;
-                ui.status("Building", &format!("{package} anew, {}", part.purpose()));
-            }
-            if artifact.target.name == package
-                && let Some(path) = artifact.executable
-            {
-                executable = Some(path.into_std_path_buf());
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_are_built_with_one_call_and_the_lock_file_of_the_toolkit() {
+        let env = Environment { variables: Default::default(), current_dir: PathBuf::new(), parallelism: 1 };
+        let foreign = Toolkit::new(Path::new("/w"), Path::new("/w/target"));
+        let mut parts = vec![Part::Profiler];
+        if cfg!(target_os = "linux") {
+            parts.push(Part::Keeper);
         }
-    })?;
-    match executable {
-        Some(executable) if succeeded => Ok(executable),
-        _ => Err(ToolkitError::Build { package, command: display }),
+        assert_eq!(foreign.parts(Path::new("/w")), parts);
+        let own = Toolkit::new(&root(), Path::new("/t"));
+        parts.push(Part::Checks);
+        assert_eq!(own.parts(&root()), parts);
+        let command = foreign.command(&[Part::Profiler, Part::Keeper], &env).display();
+        let expected = format!(
+            "cargo build --locked --profile xtask --message-format json-render-diagnostics --package tare-profiler \
+             --package tare-keeper --manifest-path {} --target-dir /w/target/tare",
+            root().join("Cargo.toml").display()
+        );
+        assert_eq!(command, expected);
     }
 }

@@ -38,6 +38,8 @@ enum Command {
     Profile(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
+    /// Build everything that is otherwise built when it is first used, for CI caches and for work without a network
+    Toolkit,
     #[command(flatten)]
     Checks(checks::ChecksCommand),
 }
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
         Command::Profile(arguments) => profiler::profile(&arguments, &env, ui(false)),
         Command::Load(arguments) => profiler::load(&arguments, &env, ui(false)),
+        Command::Toolkit => profiler::toolkit(&env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });
     match result {

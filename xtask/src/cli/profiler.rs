@@ -19,6 +19,16 @@ pub(super) fn load(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::R
     Ok(Outcome::Exit(Cmd::new(profiler).arg("load").args(&arguments.arguments).replace()?))
 }
 
+/// Builds all parts at once, and prints where they are.
+pub(super) fn toolkit(env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+    let workspace = Workspace::find(env)?;
+    let toolkit = workspace.toolkit();
+    for path in toolkit.build_all(&toolkit.parts(&workspace.root), env, ui)? {
+        ui.result(&path.display().to_string())?;
+    }
+    Ok(Outcome::Done)
+}
+
 /// Has the profiler plan, builds what it wants, and becomes the profiler, or on Windows waits for it.
 pub(super) fn profile(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
