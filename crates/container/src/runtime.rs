@@ -222,6 +222,7 @@ impl RuntimeError {
             Self::Unpack(UnpackError::Private(error)) => error.hint(),
             #[cfg(target_os = "linux")]
             Self::Unpack(UnpackError::Tampered { .. }) => Some("fetch or build it again".to_owned()),
+            #[cfg(target_os = "linux")]
             Self::Unpack(UnpackError::Read { source, .. }) => source.hint().map(str::to_owned),
             _ => None,
         }
