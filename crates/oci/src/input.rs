@@ -8,8 +8,10 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed as _};
 use serde_json::error::Category;
+
+use crate::keys::{AMBIGUOUS, Unambiguous};
 
 /// Why a file that exists is not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,30 @@ pub fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt as _;
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Opens a regular file for appending, or makes it. A link in its place is refused and not followed.
+///
+/// # Errors
+/// When there is something else than a regular file, or it cannot be made.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => check(&found?)?,
+    }
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // Something else may have taken its place a moment ago.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
     }
     let file = options.open(path)?;
     check(&file.metadata()?)?;
@@ -193,6 +219,8 @@ pub fn special_kind(kind: fs::FileType) -> &'static str {
         "FIFO"
     } else if kind.is_socket() {
         "socket"
+    } else if kind.is_symlink() {
+        "link"
     } else {
         "device"
     }
@@ -216,6 +244,20 @@ pub struct JsonError(String);
 /// When it is not JSON, or not of this form.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     serde_json::from_slice(bytes).map_err(|error| JsonError(without_content(&error)))
+}
+
+/// Whether a key of a document stands twice, or in two cases: readers would see different values in it.
+///
+/// # Errors
+/// When the document is not JSON.
+pub fn has_ambiguous_keys(bytes: &[u8]) -> Result<bool, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let read = Unambiguous::document().deserialize(&mut deserializer);
+    match read.and_then(|()| deserializer.end()) {
+        Ok(()) => Ok(false),
+        Err(error) if error.to_string().starts_with(AMBIGUOUS) => Ok(true),
+        Err(error) => Err(JsonError(without_content(&error))),
+    }
 }
 
 /// The message of an error without the values that it quotes. Those of syntax errors quote none.

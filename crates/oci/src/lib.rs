@@ -21,6 +21,7 @@ pub mod entry;
 pub mod image;
 pub mod input;
 pub mod inspect;
+pub(crate) mod keys;
 pub mod layer;
 pub mod layout;
 pub mod path;

@@ -16,6 +16,8 @@ use super::spec::{self, Config, Descriptor, Index, Manifest};
 const DEPTH_LIMIT: usize = 4;
 /// Images in one layout; more is a mistake or an attack.
 const IMAGES_LIMIT: usize = 4096;
+/// Descriptors that are followed, however often indexes name each other.
+const DESCRIPTORS_LIMIT: usize = 1 << 16;
 /// How a layer is compressed, told by its first bytes: media types lie more often than magic numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -86,9 +88,9 @@ pub fn images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
         return docker_images(source);
     }
     let index = source.top_index()?;
-    let mut images = Vec::new();
+    let (mut images, mut left) = (Vec::new(), DESCRIPTORS_LIMIT);
     for descriptor in &index.manifests {
-        collect(source, descriptor, &names(descriptor), DEPTH_LIMIT, &mut images)?;
+        collect(source, descriptor, &names(descriptor), DEPTH_LIMIT, &mut left, &mut images)?;
     }
     Ok(images)
 }
@@ -98,12 +100,14 @@ fn collect(
     descriptor: &Descriptor,
     names: &[String],
     depth: usize,
+    left: &mut usize,
     images: &mut Vec<ReadImage>,
 ) -> Result<(), ReadError> {
     let name = blob_path(&descriptor.digest);
-    if depth == 0 || images.len() >= IMAGES_LIMIT {
+    if depth == 0 || *left == 0 || images.len() >= IMAGES_LIMIT {
         return Err(ReadError::TooMany { name });
     }
+    *left -= 1;
     // The same image under another tag.
     if let Some(known) = images
         .iter_mut()
@@ -116,7 +120,7 @@ fn collect(
         spec::INDEX | spec::DOCKER_INDEX => {
             let index: Index = source.document_of_kind(descriptor)?;
             for inner in &index.manifests {
-                collect(source, inner, names, depth - 1, images)?;
+                collect(source, inner, names, depth - 1, left, images)?;
             }
         }
         spec::MANIFEST | spec::DOCKER_MANIFEST => {

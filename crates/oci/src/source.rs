@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::blob::blob_path;
 use super::digest::Digest;
+use super::keys::fold;
 use super::reader::Encoding;
 use super::spec::{self, Descriptor, Index};
 use crate::input::{self, JsonError, Refusal};
@@ -306,7 +307,12 @@ impl Source {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ReadError> {
-    input::from_json(bytes).map_err(|source| ReadError::Json { name: name.to_owned(), source })
+    let json = |source| ReadError::Json { name: name.to_owned(), source };
+    if input::has_ambiguous_keys(bytes).map_err(json)? {
+        let what = "a key stands twice, or in two cases".to_owned();
+        return Err(ReadError::Contradiction { name: name.to_owned(), what });
+    }
+    input::from_json(bytes).map_err(json)
 }
 
 fn wrong_size(name: &str, descriptor: &Descriptor, size: u64) -> ReadError {
@@ -341,11 +347,11 @@ fn check_kind(name: &str, bytes: &[u8], media_type: &str) -> Result<(), ReadErro
         _ => return Ok(()),
     };
     for field in fields.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| field) {
-        if let Some(foreign) = foreign.iter().find(|foreign| foreign.eq_ignore_ascii_case(field)) {
+        if let Some(foreign) = foreign.iter().find(|foreign| fold(foreign) == fold(field)) {
             return Err(contradiction(format!("it is {kind} with the field `{foreign}`")));
         }
         let known = ["mediaType", "config", "layers", "manifests"];
-        if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(field) && *known != field) {
+        if let Some(known) = known.iter().find(|known| fold(known) == fold(field) && *known != field) {
             return Err(contradiction(format!("its field `{known}` is written in another case")));
         }
     }

@@ -1,6 +1,6 @@
 //! The program of an image: built or fetched, stripped, and checked before it goes anywhere.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::cargo::{self, CargoError, CargoOptions, Invocation};
@@ -187,7 +187,16 @@ fn of_command(
             .map_err(|source| BinaryError::Command { image: image.clone(), source })?;
     }
     let path = definition.dir.join(output);
-    let bytes = read(&image, &path)?;
+    let bytes = match command {
+        // Nothing was run that could have chosen the file: a definition alone reads nothing outside.
+        [] => {
+            let inside = path.strip_prefix(&context.workspace.root).unwrap_or(&path);
+            read_inside(&context.workspace.root, inside)
+        }
+        _ => input::read(&path),
+    };
+    let bytes =
+        bytes.map_err(|source| BinaryError::Read { image: image.clone(), path: path.clone(), source })?;
     match elf::facts(&bytes) {
         Ok(facts) => check(&image, &path, &facts, platform, definition.static_)?,
         // A script with an interpreter of the image's own is a program as well.
@@ -196,6 +205,12 @@ fn of_command(
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes) }, unstripped: None })
+}
+
+fn read_inside(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input::open_inside(folder, path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn read(image: &str, path: &Path) -> Result<Vec<u8>, BinaryError> {

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
 use tare_oci::blob::FileError;
+use tare_oci::input;
 
 /// Waits until no other run holds the lock; `wait` is told when there is one. The lock goes with the
 /// process, however it ends.
@@ -13,7 +14,7 @@ use tare_oci::blob::FileError;
 pub fn lock(dir: &Path, name: &str, wait: impl FnOnce()) -> Result<File, FileError> {
     fs::create_dir_all(dir).map_err(FileError::on("create", dir))?;
     let path = dir.join(name);
-    let file = File::options().create(true).append(true).open(&path).map_err(FileError::on("open", &path))?;
+    let file = input::open_or_create(&path).map_err(FileError::on("open", &path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

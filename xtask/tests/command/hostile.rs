@@ -106,7 +106,7 @@ fn what_is_no_regular_file_is_refused_at_once_as_archive_definition_or_content()
         fixture.image("app", PREBUILT);
         replace(&fixture.path("images/app/server"));
         let says = fixture.refuses(&["image", "app"]);
-        assert!(says.contains(&format!("it is a {kind}, not a regular file\n")), "{says}");
+        assert!(says.contains(&format!("{why}\n{hint}")), "{says}");
         let _ = fs::remove_file(fixture.path("images/app/server"));
         let _ = fs::remove_dir(fixture.path("images/app/server"));
     }
@@ -248,13 +248,57 @@ fn a_definition_that_is_a_link_out_of_the_workspace_is_refused() {
 }
 
 #[test]
+fn a_definition_alone_reads_no_program_outside_the_workspace() {
+    let fixture = Fixture::new();
+    let secret = fixture.outside().join("secret");
+    fs::write(&secret, SECRET).unwrap();
+    let definition = |output: &str| format!("[build]\noutput = \"{output}\"\nstatic = false\n");
+    fixture.image("app", &definition("server"));
+    link(&secret, &fixture.path("images/app/server"));
+    let outputs = ["server".to_owned(), "../../../secret".to_owned(), secret.display().to_string()];
+    for output in outputs {
+        fixture.write("images/app/image.toml", definition(&output));
+        let says = fixture.refuses(&["image", "app"]);
+        assert!(says.contains("it is a link out of ROOT\n"), "{output}: {says}");
+        assert!(!fixture.path("target/images/app").exists());
+    }
+    // A command may leave its program where it likes.
+    let script =
+        format!("[build]\ncommand = [\"true\"]\noutput = \"{}\"\nstatic = false\n", secret.display());
+    fixture.write("images/app/image.toml", script);
+    fixture.succeeds(&["image", "app"]);
+}
+
+#[test]
+fn a_lock_that_is_no_regular_file_is_refused_at_once() {
+    let fixture = Fixture::new();
+    fixture.image("app", PREBUILT);
+    fixture.succeeds(&["image", "app"]);
+    let lock = fixture.path("target/images/.cache/locks/app");
+    let elsewhere = fixture.outside().join("made");
+    for (replace, kind) in NOT_REGULAR.into_iter().filter(|(_, kind)| *kind != "device") {
+        replace(&lock);
+        let error = format!(
+            "error: image app: cannot open ROOT/target/images/.cache/locks/app: it is a {kind}, not a regular file\n"
+        );
+        let says = fixture.refuses(&["image", "app"]);
+        assert!(says.contains(error.trim_start_matches("error: image app: ").trim_end()), "{says}");
+        let _ = fs::remove_dir(&lock);
+    }
+    link(&elsewhere, &lock);
+    let says = fixture.refuses(&["image", "app"]);
+    assert!(says.contains("it is a link, not a regular file"), "{says}");
+    assert!(!elsewhere.exists());
+}
+
+#[test]
 fn a_document_that_is_manifest_and_index_at_once_is_refused() {
     type Change = fn(&mut Layout);
     let of_manifest: [(Change, &str); 6] = [
         (|it| it.manifest["manifests"] = json!([]), "it is a manifest with the field `manifests`"),
         (|it| it.manifest["Manifests"] = json!([]), "it is a manifest with the field `manifests`"),
         (|it| it.manifest["fsLayers"] = json!([]), "it is a manifest with the field `fsLayers`"),
-        (|it| it.manifest["Layers"] = json!([]), "its field `layers` is written in another case"),
+        (|it| it.manifest["Layers"] = json!([]), "a key stands twice, or in two cases"),
         (
             |it| it.manifest["mediaType"] = json!("application/vnd.oci.image.index.v1+json"),
             "mediaType is `application/vnd.oci.image.index.v1+json` instead of `application/vnd.oci.image.manifest.v1+json`",
