@@ -16,8 +16,8 @@ use super::spec::{self, Config, Descriptor, Index, Manifest};
 const DEPTH_LIMIT: usize = 4;
 /// Images in one layout; more is a mistake or an attack.
 const IMAGES_LIMIT: usize = 4096;
-/// Descriptors that are followed, however often indexes name each other.
-const DESCRIPTORS_LIMIT: usize = 1 << 16;
+/// Descriptors that are followed, however often indexes name each other: each image may have an attestation.
+const DESCRIPTORS_LIMIT: usize = 2 * IMAGES_LIMIT;
 /// How a layer is compressed, told by its first bytes: media types lie more often than magic numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
