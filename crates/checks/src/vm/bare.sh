@@ -11,7 +11,8 @@ if command -v dockerd >/dev/null; then
   dockerd --iptables=false --ip6tables=false --bridge=none -s vfs --data-root /var/lib/tare-docker >/run/dockerd.log 2>&1 &
   for second in $(seq 120); do docker version >/dev/null 2>&1 && break; sleep 1; done
 fi
-/tare-vm/bin/tests --test-threads 1 --nocapture
+tests() { "$@" /tare-vm/bin/containers --test-threads 1 --nocapture && "$@" /tare-vm/bin/measure --test-threads 1 --nocapture; }
+tests
 verdict root
 
 workspace 1000:1000
@@ -41,6 +42,6 @@ in_group() {
   )
 }
 # The command line enters the namespace by itself; a test's process has threads before it is asked.
-in_group unshare --user --map-root-user /tare-vm/bin/tests --test-threads 1 --nocapture
+tests in_group unshare --user --map-root-user
 verdict user
 /tare-vm/busybox poweroff -f

@@ -4,7 +4,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RUST_BA
 
 # The ordinary user may not see the folders that they lie in on the host.
 mkdir /tare-vm/bin
-cp "$TESTS" /tare-vm/bin/tests
+cp "$CONTAINERS" /tare-vm/bin/containers
+cp "$MEASURE" /tare-vm/bin/measure
 cp "$RUNTIME" /tare-vm/bin/tare-keeper
 cp "$SCALE" /tare-vm/bin/tare-profiler
 cp "$PROGRAM" /tare-vm/bin/program
@@ -42,7 +43,7 @@ duration = "1s"
 [gates]
 "throughput.errors" = { max = 0 }
 PROFILE
-  TARE_TEST_IMAGE=/tare-vm/work/image /tare-vm/bin/tests --quiet --ignored --exact fixture::an_image_for_others >/dev/null
+  TARE_TEST_IMAGE=/tare-vm/work/image /tare-vm/bin/containers --quiet --ignored --exact fixture::an_image_for_others >/dev/null
   chown -R "$1" /tare-vm/work
   cd /tare-vm/work
 }

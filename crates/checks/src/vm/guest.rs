@@ -23,7 +23,8 @@ const UNITS: [(&str, &str); 2] =
 
 /// The programs, as they were built on the host.
 pub(super) struct Tests {
-    tests: PathBuf,
+    containers: PathBuf,
+    measure: PathBuf,
     runtime: PathBuf,
     scale: PathBuf,
     program: PathBuf,
@@ -42,32 +43,42 @@ impl Tests {
             let command = Cmd::new(env.cargo()).args(arguments).arg("--target-dir").arg(&target);
             command.without_env(env.of_cargo_run()).current_dir(&workspace.root)
         };
-        let arguments = ["test", "--locked", "--profile", "xtask", "--package", "tare-profiler"];
-        let messages =
-            cargo(&arguments).args(["--test", "container", "--no-run", "--message-format", "json"]);
-        let messages = String::from_utf8_lossy(&messages.read()?).into_owned();
-        let executable = |line: &str| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            let is_test = message.pointer("/target/name")? == "container";
-            let path = message.get("executable")?.as_str().map(PathBuf::from);
-            path.filter(|_| is_test)
+        let test = |package: &str, name: &str| {
+            let arguments = ["test", "--locked", "--profile", "xtask", "--package", package];
+            let messages = cargo(&arguments).args(["--test", name, "--no-run", "--message-format", "json"]);
+            let messages = String::from_utf8_lossy(&messages.read()?).into_owned();
+            let executable = |line: &str| {
+                let message: Value = serde_json::from_str(line).ok()?;
+                let is_test = message.pointer("/target/name")? == name;
+                let path = message.get("executable")?.as_str().map(PathBuf::from);
+                path.filter(|_| is_test)
+            };
+            messages.lines().find_map(executable).with_context(|| format!("cargo names no test {name}"))
         };
-        let tests = messages.lines().find_map(executable).context("cargo names no test")?;
+        let containers = test("tare-container", "container")?;
+        let measure = test("tare-profiler", "measure")?;
         cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-keeper"]).read()?;
         cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-profiler"]).read()?;
         let program = folder.join("program");
-        let source = workspace.root.join("crates/profiler/tests/container/program.rs");
+        let source = workspace.root.join("crates/container/tests/container/program.rs");
         crate::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
         let built = |name: &str| target.join("xtask").join(name);
-        Ok(Self { tests, runtime: built("tare-keeper"), scale: built("tare-profiler"), program })
+        Ok(Self {
+            containers,
+            measure,
+            runtime: built("tare-keeper"),
+            scale: built("tare-profiler"),
+            program,
+        })
     }
 
     /// For the shell.
     fn names(&self) -> String {
         let quoted = |path: &Path| format!("'{}'", path.display());
         format!(
-            "TESTS={}\nRUNTIME={}\nSCALE={}\nPROGRAM={}\n",
-            quoted(&self.tests),
+            "CONTAINERS={}\nMEASURE={}\nRUNTIME={}\nSCALE={}\nPROGRAM={}\n",
+            quoted(&self.containers),
+            quoted(&self.measure),
             quoted(&self.runtime),
             quoted(&self.scale),
             quoted(&self.program)

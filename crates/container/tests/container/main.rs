@@ -7,9 +7,8 @@
 mod adapters;
 mod cost;
 mod daemon;
+mod fake;
 mod fixture;
 mod life;
 mod limits;
-mod passes;
-mod sudo;
 mod unpacking;

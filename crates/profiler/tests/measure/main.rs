@@ -1,0 +1,15 @@
+//! Passes on real containers, and the process of root's that runs them. As root on Linux; elsewhere these
+//! tests say why they are left out.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod daemon;
+#[path = "../../../container/tests/container/fake.rs"]
+#[expect(dead_code, reason = "the tests of containers need more of it")]
+mod fake;
+#[path = "../../../container/tests/container/fixture.rs"]
+#[expect(dead_code, reason = "the tests of containers need more of it")]
+mod fixture;
+mod passes;
+mod sudo;
