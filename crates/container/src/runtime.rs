@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tare_tool::private::{self, PrivateError};
-use tare_tool::process::{ProcessError, find_program};
+use tare_tool::process::{Cmd, ProcessError, find_program};
 
 use super::affinity;
 use super::cgroup::{self, CgroupError};
@@ -346,6 +346,18 @@ impl Runtime {
             daemon,
             swept,
         })
+    }
+
+    /// Its version, as the first line of `PROGRAM --version` has it.
+    #[must_use]
+    pub fn version(&self) -> String {
+        if self.kind == RuntimeKind::Embedded {
+            return env!("CARGO_PKG_VERSION").to_owned();
+        }
+        let program = find_program(self.kind.name(), self.options.path.as_ref());
+        let output = program.and_then(|program| Cmd::new(program).arg("--version").read().ok());
+        let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
+        text.lines().next().map_or_else(|| "unknown".to_owned(), |line| line.trim().to_owned())
     }
 
     /// Which it is.

@@ -5,6 +5,7 @@
 //! once when its parent dies.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 use tare_tool::process::{Cmd, Conversation, ProcessError};
@@ -20,6 +21,13 @@ pub struct Place {
     pub cpus: Vec<usize>,
     /// The `cgroup.procs` that it enters.
     pub cgroups: Vec<PathBuf>,
+}
+
+/// Becomes the generator where this process was started as one (`PROGRAM generate …`), and says with which exit code it
+/// ends. The first line of `main` in a program that calls [`profile`](crate::profile()) and has no `tare-profiler` beside it.
+#[must_use]
+pub fn run_if_asked() -> Option<ExitCode> {
+    (std::env::args_os().nth(1)? == "generate").then(crate::main)
 }
 
 /// What the child is asked.

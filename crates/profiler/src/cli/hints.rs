@@ -38,14 +38,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Stopped>() {
         return Some(error.hint.clone());
     }
-    match cause.downcast_ref::<PassError>() {
-        Some(PassError::Cpus { has, .. }) => {
-            return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
-        }
-        // It speaks with the words of another, which is then not among the causes.
-        Some(PassError::Runtime(error)) => return error.hint(),
-        Some(PassError::Place(error)) => return load::hint(error),
-        _ => {}
+    if let Some(PassError::Cpus { has, .. }) = cause.downcast_ref::<PassError>() {
+        return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
     }
     if let Some(SizeError::Read(error)) = cause.downcast_ref::<SizeError>() {
         let hint = error.hint().unwrap_or("the image is damaged or not whole: fetch or build it again");

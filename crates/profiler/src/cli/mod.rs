@@ -39,7 +39,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
     Profile(ProfileArguments),
     /// Send requests to a server and measure its answers
     Load(load::LoadArguments),
@@ -87,7 +87,7 @@ struct Planned {
 
 #[derive(Debug, Subcommand)]
 enum PlannedCommand {
-    /// Weigh images in constrained containers: size, start-up, throughput, with a verdict
+    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
     Profile(ProfileArguments),
 }
 

@@ -192,17 +192,3 @@ fn restart(through: &[&str]) -> anyhow::Error {
         Err(error) => error.into(),
     }
 }
-
-/// What a runtime says of its version: of its own program, in a line.
-pub(super) fn version(kind: RuntimeKind, env: &Environment) -> String {
-    let unknown = || "unknown".to_owned();
-    if kind == RuntimeKind::Embedded {
-        return env!("CARGO_PKG_VERSION").to_owned();
-    }
-    let Some(program) = tare_tool::process::find_program(kind.name(), env.get("PATH")) else {
-        return unknown();
-    };
-    let output = Cmd::new(program).arg("--version").read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&output).into_owned();
-    text.lines().next().map_or_else(unknown, |line| line.trim().to_owned())
-}

@@ -1,8 +1,11 @@
 //! Baselines: what was measured before, with everything that must be the same for a comparison to mean
 //! something.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use tare_oci::input;
+use tare_tool::private;
 
 use super::definition::Limits;
 use super::gate::Gate;
@@ -43,8 +46,16 @@ pub struct Baseline {
 }
 
 /// Why a baseline is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
+    /// It cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It is not a baseline, or of another version.
     #[error("this is not a baseline of this version: {0}")]
     Form(String),
@@ -70,6 +81,26 @@ impl Baseline {
             return Err(BaselineError::Form(format!("its schema is {}", baseline.schema)));
         }
         Ok(baseline)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a baseline of this version.
+    pub fn read(path: &Path) -> Result<Self, BaselineError> {
+        let unread = |source| BaselineError::Read { path: path.to_path_buf(), source };
+        Self::parse(&input::read_to_string(path).map_err(unread)?).map_err(|error| match error {
+            BaselineError::Form(why) => BaselineError::Form(format!("{}: {why}", path.display())),
+            error => error,
+        })
+    }
+
+    /// Writes a file, which replaces an older one as a whole.
+    ///
+    /// # Errors
+    /// When it cannot be written, or a figure is not finite, which JSON cannot say.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        private::replace_file(path, self.to_json()?.as_bytes())
     }
 
     /// The file's text.
@@ -199,16 +230,17 @@ mod tests {
     #[test]
     fn a_baseline_round_trips_with_its_samples() {
         let text = baseline().to_json().unwrap();
-        assert_eq!(Baseline::parse(&text), Ok(baseline()));
+        assert_eq!(Baseline::parse(&text).unwrap(), baseline());
         assert!(text.contains("\"samples\""));
         let other = text.replacen("\"schema\": 1", "\"schema\": 9", 1);
-        assert_eq!(Baseline::parse(&other), Err(BaselineError::Form("its schema is 9".to_owned())));
+        let error = Baseline::parse(&other).unwrap_err().to_string();
+        assert_eq!(error, "this is not a baseline of this version: its schema is 9");
     }
 
     #[test]
     fn a_baseline_of_other_circumstances_is_refused_by_what_differs() {
         let noisy = [gate("throughput.rate")];
-        assert_eq!(baseline().check(&sample(), &noisy), Ok(()));
+        baseline().check(&sample(), &noisy).unwrap();
         let mut other = sample();
         other.host.kernel = "6.1.0".to_owned();
         other.tool = "9.9.9".to_owned();
@@ -238,7 +270,7 @@ mod tests {
     fn bytes_may_be_compared_with_those_of_another_host() {
         let mut other = sample();
         other.host.kernel = "6.1.0".to_owned();
-        assert_eq!(baseline().check(&other, &[gate("size.image.compressed")]), Ok(()));
+        baseline().check(&other, &[gate("size.image.compressed")]).unwrap();
         other.tool = "9.9.9".to_owned();
         assert!(baseline().check(&other, &[gate("size.image.compressed")]).is_err());
     }

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use tare_tool::ui::table;
 
-use super::metric::{self, Class, Direction, Metric};
+use super::metric::{self, Class, Direction, Metric, Pass};
 use super::render::units::shown;
 use super::stats;
 
@@ -53,6 +53,11 @@ impl Key {
 
     fn definition(&self) -> &'static Metric {
         metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
+    }
+
+    /// What measures it.
+    pub(super) fn pass(&self) -> Option<Pass> {
+        metric::find(self.metric).map(|metric| metric.pass)
     }
 }
 
@@ -153,6 +158,9 @@ pub struct Comparison {
     pub resolution: f64,
     /// In the order of the metric table.
     pub rows: Vec<Row>,
+    /// What a reader should know of how it was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a comparison comes to; the numbers are the program's exit codes.
@@ -341,7 +349,7 @@ pub fn compare<E>(
         });
     }
     rows.sort_by_key(|row| (metric::position(row.key.metric), row.key.case.clone()));
-    Ok(Comparison { resolution: rules.resolution, rows })
+    Ok(Comparison { resolution: rules.resolution, rows, notes: vec![] })
 }
 
 /// An exact metric needs no test: a difference of one is a difference.

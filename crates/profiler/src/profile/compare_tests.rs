@@ -362,6 +362,7 @@ fn a_comparison_is_rendered_for_each_reader() {
             row(CPU, Finding::Worse, 22_000.0, Some(0.1)),
             Row { pairs: 0, ..row(READY, Finding::TooNoisy, 20_000.0, Some(0.0)) },
         ],
+        notes: vec![],
     };
     let text = terminal(&comparison);
     for part in [

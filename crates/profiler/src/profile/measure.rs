@@ -6,6 +6,7 @@ use tare_container::host::HostLoad;
 use tare_container::runtime::Runtime;
 use tare_container::target::Target;
 
+use super::compare::Side;
 use super::cpus::{self, Placement};
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
@@ -62,9 +63,13 @@ pub struct Stage<'a> {
     pub roots: &'a [PathBuf],
 }
 
-/// What is being done, for whoever waits.
+/// A step of a measurement that is begun or done, for a display of the progress.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum Step<'a> {
+    /// The image is read for the size pass.
+    Reading,
+    /// The passes that run the image begin, under these limits.
+    Running(&'a Limits),
     /// A start of the server is done, of so many.
     Started {
         /// How many are done.
@@ -80,6 +85,15 @@ pub enum Step {
         load: Load,
         /// Answers per second.
         rate: f64,
+    },
+    /// Two images are measured in turn.
+    Comparing {
+        /// The number of the pair, from 1.
+        pair: u32,
+        /// In which order.
+        sides: [Side; 2],
+        /// How many metrics are not decided yet.
+        metrics: usize,
     },
 }
 
@@ -108,7 +122,7 @@ pub fn run(
     setting: &Setting<'_>,
     stage: &Stage<'_>,
     limits: &Limits,
-    mut watch: impl FnMut(Step),
+    mut watch: impl FnMut(Step<'_>),
 ) -> Result<Run, PassError> {
     let profile = setting.profile;
     let subject = setting.subject(stage, limits)?;

@@ -5,10 +5,12 @@
 
 pub mod baseline;
 pub mod compare;
+pub mod comparison;
 pub mod cpus;
 pub mod definition;
 pub mod gate;
 pub mod measure;
+pub mod profiling;
 pub mod render;
 pub mod report;
 pub mod size;

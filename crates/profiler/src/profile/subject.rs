@@ -65,10 +65,10 @@ pub enum PassError {
         output: String,
     },
     /// What measures the server cannot get to where it must be.
-    #[error(transparent)]
+    #[error("{0}")]
     Place(#[from] LoadError),
     /// The container cannot be had.
-    #[error(transparent)]
+    #[error("{0}")]
     Runtime(#[from] RuntimeError),
     /// More CPU time is allowed than there is, so that nothing would be limited.
     #[error("the profile allows {wanted} CPUs, and this host has {has}")]
@@ -79,10 +79,10 @@ pub enum PassError {
         has: usize,
     },
     /// The floor's image.
-    #[error(transparent)]
+    #[error("{0}")]
     Floor(#[from] FloorError),
     /// The profile's limits.
-    #[error(transparent)]
+    #[error("{0}")]
     Limit(#[from] LimitError),
 }
 

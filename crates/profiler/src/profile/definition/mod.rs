@@ -13,7 +13,7 @@ pub mod values;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 pub use self::parse::parse;
-pub use self::shipped::{Source, SourceError, find, names};
+pub use self::shipped::{SourceError, find, names};
 use self::values::{Cpus, Load, Network, Protocol};
 use super::gate::Gate;
 use super::metric::Pass;
@@ -162,6 +162,12 @@ pub struct OverrideError {
 }
 
 impl Profile {
+    /// Whether it has a pass that runs the image.
+    #[must_use]
+    pub fn runs_image(&self) -> bool {
+        self.passes.iter().any(|pass| *pass != Pass::Size)
+    }
+
     /// This profile with what the command line says.
     ///
     /// # Errors

@@ -16,15 +16,6 @@ const SHIPPED: [(&str, &str); 5] = [
     ("sweep", include_str!("../../../../../profiles/sweep.toml")),
 ];
 
-/// Where a profile came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file of the workspace.
-    File(PathBuf),
-    /// tare itself.
-    Shipped,
-}
-
 /// A profile that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -54,7 +45,7 @@ pub enum SourceError {
 ///
 /// # Errors
 /// When there is none of that name, or it is wrong.
-pub fn find(workspace: &Path, name: &str) -> Result<(Profile, Source), SourceError> {
+pub fn find(workspace: &Path, name: &str) -> Result<Profile, SourceError> {
     let dir = workspace.join("profiles");
     let is_path = name.ends_with(".toml");
     let path = if is_path { PathBuf::from(name) } else { dir.join(format!("{name}.toml")) };
@@ -64,7 +55,7 @@ pub fn find(workspace: &Path, name: &str) -> Result<(Profile, Source), SourceErr
         match input::read_definition(workspace, &path) {
             Ok(text) => {
                 let stem = path.file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-                return Ok((parse(&stem, &path, &text)?, Source::File(path.clone())));
+                return Ok(parse(&stem, &path, &text)?);
             }
             Err(error) if is_path || error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SourceError::Read { path, source: error });
@@ -73,9 +64,7 @@ pub fn find(workspace: &Path, name: &str) -> Result<(Profile, Source), SourceErr
         }
     }
     match SHIPPED.into_iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => {
-            Ok((parse(name, Path::new(&format!("profiles/{name}.toml")), text)?, Source::Shipped))
-        }
+        Some((_, text)) => Ok(parse(name, Path::new(&format!("profiles/{name}.toml")), text)?),
         None => {
             let names = names(&dir);
             let list = format!("there are {}", names.join(", "));
@@ -106,9 +95,7 @@ mod tests {
     use crate::profile::metric::Pass;
 
     fn shipped(name: &str) -> Profile {
-        let (profile, source) = find(Path::new("no such folder"), name).unwrap();
-        assert_eq!(source, Source::Shipped);
-        profile
+        find(Path::new("no such folder"), name).unwrap()
     }
 
     #[test]
@@ -149,10 +136,9 @@ mod tests {
         let file = dir.path().join("profiles/ci.toml");
         std::fs::create_dir(dir.path().join("profiles")).unwrap();
         std::fs::write(&file, "description = \"ours\"").unwrap();
-        let (profile, source) = find(dir.path(), "ci").unwrap();
+        let profile = find(dir.path(), "ci").unwrap();
         assert_eq!(profile.description.as_deref(), Some("ours"));
-        assert_eq!(source, Source::File(file.clone()));
-        assert_eq!(find(Path::new("elsewhere"), file.to_str().unwrap()).unwrap().0, profile);
+        assert_eq!(find(Path::new("elsewhere"), file.to_str().unwrap()).unwrap(), profile);
     }
 
     #[cfg(unix)]

@@ -1,0 +1,250 @@
+//! Profiles an image: runs every pass of a profile and puts the figures, their circumstances and the verdict into one
+//! report.
+
+use std::path::{Path, PathBuf};
+
+use tare_container::host::HostFacts;
+use tare_container::runtime::{self, Runtime, RuntimeError};
+use tare_container::spec::ContainerSpec;
+use tare_container::target::{Target, TargetError, host_architecture};
+use tare_oci::platform::Platform;
+use tare_oci::units::Epoch;
+
+use super::baseline::{Baseline, BaselineError, Disagreement};
+use super::cpus;
+use super::definition::Profile;
+use super::measure::{self, Setting, Stage, Step};
+use super::metric::Pass;
+use super::report::{self, Overall, Report, RuntimeFacts, SCHEMA};
+use super::size::SizeError;
+use super::startup::floor;
+use super::subject::PassError;
+
+/// An image to profile.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its name in reports.
+    pub name: String,
+    /// What is read and run.
+    pub target: Target,
+    /// The entrypoint's program before it was stripped, where it is at hand: its symbols say which crate the bytes are of.
+    pub unstripped: Option<PathBuf>,
+}
+
+impl Image {
+    /// Opens an OCI layout, an OCI archive or a docker archive by its path, or an image of docker's or podman's store as
+    /// `docker-daemon:REF` or `containers-storage:REF`. What comes out of a store is copied to the folder `temporary`,
+    /// and removed when the image is dropped.
+    ///
+    /// # Errors
+    /// When there is no image for this host.
+    pub fn open(location: &str, temporary: &Path) -> Result<Self, TargetError> {
+        let target = Target::resolve(location, None, temporary)?;
+        Ok(Self { name: folder_name(location), target, unstripped: None })
+    }
+}
+
+/// A name for a folder: the last part of a path or reference, of letters that every file system takes.
+#[must_use]
+pub fn folder_name(location: &str) -> String {
+    let last = location.trim_end_matches('/').rsplit('/').find(|part| !part.is_empty() && *part != "layout");
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = last.unwrap_or("image").chars().map(plain).collect();
+    if name.starts_with('.') { format!("image{name}") } else { name }
+}
+
+/// What [`profile`] needs beside the image and the profile. The default is enough for the size pass alone.
+#[derive(Debug, Clone, Default)]
+pub struct Options<'a> {
+    /// What runs containers.
+    pub runtime: Option<&'a Runtime>,
+    /// The program that sends the load, started as `PROGRAM generate …`: `tare-profiler`, or one whose `main` begins
+    /// with [`run_if_asked`](crate::generator::run_if_asked). None: the current program.
+    pub generator: Option<PathBuf>,
+    /// The folder for the image of the runtime baseline.
+    pub cache: PathBuf,
+    /// The figures that `max-regression` gates are judged by.
+    pub baseline: Option<&'a Baseline>,
+}
+
+impl Options<'_> {
+    pub(super) fn generator(&self) -> Result<PathBuf, ProfileError> {
+        self.generator.clone().map_or_else(|| std::env::current_exe().map_err(ProfileError::NoProgram), Ok)
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The image cannot be read.
+    #[error("{0}")]
+    Size(#[from] SizeError),
+    /// A container cannot be had. What the server does wrong is part of the report, not an error.
+    #[error("{0}")]
+    Pass(#[from] PassError),
+    /// The image of the runtime baseline cannot be opened.
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    /// The baseline was measured in other circumstances.
+    #[error("{0}")]
+    Baseline(#[from] BaselineError),
+    /// Two runs that are to make a baseline differ.
+    #[error("{0}")]
+    Disagreement(#[from] Disagreement),
+    /// A pass runs the image, and the options have no runtime.
+    #[error("the passes of profile {0} run the image, and no runtime is given")]
+    NoRuntime(String),
+    /// The path of the current program is unknown.
+    #[error("cannot find this program")]
+    NoProgram(#[source] std::io::Error),
+}
+
+impl From<RuntimeError> for ProfileError {
+    fn from(error: RuntimeError) -> Self {
+        Self::Pass(error.into())
+    }
+}
+
+/// Runs every pass of the profile on the image, under each of its limits, and judges the profile's gates. `watch` is called
+/// with every step that is begun or done.
+///
+/// A server that fails does not fail this function: it is an event of the report, whose verdict it decides.
+///
+/// # Errors
+/// When the image cannot be read, the host or the runtime does not do what it is asked to, or the baseline does not fit.
+pub fn profile(
+    image: &Image,
+    profile: &Profile,
+    options: &Options<'_>,
+    watch: impl FnMut(Step<'_>),
+) -> Result<Report, ProfileError> {
+    let mut report = new_report(image, profile, options.runtime);
+    if let Some(baseline) = options.baseline {
+        baseline.check(&report, &profile.gates)?;
+    }
+    report.runs = measured(image, profile, options, watch)?;
+    report::judge(&mut report, profile, options.baseline);
+    Ok(report)
+}
+
+/// Measures a second time what `first` is the report of, and makes a baseline of the second run if both agree.
+///
+/// # Errors
+/// As [`profile`], and when the runs differ by more than [`AGREEMENT`](super::baseline::AGREEMENT).
+pub fn repeat_for_baseline(
+    first: &Report,
+    image: &Image,
+    profile: &Profile,
+    options: &Options<'_>,
+    watch: impl FnMut(Step<'_>),
+) -> Result<Baseline, ProfileError> {
+    let second = self::profile(image, profile, &Options { baseline: None, ..options.clone() }, watch)?;
+    Ok(Baseline::of(first, &second, &profile.gates)?)
+}
+
+/// A report before anything was measured.
+fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
+    let Image { target, name, .. } = image;
+    let mut names = vec![name.clone()];
+    names.extend(target.image.names.iter().filter(|other| *other != name).cloned());
+    let facts = HostFacts::read();
+    Report {
+        schema: SCHEMA,
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        taken: now().to_string(),
+        target: report::Target {
+            names,
+            digest: target.digest.unwrap_or(target.image_id).to_string(),
+            image_id: target.image_id.to_string(),
+            platform: format!("{}/{}", target.config.os, target.config.architecture),
+        },
+        host: report::Host {
+            cpu: facts.cpu_model.unwrap_or_else(|| "unknown".to_owned()),
+            cpus: u32::try_from(cpus::allowed().len()).unwrap_or(u32::MAX),
+            memory: facts.memory.unwrap_or(0),
+            kernel: facts.kernel.unwrap_or_else(|| std::env::consts::OS.to_owned()),
+            architecture: std::env::consts::ARCH.to_owned(),
+            cgroup: facts.cgroup.to_string(),
+        },
+        runtime: runtime.map(|runtime| RuntimeFacts {
+            name: runtime.kind().name().to_owned(),
+            version: runtime.version(),
+            rootless: !runtime::is_root(),
+        }),
+        profile: report::profile_facts(profile),
+        runs: vec![],
+        verdicts: vec![],
+        overall: Overall::Pass,
+    }
+}
+
+/// Runs all passes of the profile.
+fn measured(
+    image: &Image,
+    profile: &Profile,
+    options: &Options<'_>,
+    mut watch: impl FnMut(Step<'_>),
+) -> Result<Vec<report::Run>, ProfileError> {
+    let (program, allowed) = (options.generator()?, cpus::allowed());
+    let Image { target, unstripped, .. } = image;
+    let setting =
+        Setting { target, twin: unstripped.as_deref(), profile, program: &program, allowed: &allowed };
+    let mut runs = Vec::new();
+    if profile.passes.contains(&Pass::Size) {
+        watch(Step::Reading);
+        runs.push(measure::weigh(&setting)?);
+    }
+    if !profile.runs_image() {
+        return Ok(runs);
+    }
+    let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
+    let mut roots: Vec<PathBuf> = runtime.prepare(target, &ContainerSpec::default())?.into_iter().collect();
+    let floor = floor_image(profile, &options.cache)?;
+    if let Some(floor) = &floor {
+        roots.extend(runtime.prepare(floor, &ContainerSpec::default())?);
+    }
+    let stage = Stage { runtime, floor: floor.as_ref(), roots: &roots };
+    for limits in &profile.limits {
+        watch(Step::Running(limits));
+        runs.push(measure::run(&setting, &stage, limits, &mut watch)?);
+    }
+    Ok(runs)
+}
+
+/// The image of the runtime baseline, where the profile starts it and there is one for this processor.
+fn floor_image(profile: &Profile, cache: &Path) -> Result<Option<Target>, ProfileError> {
+    let platform = format!("linux/{}", host_architecture()).parse::<Platform>();
+    let Some(platform) =
+        platform.ok().filter(|_| profile.passes.contains(&Pass::Startup) && profile.startup.floor)
+    else {
+        return Ok(None);
+    };
+    let layout = floor::write(cache, platform).map_err(PassError::from)?;
+    // A layout is read where it lies.
+    Ok(Some(Target::resolve(&layout.to_string_lossy(), None, Path::new(""))?))
+}
+
+/// Now, for the report.
+fn now() -> Epoch {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Epoch::from_seconds(now.as_secs()).unwrap_or(Epoch::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_named_after_the_last_part() {
+        for (name, folder) in [
+            ("target/images/app/layout", "app"),
+            ("./image.tar", "image.tar"),
+            ("docker-daemon:example/server:1.2", "server-1.2"),
+            ("oci:/", "oci-"),
+            ("..", "image.."),
+            ("/", "image"),
+        ] {
+            assert_eq!(folder_name(name), folder, "{name}");
+        }
+    }
+}
