@@ -2,7 +2,7 @@
 
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 
 /// What git says about a checkout; everything may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,9 +26,8 @@ impl GitFacts {
             return Self::default();
         }
         let ask = |arguments: &[&str]| {
-            let command = Cmd::new("git").arg("-C").arg(&dir).arg("--no-optional-locks").args(arguments);
-            let output = command.env("LC_ALL", "C").read();
-            output.map(|output| String::from_utf8_lossy(&output).trim().to_owned())
+            let sh = shell_in(&dir)?;
+            cmd!(sh, "git --no-optional-locks {arguments...}").env("LC_ALL", "C").capture_text()
         };
         let commit = ask(&["log", "-1", "--no-show-signature", "--format=%H %ct"]);
         let status = ask(&["status", "--porcelain", "--untracked-files=no"]);

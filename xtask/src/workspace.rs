@@ -8,7 +8,7 @@ use cargo_metadata::{Metadata, Package};
 use tare_oci::input;
 use tare_oci::units::{Epoch, EpochError};
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 use tare_tool::toolkit::Toolkit;
 
 /// Why a workspace cannot be used.
@@ -67,13 +67,13 @@ impl Workspace {
             .into_iter()
             // cargo takes a relative one from where it is called.
             .filter_map(|name| Some((name, env.current_dir.join(env.get(name)?))));
-        let command = Cmd::new(env.cargo())
-            .args(["metadata", "--no-deps", "--format-version", "1"])
+        let sh = shell_in(&env.start_dir()).map_err(WorkspaceError::Metadata)?;
+        let cargo = env.cargo();
+        let command = cmd!(sh, "{cargo} metadata --no-deps --format-version 1")
             .without_env(env.of_cargo_run())
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
-            .envs(target_dir)
-            .current_dir(&env.start_dir());
-        Self::of_metadata(&command.read().map_err(WorkspaceError::Metadata)?)
+            .envs(target_dir);
+        Self::of_metadata(&command.capture().map_err(WorkspaceError::Metadata)?)
     }
 
     /// The workspace that `cargo metadata` printed.

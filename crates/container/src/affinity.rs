@@ -38,6 +38,8 @@ fn set(cpus: &CpuSet) -> rustix::thread::CpuSet {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use tare_tool::process::{Execute as _, Shell, cmd};
+
     use super::*;
 
     #[test]
@@ -50,7 +52,8 @@ mod tests {
         let mask = rustix::thread::sched_getaffinity(None).unwrap();
         let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| mask.is_set(*cpu)).unwrap();
         let cpus = CpuSet::new([first]).unwrap();
-        let read = || tare_tool::process::Cmd::new("cat").arg("/proc/self/status").read().unwrap();
+        let sh = Shell::new().unwrap();
+        let read = || cmd!(sh, "cat /proc/self/status").capture().unwrap();
         let started = String::from_utf8(on(Some(&cpus), read)).unwrap();
         assert!(started.contains(&format!("Cpus_allowed_list:\t{first}\n")), "{started}");
         assert_eq!(allowed("thread-self"), before);

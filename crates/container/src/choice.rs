@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use tare_tool::process::{Execute as _, Shell, cmd};
+
 use super::cgroup::Version;
 use super::runtime::RuntimeKind;
 
@@ -161,7 +163,7 @@ impl Facts {
         let root = super::runtime::is_root();
         let has = |name: &str| tare_tool::process::find_program(name, path).is_some();
         let answers = |name: &str, arguments: &[&str]| {
-            has(name) && tare_tool::process::Cmd::new(name).args(arguments).read().is_ok()
+            has(name) && Shell::new().is_ok_and(|sh| cmd!(sh, "{name} {arguments...}").capture().is_ok())
         };
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let cgroup = Version::of(&mounts);

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 use super::affinity;
 use super::cgroup::{self, Cgroup};
@@ -208,10 +208,9 @@ impl Drop for Daemon {
 }
 
 fn read(kind: RuntimeKind, program: &Path, arguments: &[&str]) -> Result<String, RuntimeError> {
-    match Cmd::new(program).args(arguments).read() {
-        Ok(output) => Ok(String::from_utf8_lossy(&output).trim().to_owned()),
-        Err(source) => Err(RuntimeError::Program { runtime: kind, source }),
-    }
+    let failed = |source| RuntimeError::Program { runtime: kind, source };
+    let sh = Shell::new().map_err(|error| failed(error.into()))?;
+    cmd!(sh, "{program} {arguments...}").capture_text().map_err(failed)
 }
 
 /// The form that every version of both reads: "docker save" v1.2, whose layers may be compressed.
@@ -518,8 +517,10 @@ impl DaemonContainer {
     pub(crate) fn output(&self) -> String {
         // The client sends the container's stderr to its own.
         let command = "exec \"$0\" logs --tail \"$1\" \"$2\" 2>&1";
-        let shell = Cmd::new("sh").args(["-c", command]).arg(&self.program).args([LINES, &self.id]);
-        shell.read().map(|output| String::from_utf8_lossy(&output).into_owned()).unwrap_or_default()
+        let (program, id) = (&self.program, &self.id);
+        let Ok(sh) = Shell::new() else { return String::new() };
+        let output = cmd!(sh, "sh -c {command} {program} {LINES} {id}").capture().unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
     }
 
     pub(crate) fn remove(&self) -> Result<(), RuntimeError> {

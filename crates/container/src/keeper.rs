@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tare_keeper::{Command, Create, Event, line};
+use tare_tool::process::{Shell, cmd};
 
 /// For what the container has printed and nobody has read.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -65,7 +66,8 @@ impl Keeper {
     pub(crate) fn create(program: &Path, request: Create) -> Result<Self, String> {
         use std::os::unix::process::CommandExt as _;
         let begun = tare_load::clock::now();
-        let mut command = Program::new(program);
+        let sh = Shell::new().map_err(|error| error.to_string())?;
+        let mut command = Program::from(cmd!(sh, "{program}"));
         // A group of its own: Ctrl-C is for whoever started it, which then removes the container in order.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =

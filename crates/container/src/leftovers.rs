@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use serde::{Deserialize, Serialize};
 use tare_tool::private;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 
 use super::runtime::RuntimeKind;
 
@@ -230,13 +230,14 @@ fn remove_left(
     let needs_program = kind != RuntimeKind::Embedded;
     let program = find(kind).filter(|_| needs_program);
     if let Some(program) = &program {
-        let command = Cmd::new(program);
+        let sh = Shell::new().map_err(|error| error.to_string())?;
+        let state = path.join(RUNTIME_STATE);
         let command = match kind.is_daemon() {
-            true => command.args(["rm", "--force", id]),
-            false => command.arg("--root").arg(path.join(RUNTIME_STATE)).args(["delete", "--force", id]),
+            true => cmd!(sh, "{program} rm --force {id}"),
+            false => cmd!(sh, "{program} --root {state} delete --force {id}"),
         };
         // It may be gone; what it leaves is removed below.
-        let _ = command.read();
+        let _ = command.capture();
     }
     if let Some(cgroup) = &record.cgroup {
         tare_keeper::cgroup::remove(cgroup).map_err(|error| error.to_string())?;

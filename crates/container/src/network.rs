@@ -9,14 +9,14 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 /// Why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// `ip` failed.
     #[error("cannot set the network up")]
-    Ip(#[source] ProcessError),
+    Ip(#[from] ProcessError),
     /// Every network that could be used is.
     #[error("all networks from 10.231.0.0/24 to 10.231.255.0/24 are in use")]
     NoneFree,
@@ -102,8 +102,9 @@ impl Bridge {
         let host = format!("{PREFIX}{:x}v{:02x}{last:02x}", std::process::id(), self.network);
         let process = pid.to_string();
         let inside = |arguments: &[&str]| -> Result<(), NetworkError> {
-            let command = Cmd::new("nsenter").args(["--net", "--target", &process, "ip"]);
-            command.args(arguments).read().map(drop).map_err(NetworkError::Ip)
+            let sh = Shell::new().map_err(ProcessError::from)?;
+            cmd!(sh, "nsenter --net --target {process} ip {arguments...}").capture()?;
+            Ok(())
         };
         ip(&["link", "add", &host, "type", "veth", "peer", "name", "eth0", "netns", &process])?;
         let pair = Pair { host, address, _bridge: Arc::clone(self) };
@@ -147,7 +148,9 @@ pub(crate) fn interfaces() -> Vec<String> {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), NetworkError> {
-    Cmd::new("ip").args(arguments).read().map(drop).map_err(NetworkError::Ip)
+    let sh = Shell::new().map_err(ProcessError::from)?;
+    cmd!(sh, "ip {arguments...}").capture()?;
+    Ok(())
 }
 
 /// The third bytes of routes in 10.231.0.0/16, from `/proc/net/route`, where addresses are hexadecimal

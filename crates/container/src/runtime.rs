@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tare_tool::private::{self, PrivateError};
-use tare_tool::process::{Cmd, ProcessError, find_program};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd, find_program};
 
 use super::affinity;
 use super::cgroup::{self, CgroupError};
@@ -355,9 +355,9 @@ impl Runtime {
             return env!("CARGO_PKG_VERSION").to_owned();
         }
         let program = find_program(self.kind.name(), self.options.path.as_ref());
-        let output = program.and_then(|program| Cmd::new(program).arg("--version").read().ok());
-        let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
-        text.lines().next().map_or_else(|| "unknown".to_owned(), |line| line.trim().to_owned())
+        let ask = |(program, sh): (_, Shell)| cmd!(sh, "{program} --version").capture_text().ok();
+        let text = program.zip(Shell::new().ok()).and_then(ask).unwrap_or_default();
+        text.lines().next().unwrap_or("unknown").to_owned()
     }
 
     /// Which it is.

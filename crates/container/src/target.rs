@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tare_oci::digest::Digest;
 use tare_oci::reader::{self, ReadError, ReadImage, Source};
 use tare_oci::spec::Config;
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd, xshell};
 
 /// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
 /// are unpacked.
@@ -173,17 +173,20 @@ impl Target {
     /// # Errors
     /// When there is no such image, none for the architecture, or its documents are damaged.
     pub fn resolve(name: &str, architecture: Option<&str>, temporary: &Path) -> Result<Self, TargetError> {
+        let sh = Shell::new()
+            .map_err(|error| TargetError::Store { name: name.to_owned(), source: error.into() })?;
         match name.parse()? {
             Location::Path { path, tag } => Self::open(name, &path, tag.as_deref(), architecture, None),
             Location::DockerDaemon(reference) => {
                 let file = temporary_file(temporary);
-                let command = Cmd::new("docker").args(["save", "--output"]).arg(&file.0).arg(&reference);
+                let out = &file.0;
+                let command = cmd!(sh, "docker save --output {out} {reference}");
                 Self::out_of_store(name, command, file, architecture)
             }
             Location::ContainersStorage(reference) => {
                 let file = temporary_file(temporary);
-                let command = Cmd::new("podman").args(["save", "--quiet", "--format", "oci-archive"]);
-                let command = command.arg("--output").arg(&file.0).arg(&reference);
+                let out = &file.0;
+                let command = cmd!(sh, "podman save --quiet --format oci-archive --output {out} {reference}");
                 Self::out_of_store(name, command, file, architecture)
             }
         }
@@ -191,11 +194,11 @@ impl Target {
 
     fn out_of_store(
         name: &str,
-        command: Cmd,
+        command: xshell::Cmd<'_>,
         file: Temporary,
         architecture: Option<&str>,
     ) -> Result<Self, TargetError> {
-        command.read().map_err(|source| TargetError::Store { name: name.to_owned(), source })?;
+        command.capture().map_err(|source| TargetError::Store { name: name.to_owned(), source })?;
         let path = file.0.clone();
         Self::open(name, &path, None, architecture, Some(Arc::new(file)))
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
-use tare_tool::process::{Cmd, Conversation, ProcessError};
+use tare_tool::process::{Conversation, Execute as _, ProcessError, Shell, cmd};
 
 use tare_load::{Answered, ErrorKind, LoadError, Outcome, Phase, Plan, host};
 
@@ -103,7 +103,8 @@ impl Generator {
     /// # Errors
     /// When it cannot be started or cannot get there.
     pub fn start(program: &Path, place: &Place) -> Result<Self, ChildError> {
-        let mut command = Cmd::new(program).arg("generate");
+        let sh = Shell::new().map_err(ProcessError::from)?;
+        let mut command = cmd!(sh, "{program} generate");
         if let Some(namespace) = &place.network_namespace {
             command = command.arg("--netns").arg(namespace);
         }

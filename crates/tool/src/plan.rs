@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::private::{self, FreshFolder, PrivateError};
-use crate::process::{Cmd, ProcessError};
+use crate::process::{Execute as _, ProcessError, Shell, cmd};
 
 /// Longer than a plan lies between its writing and its reading, builds included.
 const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -184,8 +184,8 @@ pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> R
     sweep(folder);
     let own = FreshFolder::create(folder, "")?;
     let file = own.path().join("plan.json");
-    let command = Cmd::new(part).args(["plan", "--plan"]).arg(&file).arg("--workspace").arg(root);
-    let code = command.arg("--").args(arguments).run_for_code()?;
+    let sh = Shell::new().map_err(ProcessError::from)?;
+    let code = cmd!(sh, "{part} plan --plan {file} --workspace {root} -- {arguments...}").exit_code()?;
     if code != 0 || !file.exists() {
         return Ok(Planned::Ended(code));
     }
@@ -216,8 +216,10 @@ mod tests {
     fn part(folder: &Path, does: &str) -> PathBuf {
         let path = folder.join("part");
         // By another process: no program can be run that a child of another test's holds open for writing.
-        let install = Cmd::new("install").args(["-m", "755", "/dev/stdin"]).arg(&path);
-        install.run_with_input(|stdin| write!(stdin, "#!/bin/sh\n{does}\n")).unwrap();
+        let sh = Shell::new().unwrap();
+        cmd!(sh, "install -m 755 /dev/stdin {path}")
+            .run_with_input(|stdin| write!(stdin, "#!/bin/sh\n{does}\n"))
+            .unwrap();
         path
     }
 

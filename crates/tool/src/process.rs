@@ -1,9 +1,15 @@
-//! The only place that starts other programs. Every error names the command.
+//! Other programs: a command is made with `cmd!` and run with [`Execute`]. Every error names the command.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+
+pub use xshell::{self, Shell, cmd};
+
+mod transitional;
+pub use transitional::Cmd;
 
 /// A command that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -32,90 +38,34 @@ pub enum ProcessError {
         /// The end of what it said on stderr, if that was caught.
         stderr: String,
     },
+    /// The current directory is gone.
+    #[error(transparent)]
+    Shell(#[from] xshell::Error),
 }
 
-/// A program with its arguments, before it is run.
-#[derive(Debug)]
-pub struct Cmd {
-    command: Command,
+/// A shell whose commands run in this folder.
+///
+/// # Errors
+/// When the current directory is gone.
+pub fn shell_in(folder: &Path) -> Result<Shell, ProcessError> {
+    let shell = Shell::new()?;
+    shell.change_dir(folder);
+    Ok(shell)
 }
 
-impl Cmd {
-    /// A program by name, looked for on PATH, or by path.
+/// The ways to run a command of `cmd!`. xshell's own print the command and leave stderr out of the error.
+pub trait Execute: Into<Command> + Display + Sized {
+    /// Without some variables of the environment.
     #[must_use]
-    pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { command: Command::new(program) }
-    }
+    fn without_env(self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self;
 
-    /// With one more argument.
-    #[must_use]
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.command.arg(arg);
-        self
-    }
-
-    /// With more arguments.
-    #[must_use]
-    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.command.args(args);
-        self
-    }
-
-    /// With a variable in its environment.
-    #[must_use]
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
-        self
-    }
-
-    /// With more variables in its environment.
-    #[must_use]
-    pub fn envs(mut self, env: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
-        self.command.envs(env);
-        self
-    }
-
-    /// Without some variables.
-    #[must_use]
-    pub fn without_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        for name in names {
-            self.command.env_remove(name);
-        }
-        self
-    }
-
-    /// In this folder.
-    #[must_use]
-    pub fn current_dir(mut self, dir: &Path) -> Self {
-        self.command.current_dir(dir);
-        self
-    }
-
-    /// The command as one would type it.
-    #[must_use]
-    pub fn display(&self) -> String {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words.map(quoted).collect::<Vec<_>>().join(" ")
-    }
-
-    fn start(mut self) -> Result<(Child, String), ProcessError> {
-        let display = self.display();
-        match self.command.spawn() {
-            Ok(child) => Ok((child, display)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ProcessError::NotFound {
-                program: self.command.get_program().to_string_lossy().into_owned(),
-            }),
-            Err(source) => Err(ProcessError::Io { command: display, source }),
-        }
-    }
-
-    /// Runs it and gives back what it prints on stdout; stderr is caught and shown only on failure.
+    /// Runs it and returns what it prints on stdout. stderr is captured and is only in the error.
     ///
     /// # Errors
     /// When it cannot be run or fails.
-    pub fn read(mut self) -> Result<Vec<u8>, ProcessError> {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (child, command) = self.start()?;
+    fn capture(self) -> Result<Vec<u8>, ProcessError> {
+        let (child, command) =
+            start(self, |it| it.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let output = match child.wait_with_output() {
             Ok(output) => output,
             Err(source) => return Err(ProcessError::Io { command, source }),
@@ -127,43 +77,40 @@ impl Cmd {
         Err(ProcessError::Failed { command, status: output.status, stderr })
     }
 
-    /// The same where failing is an answer too: its exit code, none if a signal ended it, and what it printed.
+    /// [`Self::capture`] as text without white space around it; what is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails.
+    fn capture_text(self) -> Result<String, ProcessError> {
+        Ok(String::from_utf8_lossy(&self.capture()?).trim().to_owned())
+    }
+
+    /// Runs it with our own stderr where failing is an answer too: its exit code, none if a signal ended it, and what
+    /// it prints on stdout.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn read_whatever(mut self) -> Result<(Option<i32>, Vec<u8>), ProcessError> {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let (child, command) = self.start()?;
+    fn capture_with_code(self) -> Result<(Option<i32>, Vec<u8>), ProcessError> {
+        let (child, command) = start(self, |it| it.stdin(Stdio::null()).stdout(Stdio::piped()))?;
         let output = child.wait_with_output().map_err(|source| ProcessError::Io { command, source })?;
         Ok((output.status.code(), output.stdout))
     }
 
-    /// Runs it with our own stdout and stderr.
-    ///
-    /// # Errors
-    /// When it cannot be run or fails.
-    pub fn run(self) -> Result<(), ProcessError> {
-        let (child, command) = self.start()?;
-        finish(child, command)
-    }
-
-    /// Runs it with our own stdin, stdout and stderr, and gives back its exit code, 255 for none of 0 to 255.
+    /// Runs it with our own stdin, stdout and stderr, and returns its exit code, 255 for none of 0 to 255.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn run_for_code(self) -> Result<u8, ProcessError> {
-        let (child, command) = self.start()?;
+    fn exit_code(self) -> Result<u8, ProcessError> {
+        let (child, command) = start(self, |it| it)?;
         exit_code(child, command)
     }
 
-    /// Runs it with our own stdout and stderr. `hold` is given its stdin, whose end tells it that nobody waits for
-    /// it any more. Gives back its exit code, 255 for none of 0 to 255.
+    /// [`Self::exit_code`], but `hold` is given its stdin, whose end tells it that nobody waits for it any more.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn run_with_stdin_held(mut self, hold: impl FnOnce(ChildStdin)) -> Result<u8, ProcessError> {
-        self.command.stdin(Stdio::piped());
-        let (mut child, command) = self.start()?;
+    fn exit_code_with_stdin_held(self, hold: impl FnOnce(ChildStdin)) -> Result<u8, ProcessError> {
+        let (mut child, command) = start(self, |it| it.stdin(Stdio::piped()))?;
         // `wait` would close it at once.
         child.stdin.take().map(hold);
         exit_code(child, command)
@@ -174,42 +121,33 @@ impl Cmd {
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn replace(self) -> Result<u8, ProcessError> {
+    fn replace(self) -> Result<u8, ProcessError> {
         #[cfg(unix)]
         {
             use std::os::unix::process::CommandExt as _;
-            let mut this = self;
-            let source = this.command.exec();
-            Err(match source.kind() {
-                std::io::ErrorKind::NotFound => ProcessError::NotFound {
-                    program: this.command.get_program().to_string_lossy().into_owned(),
-                },
-                _ => ProcessError::Io { command: this.display(), source },
-            })
+            let (display, mut command) = (self.to_string(), self.into());
+            let source = command.exec();
+            Err(cannot_start(&command, display, source))
         }
         #[cfg(not(unix))]
-        {
-            let (child, command) = self.start()?;
-            exit_code(child, command)
-        }
+        self.exit_code()
     }
 
     /// Runs it with everything it prints on our stderr, and lets `feed` write its stdin.
     ///
     /// # Errors
     /// When it cannot be run, fed, or fails.
-    pub fn run_with_input(
-        mut self,
+    fn run_with_input(
+        self,
         feed: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<(), ProcessError> {
-        self.command.stdin(Stdio::piped()).stdout(std::io::stderr());
-        let (mut child, command) = self.start()?;
+        let (mut child, command) = start(self, |it| it.stdin(Stdio::piped()).stdout(std::io::stderr()))?;
         let fed = match child.stdin.take() {
             Some(mut stdin) => feed(&mut stdin),
             None => Ok(()),
         };
         // A program that stops reading early fails with a reason of its own, which says more.
-        finish(child, command.clone())?;
+        finish(&mut child, &command)?;
         fed.map_err(|source| ProcessError::Io { command, source })
     }
 
@@ -218,25 +156,63 @@ impl Cmd {
     ///
     /// # Errors
     /// When it cannot be run or its output cannot be read.
-    pub fn for_each_line(mut self, mut take: impl FnMut(&str)) -> Result<bool, ProcessError> {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let (mut child, command) = self.start()?;
-        let mut result = Ok(());
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).split(b'\n') {
-                match line {
-                    Ok(line) => take(&String::from_utf8_lossy(&line)),
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                }
-            }
+    fn for_each_line(self, mut take: impl FnMut(&str)) -> Result<bool, ProcessError> {
+        let (mut child, command) = start(self, |it| it.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        let mut lines =
+            child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n'));
+        let read = lines.try_for_each(|line| line.map(|line| take(&String::from_utf8_lossy(&line))));
+        // Closes stdout: a program that is not listened to any more must not wait for us.
+        drop(lines);
+        let ended = child.wait();
+        match read.and(ended) {
+            Ok(status) => Ok(status.success()),
+            Err(source) => Err(ProcessError::Io { command, source }),
         }
-        match (child.wait(), result) {
-            (Ok(status), Ok(())) => Ok(status.success()),
-            (Err(source), _) | (_, Err(source)) => Err(ProcessError::Io { command, source }),
+    }
+
+    /// Starts it to be talked to; its stderr is our own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn converse(self) -> Result<Conversation, ProcessError> {
+        let (mut child, command) = start(self, |it| it.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
+        Ok(Conversation { child, command, stdin, stdout })
+    }
+
+    /// Starts it with everything it prints going to files, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn start_beside(self, stdout: std::fs::File, stderr: std::fs::File) -> Result<Running, ProcessError> {
+        let (child, command) = start(self, |it| it.stdin(Stdio::null()).stdout(stdout).stderr(stderr))?;
+        Ok(Running { child, command })
+    }
+}
+
+impl Execute for xshell::Cmd<'_> {
+    fn without_env(self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        names.into_iter().fold(self, xshell::Cmd::env_remove)
+    }
+}
+
+fn start(
+    command: impl Execute,
+    connect: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<(Child, String), ProcessError> {
+    let (display, mut command) = (command.to_string(), command.into());
+    match connect(&mut command).spawn() {
+        Ok(child) => Ok((child, display)),
+        Err(source) => Err(cannot_start(&command, display, source)),
+    }
+}
+
+fn cannot_start(program: &Command, command: String, source: std::io::Error) -> ProcessError {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            ProcessError::NotFound { program: program.get_program().to_string_lossy().into_owned() }
         }
+        _ => ProcessError::Io { command, source },
     }
 }
 
@@ -247,19 +223,6 @@ pub struct Conversation {
     command: String,
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<std::process::ChildStdout>>,
-}
-
-impl Cmd {
-    /// Starts it to be talked to; its stderr is our own.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn converse(mut self) -> Result<Conversation, ProcessError> {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let (mut child, command) = self.start()?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
-        Ok(Conversation { child, command, stdin, stdout })
-    }
 }
 
 impl Conversation {
@@ -316,22 +279,6 @@ pub struct Running {
     command: String,
 }
 
-impl Cmd {
-    /// Starts it with everything it prints going to a file, and does not wait for it.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start_beside(
-        mut self,
-        stdout: std::fs::File,
-        stderr: std::fs::File,
-    ) -> Result<Running, ProcessError> {
-        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let (child, command) = self.start()?;
-        Ok(Running { child, command })
-    }
-}
-
 impl Running {
     /// Its process id.
     #[must_use]
@@ -349,12 +296,7 @@ impl Running {
     /// # Errors
     /// When it fails.
     pub fn wait(mut self) -> Result<(), ProcessError> {
-        let command = self.command.clone();
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(ProcessError::Failed { command, status, stderr: String::new() }),
-            Err(source) => Err(ProcessError::Io { command, source }),
-        }
+        finish(&mut self.child, &self.command)
     }
 
     /// Asks it to end (SIGTERM), and ends it (SIGKILL) when it has not after `patience`.
@@ -364,9 +306,10 @@ impl Running {
             return;
         }
         // std has no other signal than SIGKILL.
-        let asked = Cmd::new("sh").args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]).read();
+        let id = self.id().to_string();
+        let asked = Shell::new().is_ok_and(|sh| cmd!(sh, "sh -c 'kill -TERM \"$0\"' {id}").capture().is_ok());
         let deadline = std::time::Instant::now() + patience;
-        while asked.is_ok() && self.is_running() && std::time::Instant::now() < deadline {
+        while asked && self.is_running() && std::time::Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
         // Both fail only for a process that is gone.
@@ -386,21 +329,12 @@ fn exit_code(mut child: Child, command: String) -> Result<u8, ProcessError> {
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
-fn finish(mut child: Child, command: String) -> Result<(), ProcessError> {
+fn finish(child: &mut Child, command: &str) -> Result<(), ProcessError> {
+    let command = command.to_owned();
     match child.wait() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(ProcessError::Failed { command, status, stderr: String::new() }),
         Err(source) => Err(ProcessError::Io { command, source }),
-    }
-}
-
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -420,14 +354,16 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = Cmd::new("no-such-program-here").read().unwrap_err();
+        let sh = Shell::new().unwrap();
+        let error = cmd!(sh, "no-such-program-here").capture().unwrap_err();
         assert_eq!(error.to_string(), "`no-such-program-here` is not installed or not on PATH");
     }
 
     #[test]
     #[cfg(unix)]
     fn a_program_is_talked_to_until_it_ends() {
-        let mut cat = Cmd::new("sh").args(["-c", "read a; echo \"$a!\"; exit 3"]).converse().unwrap();
+        let sh = Shell::new().unwrap();
+        let mut cat = cmd!(sh, "sh -c 'read a; echo \"$a!\"; exit 3'").converse().unwrap();
         cat.tell("hello").unwrap();
         assert_eq!(cat.listen().unwrap(), "hello!");
         let ended = cat.listen().unwrap_err().to_string();
@@ -437,25 +373,27 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_program_runs_as_long_as_its_stdin_is_held() {
-        let command = Cmd::new("sh").args(["-c", "read line; exit 3"]);
-        assert_eq!(command.run_with_stdin_held(drop).unwrap(), 3);
+        let sh = Shell::new().unwrap();
+        let command = cmd!(sh, "sh -c 'read line; exit 3'");
+        assert_eq!(command.exit_code_with_stdin_held(drop).unwrap(), 3);
         let mut held = None;
-        let command = Cmd::new("sh").args(["-c", "kill -9 $$"]);
-        assert_eq!(command.run_with_stdin_held(|stdin| held = Some(stdin)).unwrap(), u8::MAX);
+        let command = cmd!(sh, "sh -c 'kill -9 $$'");
+        assert_eq!(command.exit_code_with_stdin_held(|stdin| held = Some(stdin)).unwrap(), u8::MAX);
     }
 
     #[test]
     #[cfg(unix)]
     fn a_failure_shows_the_command_and_what_it_said() {
-        let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
-        assert_eq!(error.to_string(), "`sh -c 'echo why >&2; exit 3'` failed (exit status: 3): why");
+        let sh = shell_in(Path::new("/")).unwrap();
+        let error = cmd!(sh, "sh -c 'pwd >&2; exit 3'").capture().unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c \"pwd >&2; exit 3\"` failed (exit status: 3): /");
     }
 
     #[test]
     #[cfg(unix)]
     fn lines_arrive_one_by_one() {
-        let mut lines = Vec::new();
-        let ok = Cmd::new("printf").arg("a\nb").for_each_line(|line| lines.push(line.to_owned()));
+        let (sh, mut lines) = (Shell::new().unwrap(), Vec::new());
+        let ok = cmd!(sh, "printf 'a\nb'").for_each_line(|line| lines.push(line.to_owned()));
         assert_eq!((ok.unwrap(), lines), (true, vec!["a".to_owned(), "b".to_owned()]));
     }
 }

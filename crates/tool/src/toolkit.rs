@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::Message;
 
 use crate::environment::Environment;
-use crate::process::{Cmd, ProcessError};
+use crate::process::{Execute as _, ProcessError, Shell, cmd, shell_in, xshell};
 use crate::ui::Ui;
 
 /// A program of the toolkit.
@@ -135,7 +135,8 @@ impl Toolkit {
                 return Err(ToolkitError::NoSource { package: part.package(), path: source });
             }
         }
-        let command = self.command(parts, env);
+        let sh = shell_in(&self.root)?;
+        let command = self.command(&sh, parts, env);
         // Where cargo has nothing to do it says nothing; a part that is compiled anew is announced when the first of
         // its crates is.
         let missing: Vec<Part> = parts.iter().copied().filter(|part| !self.place(*part).is_file()).collect();
@@ -143,7 +144,7 @@ impl Toolkit {
             ui.status("Building", &format!("{}, {}: this once", part.package(), part.purpose()));
         }
         let command = if missing.is_empty() { command.arg("--quiet") } else { command };
-        let display = command.display();
+        let display = command.to_string();
         let packages = || parts.iter().map(|part| part.package()).collect::<Vec<_>>().join(", ");
         let mut said = !missing.is_empty();
         let mut executables = Vec::new();
@@ -173,18 +174,17 @@ impl Toolkit {
         self.target.join("xtask").join(format!("{}{}", part.package(), std::env::consts::EXE_SUFFIX))
     }
 
-    fn command(&self, parts: &[Part], env: &Environment) -> Cmd {
-        Cmd::new(env.cargo())
-            .args(["build", "--locked", "--profile", "xtask", "--message-format", "json-render-diagnostics"])
-            .args(parts.iter().flat_map(|part| ["--package", part.package()]))
-            .arg("--manifest-path")
-            .arg(self.root.join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&self.target)
-            .without_env(env.of_cargo_run())
-            // The user's flags are for their programs.
-            .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
-            .current_dir(&self.root)
+    fn command<'a>(&self, sh: &'a Shell, parts: &[Part], env: &Environment) -> xshell::Cmd<'a> {
+        let (cargo, manifest, target) = (env.cargo(), self.root.join("Cargo.toml"), &self.target);
+        let packages = parts.iter().flat_map(|part| ["--package", part.package()]);
+        cmd!(
+            sh,
+            "{cargo} build --locked --profile xtask --message-format json-render-diagnostics {packages...}"
+        )
+        .args(["--manifest-path".as_ref(), manifest.as_os_str(), "--target-dir".as_ref(), target.as_os_str()])
+        .without_env(env.of_cargo_run())
+        // The user's flags are for their programs.
+        .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
     }
 }
 
@@ -211,7 +211,8 @@ mod tests {
         let own = Toolkit::new(&root(), Path::new("/t"));
         parts.push(Part::Checks);
         assert_eq!(own.parts(&root()), parts);
-        let command = foreign.command(&[Part::Profiler, Part::Keeper], &env).display();
+        let sh = Shell::new().unwrap();
+        let command = foreign.command(&sh, &[Part::Profiler, Part::Keeper], &env).to_string();
         let expected = format!(
             "cargo build --locked --profile xtask --message-format json-render-diagnostics --package tare-profiler \
              --package tare-keeper --manifest-path {} --target-dir /w/target/tare",

@@ -4,7 +4,7 @@
 use anyhow::bail;
 use clap::Subcommand;
 use tare_tool::environment::Environment;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::toolkit::{self, Part};
 use tare_tool::ui::Ui;
 
@@ -36,5 +36,6 @@ pub(super) fn run(command: &ChecksCommand, env: &Environment, ui: Ui) -> anyhow:
         );
     }
     let checks = workspace.toolkit().build(Part::Checks, env, ui)?;
-    Ok(Outcome::Exit(Cmd::new(checks).arg(verb).args(arguments).replace()?))
+    let sh = Shell::new()?;
+    Ok(Outcome::Exit(cmd!(sh, "{checks} {verb} {arguments...}").replace()?))
 }

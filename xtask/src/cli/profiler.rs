@@ -9,14 +9,15 @@ use crate::image::outputs::Summary;
 use crate::workspace::Workspace;
 use tare_tool::environment::Environment;
 use tare_tool::plan::{self, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
 /// Becomes the profiler's `load`, or on Windows waits for it.
-pub(super) fn load(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+pub(super) fn load(PassedOn { arguments }: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let profiler = Workspace::find(env)?.toolkit().build(Part::Profiler, env, ui)?;
-    Ok(Outcome::Exit(Cmd::new(profiler).arg("load").args(&arguments.arguments).replace()?))
+    let sh = Shell::new()?;
+    Ok(Outcome::Exit(cmd!(sh, "{profiler} load {arguments...}").replace()?))
 }
 
 /// Builds all parts at once, and prints where they are.
@@ -41,8 +42,8 @@ pub(super) fn profile(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow
         Planned::Ended(code) => return Ok(Outcome::Exit(code)),
     };
     plan::write(&file, &build(&wanted, &workspace, env, ui)?)?;
-    let command = Cmd::new(profiler).args(["run", "--plan"]).arg(&file).arg("--").args(&words);
-    Ok(Outcome::Exit(command.replace()?))
+    let sh = Shell::new()?;
+    Ok(Outcome::Exit(cmd!(sh, "{profiler} run --plan {file} -- {words...}").replace()?))
 }
 
 /// Builds what a part wants.

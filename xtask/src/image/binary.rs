@@ -14,7 +14,7 @@ use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 use tare_tool::ui::Ui;
 
 /// Why there is no program, or none that can be shipped.
@@ -172,19 +172,17 @@ fn of_command(
     let image = definition.name.clone();
     if let Some((program, arguments)) = command.split_first() {
         // The names of BuildKit's automatic build arguments, which such scripts know already.
-        let command = Cmd::new(program)
-            .args(arguments)
-            .current_dir(&definition.dir)
+        let failed = |source| BinaryError::Command { image: image.clone(), source };
+        let sh = shell_in(&definition.dir).map_err(failed)?;
+        let command = cmd!(sh, "{program} {arguments...}")
             .env("TARGETPLATFORM", platform.to_string())
             .env("TARGETOS", "linux")
             .env("TARGETARCH", platform.architecture())
             .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string());
         let command = command.without_env(context.env.of_cargo_run());
-        context.ui.status("Running", &command.display());
+        context.ui.status("Running", &command.to_string());
         // stdout is for the digest alone.
-        command
-            .run_with_input(|_| Ok(()))
-            .map_err(|source| BinaryError::Command { image: image.clone(), source })?;
+        command.run_with_input(|_| Ok(())).map_err(failed)?;
     }
     let path = definition.dir.join(output);
     let bytes = match command {

@@ -16,7 +16,7 @@ use tare_oci::digest::Digest;
 use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_tool::environment::Environment;
-use tare_tool::process::{self, Cmd, ProcessError};
+use tare_tool::process::{self, Execute as _, ProcessError, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
 
 /// Why there is no binary.
@@ -265,38 +265,31 @@ impl<'a> Invocation<'a> {
     /// The command as one would type it, without the flags that only move paths.
     #[must_use]
     pub fn display(&self) -> String {
-        self.arguments(Cmd::new("cargo")).display()
+        format!("cargo {}", self.arguments().join(" "))
     }
 
-    fn arguments(&self, command: Cmd) -> Cmd {
-        let mut command = command
-            .args(["build", "--package", self.selected.package.name.as_str()])
-            .args(["--bin", &self.selected.bin])
-            .args(["--target", self.target, "--profile", &self.build.profile, "--locked"]);
-        command = self.features(command);
-        if self.options.offline {
-            command = command.arg("--offline");
-        }
-        if self.options.quiet {
-            command = command.arg("--quiet");
-        }
-        command
+    fn arguments(&self) -> Vec<String> {
+        let package = self.selected.package.name.as_str();
+        let (bin, profile) = (&self.selected.bin, &self.build.profile);
+        let build =
+            ["build", "--package", package, "--bin", bin, "--target", self.target, "--profile", profile];
+        let mut arguments = build.map(str::to_owned).to_vec();
+        arguments.push("--locked".to_owned());
+        arguments.extend(self.features());
+        arguments.extend(self.options.offline.then(|| "--offline".to_owned()));
+        arguments.extend(self.options.quiet.then(|| "--quiet".to_owned()));
+        arguments
     }
 
-    fn features(&self, command: Cmd) -> Cmd {
-        let command =
-            if self.build.default_features { command } else { command.arg("--no-default-features") };
-        match self.build.features.as_slice() {
-            [] => command,
-            features => command.arg("--features").arg(features.join(",")),
+    fn features(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if !self.build.default_features {
+            arguments.push("--no-default-features".to_owned());
         }
-    }
-
-    fn in_workspace(&self, command: Cmd) -> Cmd {
-        command
-            .without_env(self.env.of_cargo_run())
-            .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
-            .current_dir(&self.workspace.root)
+        if !self.build.features.is_empty() {
+            arguments.extend(["--features".to_owned(), self.build.features.join(",")]);
+        }
+        arguments
     }
 
     /// Lets cargo build, and lists the crates.
@@ -314,7 +307,7 @@ impl<'a> Invocation<'a> {
     /// nothing to build, so the list is kept for as long as nothing that it follows from changes: the
     /// lock file, the manifests of the workspace, and what was compiled.
     fn crates(&self, compiled: &Compiled) -> Result<VersionInfo, CargoError> {
-        let of_build = self.features(Cmd::new("cargo")).display();
+        let of_build = self.features().join(" ");
         let mut text = format!("tare {} crates\n{of_build}\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
         text.push_str(&self.selected.package.id.repr);
         text.push('\n');
@@ -339,8 +332,9 @@ impl<'a> Invocation<'a> {
     }
 
     fn compile(&self) -> Result<(PathBuf, Compiled), CargoError> {
-        let mut command =
-            self.arguments(Cmd::new(self.env.cargo())).args(["--message-format", "json-render-diagnostics"]);
+        let sh = shell_in(&self.workspace.root)?;
+        let (cargo, arguments) = (self.env.cargo(), self.arguments());
+        let mut command = cmd!(sh, "{cargo} {arguments...} --message-format json-render-diagnostics");
         let profile = &self.build.profile;
         if profile == DEFAULT_PROFILE && !self.workspace.profiles.contains(profile) {
             for (key, value) in IMAGE_PROFILE {
@@ -349,8 +343,9 @@ impl<'a> Invocation<'a> {
         }
         // The symbols are taken out here, after they were kept for whoever profiles the image.
         command = command.arg("--config").arg(format!("profile.{profile}.strip=\"none\""));
-        command = self
-            .in_workspace(command)
+        command = command
+            .without_env(self.env.of_cargo_run())
+            .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
             .env("SOURCE_DATE_EPOCH", self.build_time())
             .envs(self.c_flags());
@@ -436,11 +431,14 @@ impl<'a> Invocation<'a> {
 
     /// Asks cargo who needs whom. It was here to build, so all of it is here.
     fn tree(&self) -> Result<Tree, CargoError> {
-        let command = Cmd::new(self.env.cargo())
-            .args(["tree", "--package", self.selected.package.name.as_str()])
-            .args(["--target", self.target, "--locked", "--offline"])
-            .args(Tree::ARGUMENTS);
-        let output = self.in_workspace(self.features(command)).read()?;
+        let sh = shell_in(&self.workspace.root)?;
+        let (cargo, package, target) = (self.env.cargo(), self.selected.package.name.as_str(), self.target);
+        let output = cmd!(sh, "{cargo} tree --package {package} --target {target} --locked --offline")
+            .args(Tree::ARGUMENTS)
+            .args(self.features())
+            .without_env(self.env.of_cargo_run())
+            .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
+            .capture()?;
         Tree::parse(&String::from_utf8_lossy(&output)).map_err(|source| self.cannot_list(source))
     }
 
@@ -498,8 +496,8 @@ impl<'a> Invocation<'a> {
         let command = format!("rustup {}", words.join(" "));
         ui.status("Installing", &format!("the Rust target {} (`{command}`)", self.target));
         // cargo's own variables would make the rustup proxy recurse.
-        let installing = Cmd::new("rustup").args(&words).current_dir(&self.workspace.root).read();
-        match installing {
+        let sh = shell_in(&self.workspace.root)?;
+        match cmd!(sh, "rustup {words...}").capture() {
             Ok(_) => Ok(()),
             Err(ProcessError::NotFound { .. }) => Err(CargoError::NoTarget {
                 target: self.target,
@@ -543,14 +541,14 @@ fn sysroot(env: &Environment) -> Option<PathBuf> {
     if let Some(sysroot) = of_cargo.filter(|dir| dir.join("lib/rustlib").is_dir()) {
         return Some(sysroot);
     }
-    let output = Cmd::new("rustc").args(["--print", "sysroot"]).read().ok()?;
-    Some(PathBuf::from(String::from_utf8_lossy(&output).trim()))
+    let sh = Shell::new().ok()?;
+    cmd!(sh, "rustc --print sysroot").capture_text().ok().map(PathBuf::from)
 }
 
 fn rustc_commit(env: &Environment) -> Option<String> {
     let rustc = env.get("RUSTC").cloned().unwrap_or_else(|| "rustc".into());
-    let output = Cmd::new(rustc).arg("-vV").read().ok()?;
-    let output = String::from_utf8_lossy(&output);
+    let sh = Shell::new().ok()?;
+    let output = cmd!(sh, "{rustc} -vV").capture_text().ok()?;
     output.lines().find_map(|line| line.strip_prefix("commit-hash: ")).map(str::to_owned)
 }
 

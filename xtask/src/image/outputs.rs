@@ -15,7 +15,7 @@ use tare_oci::input;
 use tare_oci::reference::Reference;
 use tare_oci::spec::Map;
 use tare_oci::{archive, layout};
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 /// Where the parts of one image are written.
 #[derive(Debug, Clone)]
@@ -302,7 +302,8 @@ pub fn load(daemon: Daemon, archive: &Path) -> Result<(), ProcessError> {
         Daemon::Podman => "podman",
     };
     // Through a pipe, because a client may be confined to some folders (docker as a snap is).
-    Cmd::new(program).args(["load", "--quiet"]).run_with_input(|stdin| {
+    let sh = Shell::new()?;
+    cmd!(sh, "{program} load --quiet").run_with_input(|stdin| {
         let mut file = input::open(archive)?;
         io::copy(&mut file, stdin).map(drop)
     })

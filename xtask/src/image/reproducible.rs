@@ -15,7 +15,7 @@ use tare_oci::reader::{ReadError, Source};
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
 use tare_tool::private::{FreshFolder, PrivateError};
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 use tare_tool::ui::Ui;
 
 /// Why the proof could not be tried.
@@ -67,11 +67,9 @@ pub fn verify(
             .as_ref()
             .map_or("your CARGO_HOME".to_owned(), |home| format!("CARGO_HOME {}", home.display()));
         ui.status("Building", &format!("{name} in {} with {shown}", checkout.display()));
-        let mut command = Cmd::new(&program)
-            .args(arguments)
-            .arg("--output")
-            .arg(&output)
-            .current_dir(&checkout)
+        let failed = |source| ReproducibleError::Build { dir: checkout.clone(), source };
+        let sh = shell_in(&checkout).map_err(failed)?;
+        let mut command = cmd!(sh, "{program} {arguments...} --output {output}")
             .without_env(env.of_cargo_run())
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
             .env("CARGO_MANIFEST_DIR", &checkout)
@@ -83,8 +81,7 @@ pub fn verify(
             command = command.env("CARGO_HOME", home);
         }
         // Its digest is not our result.
-        let built = command.run_with_input(|_| Ok(()));
-        built.map_err(|source| ReproducibleError::Build { dir: checkout, source })?;
+        command.run_with_input(|_| Ok(())).map_err(failed)?;
         outputs.push(output.join(name).join("layout"));
     }
     Ok(first_difference(&Source::open(&outputs[0])?, &Source::open(&outputs[1])?)?)
@@ -94,7 +91,10 @@ pub fn verify(
 /// was built. Where the workspace is part of a larger repository, that whole repository, because
 /// packages may refer to their neighbours. Gives back where the workspace is in the copy.
 fn copy_checkout(workspace: &Workspace, folder: &Path) -> Result<PathBuf, FileError> {
-    let git = |args: &[&str], dir: &Path| Cmd::new("git").arg("-C").arg(dir).args(args).read().ok();
+    let git = |args: &[&str], dir: &Path| {
+        let sh = shell_in(dir).ok()?;
+        cmd!(sh, "git {args...}").capture().ok()
+    };
     let top = git(&["rev-parse", "--show-toplevel"], &workspace.root)
         .map(|output| PathBuf::from(String::from_utf8_lossy(&output).trim_end()))
         .filter(|top| workspace.root.starts_with(top))

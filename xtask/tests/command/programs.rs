@@ -104,10 +104,10 @@ fn a_build_command_that_fails_or_is_not_there_is_named() {
     fixture.refuses_definitions(&[
         (
             "[build]\ncommand = [\"sh\", \"-c\", \"echo to stdout; echo to stderr >&2; exit 3\"]\noutput = \"server\"\n",
-            "     Running sh -c 'echo to stdout; echo to stderr >&2; exit 3'\n\
+            "     Running sh -c \"echo to stdout; echo to stderr >&2; exit 3\"\n\
              to stdout\n\
              to stderr\n\
-             error: image app: the build command did not succeed: `sh -c 'echo to stdout; echo to stderr >&2; exit 3'` failed (exit status: 3)\n",
+             error: image app: the build command did not succeed: `sh -c \"echo to stdout; echo to stderr >&2; exit 3\"` failed (exit status: 3)\n",
         ),
         (
             "[build]\ncommand = [\"no-such-compiler\", \"x\"]\noutput = \"server\"\n",

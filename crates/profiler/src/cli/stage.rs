@@ -8,7 +8,7 @@ use tare_tool::environment::Environment;
 use tare_tool::exit::INTERRUPTED;
 use tare_tool::plan::{Plan, User};
 use tare_tool::private;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::ui::Ui;
 
 use crate::profile::definition::Profile;
@@ -185,9 +185,13 @@ pub(super) struct Stopped {
 /// Becomes the same command behind another one. Comes back only when that cannot be.
 fn restart(through: &[&str]) -> anyhow::Error {
     let Ok(program) = std::env::current_exe() else { return anyhow::anyhow!("cannot find this program") };
+    let sh = match Shell::new() {
+        Ok(sh) => sh,
+        Err(error) => return error.into(),
+    };
     let (first, rest) = through.split_first().unwrap_or((&"env", &[]));
-    let command = Cmd::new(first).args(rest).arg("env").arg(format!("{RESTARTED}=1")).arg(program);
-    match command.args(std::env::args_os().skip(1)).replace() {
+    let arguments = std::env::args_os().skip(1);
+    match cmd!(sh, "{first} {rest...} env {RESTARTED}=1 {program} {arguments...}").replace() {
         Ok(code) => anyhow::anyhow!("`{first}` ended with exit code {code}"),
         Err(error) => error.into(),
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use tare_tool::plan::{Plan, User};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 
 use super::Outcome;
 use super::stage::{Session, Stopped};
@@ -50,21 +50,21 @@ pub(super) fn measure(plan: &Plan, session: &Session) -> anyhow::Result<Outcome>
     let Session { env, words, ui, .. } = session;
     let program = std::env::current_exe().context("cannot find this program")?;
     let line = format!("{}\n", serde_json::to_string(plan)?);
-    let sudo = || Cmd::new("sudo").args(["--non-interactive", "--"]);
-    if let Err(error) = sudo().arg("true").read() {
+    let sh = Shell::new()?;
+    if let Err(error) = cmd!(sh, "sudo --non-interactive -- true").capture() {
         let hint = "call `sudo --validate` first, which asks for the password, or choose `--runtime docker`";
         return Err(Stopped { reason: error.to_string(), hint: hint.to_owned() }.into());
     }
     let passed_on = PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", env.text(name)?)));
-    let command = sudo().arg("env").args(passed_on).arg(program);
-    let command = command.args(["run", "--plan", "-", "--"]).args(words);
+    let command =
+        cmd!(sh, "sudo --non-interactive -- env {passed_on...} {program} run --plan - -- {words...}");
     ui.status("Measuring", "as root, through sudo");
     // The signals of a terminal reach both processes; root's ends by itself. Any other signal reaches
     // this one alone, which may not send root's one: that sees the end of its stdin instead.
     let held = Arc::new(Mutex::new(None));
     let at_signal = Arc::clone(&held);
     ctrlc::set_handler(move || drop(lock(&at_signal).take())).context("cannot handle signals")?;
-    let code = command.run_with_stdin_held(|mut stdin| {
+    let code = command.exit_code_with_stdin_held(|mut stdin| {
         // A process that does not read it ends with a reason of its own, which says more.
         let _ = stdin.write_all(line.as_bytes());
         *lock(&held) = Some(stdin);

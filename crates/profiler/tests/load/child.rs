@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tare_load::{ErrorKind, Phase};
 use tare_profiler::generator::{ChildError, Generator, Place};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 
 use super::server::{HELLO, always, plan};
 
@@ -53,9 +53,9 @@ fn a_place_that_is_not_there_is_named() {
 #[test]
 fn the_command_prints_figures_or_says_what_is_wrong() {
     let address = always(HELLO);
-    let load = |arguments: &[&str]| {
-        Cmd::new(program()).args(["load", "-c", "2", "-d", "200ms", "--warm-up", "0"]).args(arguments).read()
-    };
+    let (sh, program) = (Shell::new().unwrap(), program());
+    let load =
+        |arguments: &[&str]| cmd!(sh, "{program} load -c 2 -d 200ms --warm-up 0 {arguments...}").capture();
     let url = format!("http://{address}/");
     let text = String::from_utf8(load(&[&url, "--rate", "100"]).unwrap()).unwrap();
     assert!(text.contains("20 sent, 20 completed, 0 failed, 0 unsent"), "{text}");

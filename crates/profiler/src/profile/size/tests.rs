@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tare_oci::digest::Digest;
 use tare_oci::reader::{Source, images};
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 use super::*;
 
@@ -281,11 +281,10 @@ fn sections_and_segments_are_those_of_binutils() {
     })
     .unwrap();
     let program = run(&source, &read, None).unwrap().programs.remove(0);
-    let output = |name: &str, option: &str| match Cmd::new(name)
+    let sh = Shell::new().unwrap();
+    let output = |name: &str, option: &str| match cmd!(sh, "{name} {option} {program_file}")
         .env("LC_ALL", "C")
-        .arg(option)
-        .arg(&program_file)
-        .read()
+        .capture()
     {
         Ok(output) => Some(String::from_utf8(output).unwrap()),
         Err(ProcessError::NotFound { .. }) => None,

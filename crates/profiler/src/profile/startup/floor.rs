@@ -118,6 +118,8 @@ mod tests {
     use tare_oci::elf;
     use tare_oci::reader::Source;
     use tare_oci::validate;
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    use tare_tool::process::{Execute as _, Shell, cmd};
 
     use super::*;
 
@@ -150,6 +152,7 @@ mod tests {
         let path = dir.path().join("true");
         std::fs::write(&path, program(Platform::LinuxAmd64)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        tare_tool::process::Cmd::new(&path).run().unwrap();
+        let sh = Shell::new().unwrap();
+        cmd!(sh, "{path}").capture().unwrap();
     }
 }
