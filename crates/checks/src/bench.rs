@@ -1,37 +1,28 @@
-//! `cargo xtask bench image`: sizes and times of packaging beside others' tools. `cargo xtask bench server`:
-//! the sample server beside its peers. `cargo xtask bench fidelity`: what the scale says beside what is known.
+//! `cargo xtask bench image`, `bench server` and `bench fidelity`: packaging beside others' tools, the sample server
+//! beside others, and the profiler beside what is known.
 //!
-//! Each part measures, and hands over what it found as data; only here is it printed and written.
-//! Ratios count, taken within a round; times in themselves are the machine's.
+//! A part measures and returns what it found; only here is it printed and written. Ratios count, taken within a round,
+//! in which all contestants run in turn; times in themselves are the machine's.
 
-mod contest;
-mod daemon;
-#[cfg(target_os = "linux")]
-pub(crate) mod fidelity;
-mod fixture;
+mod fidelity;
 mod large;
-mod levels;
 mod packaging;
 mod rebuild;
 mod report;
-mod scratch;
-#[cfg(target_os = "linux")]
-pub(crate) mod server;
+mod server;
 mod size;
-mod stats;
-mod usage;
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use self::fixture::Built;
-use self::report::{Goal, Part};
-use self::scratch::Scratch;
+use self::report::{Part, Series};
+use crate::lab::context::{Context, write};
+use crate::lab::tools::Tool;
+use tare_profiler::profile::metric::Unit;
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, find_program};
+use tare_tool::process::Cmd;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -40,180 +31,141 @@ use xtask_tare::workspace::Workspace;
 pub(crate) struct Options {
     /// Rounds of each measurement.
     pub(crate) rounds: u32,
-    /// Only the parts whose names contain this.
+    /// Only the parts with this in their names.
     pub(crate) only: String,
+    /// `fidelity`: comparisons of images that differ, and of images that do not.
+    pub(crate) comparisons: u32,
+    /// `server`: the images whose servers are measured; empty: all.
+    pub(crate) servers: Vec<String>,
 }
 
-/// The image that is measured.
-const SAMPLE: &str = "app";
+/// What every part is given.
+struct Bench<'a> {
+    context: Context<'a>,
+    options: &'a Options,
+}
 
-/// Measures one part with what all parts of a bench have in common.
-type Measure<T> = fn(&T) -> anyhow::Result<Part>;
+/// Measures one part.
+type Measure = fn(&Bench<'_>) -> anyhow::Result<Part>;
 
-fn parts<'a>() -> [(&'static str, Measure<Bench<'a>>); 5] {
-    [
+/// The parts of a bench, by name.
+pub(crate) struct Parts(&'static str, &'static [(&'static str, Measure)]);
+
+pub(crate) const IMAGE: Parts = Parts(
+    "image",
+    &[
         ("packaging", packaging::measure),
         ("rebuild", rebuild::measure),
         ("size", size::measure),
-        ("levels", levels::measure),
         ("large", large::measure),
-    ]
-}
+    ],
+);
+pub(crate) const SERVER: Parts = Parts("server", &[("server", server::measure)]);
+pub(crate) const FIDELITY: Parts = Parts(
+    "fidelity",
+    &[
+        ("wrk", fidelity::wrk),
+        ("quota", fidelity::quota),
+        ("starts", fidelity::starts),
+        ("regressions", fidelity::regressions),
+        ("same", fidelity::same),
+    ],
+);
 
-/// What every part needs.
-struct Bench<'a> {
-    rounds: u32,
-    /// This very program, as it was built.
-    exe: PathBuf,
-    /// The toolchain's own cargo: a rustup shim in between would be measured too.
-    cargo: PathBuf,
-    workspace: &'a Workspace,
-    env: &'a Environment,
-    ui: Ui,
-}
+/// Others' tools that are measured beside ours, and what measuring takes.
+const TOOLS: &[Tool] = &[
+    Tool::Namespaces,
+    Tool::Docker20,
+    Tool::Docker29,
+    Tool::Program("docker"),
+    Tool::Program("buildx"),
+    Tool::Program("podman"),
+    Tool::Program("crane"),
+    Tool::Program("zopfli"),
+    Tool::Program("runc"),
+    Tool::Program("wrk"),
+];
 
-/// `target/bench/image.json`, or of another bench
+/// `target/bench/NAME.json`
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Results<'a> {
-    /// The median of an even number of rounds is the mean of the two in the middle.
     rounds: u32,
     processors: usize,
-    /// Processes that ran or waited to, the mean of the minute before (proc_loadavg(5)).
-    load_before: Option<String>,
     parts: &'a [Part],
 }
 
-/// Measures; false if something that must be reached is not.
-pub(crate) fn image(
+/// Measures part after part, prints them and writes `target/bench/NAME.json`; false if a goal is missed.
+pub(crate) fn run(
+    Parts(bench_name, parts): &Parts,
     options: &Options,
     workspace: &Workspace,
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<bool> {
-    let bench = Bench::new(options.rounds, workspace, env, ui)?;
-    run("image", &bench, &bench, &choose(&parts(), &options.only)?)
-}
-
-/// The parts whose names contain `only`.
-fn choose<T>(
-    parts: &[(&'static str, Measure<T>)],
-    only: &str,
-) -> anyhow::Result<Vec<(&'static str, Measure<T>)>> {
-    let chosen: Vec<_> = parts.iter().filter(|(name, _)| name.contains(only)).copied().collect();
+    let chosen: Vec<_> = parts.iter().filter(|(part, _)| part.contains(&options.only)).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
-        anyhow::bail!("--only: no part is called `{only}`; there are: {}", names.join(", "));
+        let names: Vec<&str> = parts.iter().map(|(part, _)| *part).collect();
+        anyhow::bail!("--only: no part is called `{}`; there are: {}", options.only, names.join(", "));
     }
-    Ok(chosen)
-}
-
-/// Measures part after part, shows them and writes `target/bench/NAME.json`.
-fn run<T>(
-    name: &str,
-    bench: &Bench<'_>,
-    common: &T,
-    chosen: &[(&'static str, Measure<T>)],
-) -> anyhow::Result<bool> {
-    let Bench { ui, workspace, env, .. } = bench;
-    let load_before = load();
-    // More than a tenth of a processor is somebody else's.
-    if let Some(load) = load_before.as_deref().filter(|load| load.parse::<f64>().is_ok_and(|load| load > 0.1))
-    {
-        ui.warning(&format!(
-            "others use this machine (load {load}): times are too long, and some goals need quiet"
-        ));
-    }
-    let mut parts = Vec::new();
-    for (part, measure) in chosen {
-        ui.status("Measuring", part);
-        let part = measure(common).with_context(|| format!("cannot measure {part}"))?;
+    let bench = Bench { context: Context::new(TOOLS.iter(), workspace, env, ui)?, options };
+    let mut found = Vec::new();
+    for (name, measure) in chosen {
+        ui.status("Measuring", name);
+        let mut part = measure(&bench).with_context(|| format!("cannot measure {name}"))?;
+        part.name = name;
         ui.result(&part.text())?;
-        parts.push(part);
+        found.push(part);
         // After each part, so that an error later on does not lose what was found.
-        let results = Results {
-            rounds: bench.rounds,
-            processors: env.parallelism,
-            load_before: load_before.clone(),
-            parts: &parts,
-        };
-        let path = bench.dir().join(format!("{name}.json"));
-        fixture::write(&path, &serde_json::to_vec_pretty(&results)?)?;
+        let results = Results { rounds: options.rounds, processors: env.parallelism, parts: &found };
+        let path = workspace.target_dir.join("bench").join(format!("{bench_name}.json"));
+        write(&path, &serde_json::to_vec_pretty(&results)?)?;
         ui.status("Written", &workspace.show(&path));
     }
-    Ok(parts.iter().flat_map(|part| &part.goals).all(Goal::reached))
+    bench.context.close()?;
+    Ok(found.iter().flat_map(|part| &part.goals).all(|goal| goal.reached))
 }
 
-fn load() -> Option<String> {
-    let loads = std::fs::read_to_string("/proc/loadavg").ok()?;
-    Some(loads.split(' ').next()?.to_owned())
-}
+/// One way to do the same work: a round of it, which returns how long the work took.
+type Contestant<'a> = Box<dyn Fn(u32) -> anyhow::Result<Duration> + 'a>;
 
-/// The cargo that called us; called directly, that of the workspace's toolchain.
-fn toolchain_cargo(workspace: &Workspace, env: &Environment) -> anyhow::Result<PathBuf> {
-    if let Some(cargo) = env.get("CARGO") {
-        return Ok(PathBuf::from(cargo));
-    }
-    let sysroot = Cmd::new("rustc").args(["--print", "sysroot"]).current_dir(&workspace.root).read()?;
-    let sysroot = String::from_utf8_lossy(&sysroot).trim().to_owned();
-    Ok(Path::new(&sysroot).join("bin/cargo"))
-}
-
-impl<'a> Bench<'a> {
-    fn new(rounds: u32, workspace: &'a Workspace, env: &'a Environment, ui: Ui) -> anyhow::Result<Self> {
-        anyhow::ensure!(rounds > 0, "--rounds: at least one");
-        let exe = crate::xtask()?;
-        let cargo = toolchain_cargo(workspace, env)?;
-        Ok(Self { rounds, exe, cargo, workspace, env, ui })
-    }
-
-    /// `target/bench`
-    fn dir(&self) -> PathBuf {
-        self.workspace.target_dir.join("bench")
-    }
-
-    fn scratch(&self, part: &str) -> anyhow::Result<Scratch> {
-        Scratch::create(self.dir().join(part))
-    }
-
-    /// `cargo xtask …` in a workspace, without cargo in between.
-    fn tare(&self, root: &Path) -> Cmd {
-        // Every workspace has its own target folder.
-        let target = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"].map(OsString::from);
-        Cmd::new(&self.exe)
-            .without_env(self.env.of_cargo_run())
-            .without_env(target.iter().filter(|_| root != self.workspace.root))
-            .env("CARGO", &self.cargo)
-            .current_dir(root)
-    }
-
-    /// Builds the sample as everybody does.
-    fn sample(&self) -> anyhow::Result<Built> {
-        self.image(SAMPLE)
-    }
-
-    /// Builds an image of this workspace.
-    fn image(&self, name: &str) -> anyhow::Result<Built> {
-        self.ui.status("Building", name);
-        let command = self.tare(&self.workspace.root).args(["image", name, "--quiet", "--json"]);
-        Built::parse(&command.read()?)
-    }
-
-    /// A tool on PATH or where `.ci/tools` installs it.
-    fn tool(&self, name: &str) -> Option<PathBuf> {
-        let beside = || Some(self.tools()?.join("bin").join(name)).filter(|path| path.is_file());
-        find_program(name, self.env.get("PATH")).or_else(beside)
-    }
-
-    /// Where `.ci/tools` installs what is not the system's.
-    fn tools(&self) -> Option<PathBuf> {
-        if let Some(tools) = self.env.get("TARE_TOOLS") {
-            return Some(PathBuf::from(tools));
+/// A round that does not count, and then the rounds, all contestants in turn in each. One series for each contestant.
+fn in_turn(rounds: u32, contestants: &[Contestant<'_>]) -> anyhow::Result<Vec<Series>> {
+    let mut times = vec![Vec::new(); contestants.len()];
+    for round in 0..=rounds {
+        for (contestant, times) in contestants.iter().zip(&mut times) {
+            times.push(contestant(round)?.as_secs_f64() * 1e9);
         }
-        let cache = match self.env.get("XDG_CACHE_HOME") {
-            Some(cache) => PathBuf::from(cache),
-            None => Path::new(self.env.get("HOME")?).join(".cache"),
+    }
+    Ok(times.into_iter().map(|times| Series::new(Unit::Nanoseconds, times.into_iter().skip(1))).collect())
+}
+
+/// How long a command takes.
+fn time(command: Cmd) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    command.read()?;
+    Ok(started.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn all_are_run_in_turn_and_the_first_round_does_not_count() {
+        let log = RefCell::new(Vec::new());
+        let contestant = |name: &'static str| -> Contestant<'_> {
+            Box::new({
+                let log = &log;
+                move |round| {
+                    log.borrow_mut().push((name, round));
+                    Ok(Duration::from_nanos(round.into()))
+                }
+            })
         };
-        Some(cache.join("tare-tools"))
+        let series = in_turn(1, &[contestant("a"), contestant("b")]).unwrap();
+        assert_eq!(series, [1.0, 1.0].map(|time| Series::new(Unit::Nanoseconds, [time])));
+        assert_eq!(log.into_inner(), [("a", 0), ("b", 0), ("a", 1), ("b", 1)]);
     }
 }

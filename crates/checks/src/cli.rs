@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tare_oci::units::Nanoseconds;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, FAILED, GATE};
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
+
+#[cfg(target_os = "linux")]
+use crate::bench;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -21,6 +23,7 @@ enum Command {
     /// Run every test, and check the images with others' tools as far as they are installed
     Test(TestArguments),
     /// Measure side by side with others' tools and print ratios
+    #[cfg(target_os = "linux")]
     #[command(subcommand)]
     Bench(BenchCommand),
 }
@@ -36,64 +39,44 @@ struct TestArguments {
     /// Run the tests of containers alone, in virtual machines with cgroup v2, as root and as an ordinary user:
     /// `bare` without systemd, `systemd` with it [default: both]
     #[arg(long, value_name = "PART", num_args = 0..=1, conflicts_with_all = ["require_outside", "outside"])]
-    vm: Option<Option<crate::test::Machine>>,
+    #[arg(value_parser = ["bare", "systemd"])]
+    #[cfg(target_os = "linux")]
+    vm: Option<Option<String>>,
 }
 
+#[cfg(target_os = "linux")]
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Size and time of packaging, beside docker, podman, crane, gzip and zopfli
-    Image(BenchImageArguments),
+    /// Size, time and memory of packaging, beside docker, podman, crane, gzip and zopfli
+    Image(BenchArguments),
     /// The sample server beside a bare epoll loop, hyper, axum, actix-web, Hyperlane and Rocket
-    #[cfg(target_os = "linux")]
-    Server(BenchServerArguments),
+    Server {
+        #[command(flatten)]
+        common: BenchArguments,
+        /// Only these images, and the bare loop [default: floor,app,hyper,axum,actix-web,hyperlane,rocket]
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        servers: Vec<String>,
+    },
     /// Whether what the profiler says is true: beside wrk, on images that are known to differ, under half a CPU
-    #[cfg(target_os = "linux")]
-    Fidelity(BenchFidelityArguments),
-}
-
-#[derive(Debug, Args)]
-struct BenchImageArguments {
-    /// Rounds of each measurement; every round runs all tools in turn
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
-    /// Only the parts whose names contain this: size, levels, packaging, rebuild, large
-    #[arg(long, value_name = "PART", default_value = "")]
-    only: String,
+    Fidelity {
+        #[command(flatten)]
+        common: BenchArguments,
+        /// Comparisons of images that differ, and of images that do not
+        #[arg(long, default_value_t = 20)]
+        comparisons: u32,
+    },
 }
 
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
-struct BenchServerArguments {
-    /// Rounds of each measurement; every round runs all servers in turn
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
-    /// Only the parts whose names contain this: requests, pipelining, scaling, quota, idle, connections,
-    /// memory, start, size
-    #[arg(long, value_name = "PART", default_value = "")]
-    only: String,
-    /// Only these images, and the floor [default: floor,app,hyper,axum,actix-web,hyperlane,rocket]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    servers: Vec<String>,
-    /// How long each server is under load in a round
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
-    duration: Nanoseconds,
-}
-
-#[cfg(target_os = "linux")]
-#[derive(Debug, Args)]
-struct BenchFidelityArguments {
+struct BenchArguments {
     /// Rounds of each measurement; every round runs all contestants in turn
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only the parts whose names contain this: wrk, quota, regressions, same
+    /// Only the parts whose names contain this. image: packaging, rebuild, size, large; fidelity: wrk, quota, starts,
+    /// regressions, same
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
-    /// Comparisons of images that differ, and of images that do not
-    #[arg(long, default_value_t = 20)]
-    compares: u32,
-    /// How long a server is under load in a round
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
-    duration: Nanoseconds,
 }
 
 /// Runs with the arguments and environment of the process.
@@ -119,39 +102,44 @@ pub fn main() -> ExitCode {
 fn run(command: &Command, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
     let workspace = Workspace::find(env)?;
     match command {
-        Command::Test(arguments) => {
-            let options = crate::test::Options {
-                require_outside: arguments.require_outside,
-                outside_only: arguments.outside.clone(),
-                vm: arguments.vm,
-            };
-            crate::test::run(&options, &workspace, env, ui)
-        }
-        Command::Bench(BenchCommand::Image(arguments)) => {
-            let options = crate::bench::Options { rounds: arguments.rounds, only: arguments.only.clone() };
-            crate::bench::image(&options, &workspace, env, ui)
-        }
+        Command::Test(arguments) => test(arguments, &workspace, env, ui),
         #[cfg(target_os = "linux")]
-        Command::Bench(BenchCommand::Server(arguments)) => {
-            let options = crate::bench::server::Options {
-                rounds: arguments.rounds,
-                only: arguments.only.clone(),
-                servers: arguments.servers.clone(),
-                duration: std::time::Duration::from_nanos(arguments.duration.0),
+        Command::Bench(command) => {
+            let (parts, common, comparisons, servers) = match command {
+                BenchCommand::Image(common) => (bench::IMAGE, common, 0, &[][..]),
+                BenchCommand::Server { common, servers } => (bench::SERVER, common, 0, &servers[..]),
+                BenchCommand::Fidelity { common, comparisons } => {
+                    (bench::FIDELITY, common, *comparisons, &[][..])
+                }
             };
-            crate::bench::server::server(&options, &workspace, env, ui)
-        }
-        #[cfg(target_os = "linux")]
-        Command::Bench(BenchCommand::Fidelity(arguments)) => {
-            let options = crate::bench::fidelity::Options {
-                rounds: arguments.rounds,
-                only: arguments.only.clone(),
-                compares: arguments.compares,
-                duration: std::time::Duration::from_nanos(arguments.duration.0),
+            let BenchArguments { rounds, only } = common;
+            let options = bench::Options {
+                rounds: *rounds,
+                only: only.clone(),
+                comparisons,
+                servers: servers.to_vec(),
             };
-            crate::bench::fidelity::fidelity(&options, &workspace, env, ui)
+            bench::run(&parts, &options, &workspace, env, ui)
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn test(arguments: &TestArguments, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
+    if let Some(machine) = &arguments.vm {
+        return crate::vm::run(machine.as_deref(), workspace, env, ui);
+    }
+    let passed = arguments.outside.is_some() || crate::test::run(workspace, env, ui)?;
+    let part = arguments.outside.as_deref().unwrap_or_default();
+    Ok(crate::outside::run(part, arguments.require_outside, workspace, env, ui)? && passed)
+}
+
+/// The outside tools are Linux's, and so are the namespaces that they run in.
+#[cfg(not(target_os = "linux"))]
+fn test(arguments: &TestArguments, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
+    let passed = arguments.outside.is_some() || crate::test::run(workspace, env, ui)?;
+    ui.warning("the outside checks run on Linux alone");
+    Ok(passed && !arguments.require_outside)
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 //!
 //! For the people of this workspace alone: built when first asked for, and used by no other package.
 
+#[cfg(target_os = "linux")]
 mod bench;
 mod cli;
+#[cfg(target_os = "linux")]
+mod lab;
 #[cfg(target_os = "linux")]
 mod outside;
 mod test;
@@ -13,11 +16,10 @@ mod vm;
 
 pub use cli::main;
 
-use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
-use std::path::Path;
-
 use anyhow::Context as _;
 
 #[cfg(target_os = "linux")]
@@ -26,6 +28,7 @@ use tare_oci::platform::Platform;
 use tare_tool::process::{Cmd, ProcessError};
 
 /// The program of `cargo xtask`, which built this one beside itself.
+#[cfg(target_os = "linux")]
 fn xtask() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("cannot find the running program")?;
     Ok(program.with_file_name(format!("xtask{}", std::env::consts::EXE_SUFFIX)))

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::assemble::{Assembled, PlatformProgram};
 use tare_oci::blob::{FileError, Staging};
@@ -59,7 +59,7 @@ impl OutputPaths {
 }
 
 /// `NAME.json`: all that is known of a finished image. Fields are only ever added.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// The image's name in the workspace.
@@ -87,7 +87,7 @@ pub struct Summary {
 }
 
 /// The image of one platform.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlatformSummary {
     /// `linux/amd64`
@@ -109,7 +109,7 @@ pub struct PlatformSummary {
 }
 
 /// One layer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerSummary {
     /// What the definition calls it.
@@ -129,7 +129,7 @@ pub struct LayerSummary {
 }
 
 /// How long the steps took, in milliseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimingsSummary {
     /// cargo or the command, stripping and checking.

@@ -1,120 +1,269 @@
-//! `cargo xtask bench fidelity`: whether what the scale says is true. The load beside wrk, comparisons of
-//! images that are known to differ and of images that are known not to, half a CPU, and what a start costs.
+//! Whether what the profiler says is true: beside wrk, under half a CPU, beside other runtimes, and on images that are
+//! known to differ and known not to.
 
-mod compare;
-mod quota;
-mod starts;
-mod wrk;
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::Bench;
-use super::fixture::Fixture;
-use super::server::Contest;
-use tare_tool::environment::Environment;
+use super::report::{Part, Series};
+use crate::lab::context::{Context, MadeUp, PREBUILT, SAMPLE_PORT};
+use crate::lab::docker::{Docker, Store};
+use crate::lab::expect::json;
+use crate::lab::namespace::Isolated;
+use crate::lab::profile::{PLAIN, Profiler, figure};
+use crate::lab::tools::Tool;
+use tare_load::Outcome;
+use tare_profiler::profile::metric::Unit;
 use tare_tool::process::Cmd;
-use tare_tool::ui::Ui;
-use xtask_tare::workspace::Workspace;
 
-/// What is to be measured.
-#[derive(Debug)]
-pub(crate) struct Options {
-    /// Rounds of each measurement.
-    pub(crate) rounds: u32,
-    /// Only the parts whose names contain this.
-    pub(crate) only: String,
-    /// Comparisons of each kind.
-    pub(crate) compares: u32,
-    /// How long the server is under load in a round.
-    pub(crate) duration: Duration,
+/// The profiler, and images of a server whose work for a request is a number of steps.
+struct Lab<'a> {
+    context: &'a Context<'a>,
+    profiler: Profiler,
+    made_up: MadeUp,
+    program: Vec<u8>,
 }
 
-/// What every part needs.
-struct Fidelity<'a> {
-    /// The bare epoll loop, for what needs a fast server.
-    contest: Contest<'a>,
-    compares: u32,
-}
-
-fn parts<'a>() -> [(&'static str, super::Measure<Fidelity<'a>>); 5] {
-    [
-        ("wrk", wrk::measure),
-        ("quota", quota::measure),
-        ("starts", starts::measure),
-        ("regressions", compare::regressions),
-        ("same", compare::same),
-    ]
-}
-
-/// Measures; false if something that must be reached is not.
-pub(crate) fn fidelity(
-    options: &Options,
-    workspace: &Workspace,
-    env: &Environment,
-    ui: Ui,
-) -> anyhow::Result<bool> {
-    let chosen = super::choose(&parts(), &options.only)?;
-    let bench = Bench::new(options.rounds, workspace, env, ui)?;
-    let contest = Contest::new(bench, &["floor"], options.duration, "fidelity")?;
-    let fidelity = Fidelity { contest, compares: options.compares };
-    super::run("fidelity", &fidelity.contest.bench, &fidelity, &chosen)
-}
-
-impl<'a> Fidelity<'a> {
-    fn bench(&self) -> &Bench<'a> {
-        &self.contest.bench
-    }
-
-    /// The program whose work is known, compiled for containers.
-    fn program(&self) -> anyhow::Result<PathBuf> {
-        let root = &self.bench().workspace.root;
-        let program = self.contest.scratch.path().join("program");
+impl<'a> Lab<'a> {
+    fn new(context: &'a Context<'a>, name: &str) -> anyhow::Result<Self> {
+        let (profiler, made_up) =
+            (Profiler::new(context, name)?, context.made_up(&format!("{name}-images"))?);
+        let (root, program) = (&context.workspace.root, made_up.root.join("program"));
         crate::compile(
             &root.join("crates/checks/programs/steps.rs"),
             &program,
             crate::host().target(),
             root,
         )?;
-        Ok(program)
+        let program =
+            std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+        Ok(Self { context, profiler, made_up, program })
     }
 
-    /// An image of it that takes so many steps for a request; its archive.
-    fn image(&self, program: &Path, name: &str, steps: u64) -> anyhow::Result<PathBuf> {
-        let fixture = Fixture::create(self.contest.scratch.folder("images")?)?;
-        let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    /// The layout of an image that takes so many steps for a request.
+    fn image(&self, name: &str, steps: f64) -> anyhow::Result<String> {
         let definition = format!(
-            "[config]\nexposed-ports = [8080]\nenv = {{ STEPS = \"{steps}\" }}\n[[layers]]\nname = \"base\"\n"
+            "{PREBUILT}[config]\nexposed-ports = [8080]\nenv = {{ STEPS = \"{steps:.0}\" }}\n[[layers]]\nname = \"base\"\n"
         );
-        fixture.image(name, &definition, &bytes)?;
-        fixture.tare(self.bench()).args(["image", name, "--quiet"]).read()?;
-        Ok(fixture.archive(name))
+        self.made_up.image(name, &definition, &self.program)?;
+        let command = self.context.xtask(&self.made_up.root);
+        let built = self.context.build_with(command, name, &format!("{name}-{steps:.0}"), &[])?;
+        Ok(built.layout.display().to_string())
     }
 
-    /// `cargo xtask profile …` in the workspace.
-    fn profile(&self) -> Cmd {
-        let bench = self.bench();
-        bench.tare(&bench.workspace.root).arg("profile")
-    }
-
-    /// The report of a profile, which lies nowhere afterwards.
-    fn report(&self, profile: Cmd) -> anyhow::Result<Value> {
-        let output = self.contest.scratch.folder("report")?;
-        let printed = profile.args(["--quiet", "--json", "--output"]).arg(output).read()?;
-        Ok(serde_json::from_slice(&printed)?)
+    /// A metric of an image, measured once by a profile.
+    fn figure(&self, image: &str, profile: &str, metric: &str) -> anyhow::Result<f64> {
+        figure(&self.profiler.report(Cmd::new(PLAIN), image, &["--profile", profile])?, metric)
     }
 }
 
-/// The value of a metric in a report, in whichever case it was measured.
-fn figure(report: &Value, metric: &str) -> anyhow::Result<f64> {
-    let mut all = report["runs"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|run| run["measurements"].as_array().into_iter().flatten());
-    let value = all.find(|it| it["metric"] == metric).and_then(|it| it["value"].as_f64());
-    value.with_context(|| format!("the report has no {metric}"))
+/// The load beside wrk: the bare loop on one CPU, a generator with one thread on the other, in turn.
+pub(super) fn wrk(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    let context = &bench.context;
+    let mut part = Part::new(["generator", "requests", "its CPU for a request"]);
+    if ![Tool::Program("wrk"), Tool::Namespaces].iter().all(|tool| context.found.has(*tool)) {
+        part.left_out.push("wrk, or root with namespaces, is missing".to_owned());
+        return Ok(part);
+    }
+    let profiler = Profiler::new(context, "wrk")?;
+    let built = context.build("floor", "wrk-floor", &[])?;
+    let binary = built.first()?.binary.display().to_string();
+    let mut server = Isolated::start(
+        Path::new("taskset"),
+        &["--cpu-list", "0", &binary],
+        &[],
+        &context.folder().join("wrk.log"),
+    )?;
+    server.wait_for(SAMPLE_PORT, "/")?;
+    let url = format!("http://127.0.0.1:{SAMPLE_PORT}/");
+    let mut rounds = [Vec::new(), Vec::new()];
+    for _ in 0..bench.options.rounds {
+        rounds[0].push(with_load(&profiler, server.inside("taskset"), &url)?);
+        rounds[1].push(with_wrk(server.inside("bash"), &url)?);
+    }
+    let of = |side: usize, unit: Unit, at: usize| {
+        Series::new(unit, rounds[side].iter().map(|figures: &[f64; 2]| figures[at]))
+    };
+    let rates = [0, 1].map(|side| of(side, Unit::PerSecond, 0));
+    let costs = [0, 1].map(|side| of(side, Unit::Nanoseconds, 1));
+    for (side, name) in ["tare load", "wrk"].into_iter().enumerate() {
+        part.row(name, [rates[side].clone(), costs[side].clone()]);
+    }
+    part.notes.push("64 connections, two seconds; tare checks every answer, wrk none".to_owned());
+    part.at_least("requests, tare load / wrk", rates[0].over(&rates[1]), 1.0);
+    part.at_most("generator's CPU for a request, tare load / wrk", costs[0].over(&costs[1]), 1.0);
+    server.end()?;
+    Ok(part)
+}
+
+/// Requests per second, and nanoseconds of the generator's CPU for each.
+fn with_load(profiler: &Profiler, taskset: Cmd, url: &str) -> anyhow::Result<[f64; 2]> {
+    #[derive(Deserialize)]
+    struct Document {
+        outcome: Outcome,
+    }
+    let command = taskset.args(["--cpu-list", "1"]).arg(&profiler.program);
+    let output = command.args(["load", url, "--duration", "2s", "--json"]).read()?;
+    let Document { outcome } = serde_json::from_value(json("`load --json`", &output)?)?;
+    anyhow::ensure!(outcome.failed() == 0, "{} requests failed", outcome.failed());
+    let cpu = outcome.cpu.context("the generator's CPU time is not known")?;
+    let microseconds = (cpu.user + cpu.system) as f64;
+    Ok([outcome.requests_per_second(), microseconds * 1e3 / outcome.completed.max(1) as f64])
+}
+
+/// The same of wrk; its CPU time is what bash says.
+fn with_wrk(bash: Cmd, url: &str) -> anyhow::Result<[f64; 2]> {
+    const SCRIPT: &str = "exec 2>&1; TIMEFORMAT='CPU %U %S'; time \"$@\"";
+    let wrk =
+        ["taskset", "--cpu-list", "1", "wrk", "--threads", "1", "--connections", "64", "--duration", "2s"];
+    let output = bash.args(["-c", SCRIPT, "bash"]).args(wrk).arg(url).read()?;
+    let text = String::from_utf8_lossy(&output);
+    anyhow::ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "wrk had errors: {text}");
+    parse_wrk(&text).with_context(|| format!("wrk printed something else: {text}"))
+}
+
+/// Reads wrk's report, and bash's line below it.
+fn parse_wrk(text: &str) -> Option<[f64; 2]> {
+    let after = |prefix: &str| text.lines().find_map(|line| line.trim().strip_prefix(prefix));
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in "))?.0;
+    let requests = requests.parse::<f64>().ok().filter(|requests| *requests > 0.0)?;
+    let seconds: f64 = after("CPU ")?.split(' ').map_while(|word| word.parse::<f64>().ok()).sum();
+    Some([after("Requests/sec:")?.trim().parse().ok()?, seconds * 1e9 / requests])
+}
+
+/// Half a CPU: a container never gets more.
+pub(super) fn quota(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 0.5, memory = \"64MiB\" }\n\
+        throughput = { loads = [\"closed\"], duration = \"3s\" }\n";
+    let lab = Lab::new(&bench.context, "quota")?;
+    // Enough steps to want more than half a CPU.
+    let (image, profile) = (lab.image("half", 20_000.0)?, lab.profiler.write_profile("half", PROFILE)?);
+    let used: Vec<f64> = (0..bench.options.rounds)
+        .map(|_| Ok(lab.figure(&image, &profile, "throughput.cpu-of-limit")? * 0.5))
+        .collect::<anyhow::Result<_>>()?;
+    let used = Series::new(Unit::Count, used);
+    let mut part = Part::new(["limit", "CPUs used"]);
+    part.row("half a CPU", [used.clone()]);
+    part.at_most("CPUs used under a limit of 0.5", used, 0.52);
+    Ok(part)
+}
+
+/// The time from nothing to the first answer through the embedded runtime, runc and docker in turn.
+pub(super) fn starts(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    const PROFILE: &str = "passes = [\"startup\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
+        startup = { runs = 10, cold-runs = 0, floor = false }\n";
+    /// Other runtimes, and the embedded one's most time as a part of theirs.
+    const OTHERS: [(&str, f64); 2] = [("runc", 0.333), ("docker", 0.05)];
+    let context = &bench.context;
+    let mut part = Part::new(["runtime", "first answer", "embedded / this"]);
+    if ![Tool::Namespaces, Tool::Docker20, Tool::Program("runc")].iter().all(|tool| context.found.has(*tool))
+    {
+        part.left_out.push("docker 20.10, runc, or root with namespaces, is missing".to_owned());
+        return Ok(part);
+    }
+    let lab = Lab::new(context, "starts")?;
+    let (image, profile) = (lab.image("starts", 0.0)?, lab.profiler.write_profile("starts", PROFILE)?);
+    let docker = Docker::start(context, Store::Classic)?;
+    let runtimes = ["embedded", OTHERS[0].0, OTHERS[1].0];
+    let mut rounds = [const { Vec::new() }; 3];
+    for _ in 0..bench.options.rounds {
+        for (runtime, times) in runtimes.iter().zip(&mut rounds) {
+            let inside = docker.client(docker.daemon.inside_all()?);
+            let report =
+                lab.profiler.report(inside, &image, &["--profile", &profile, "--runtime", runtime])?;
+            times.push(figure(&report, "startup.warm.ready")?);
+        }
+    }
+    let times = rounds.map(|rounds| Series::new(Unit::Nanoseconds, rounds));
+    for (name, time) in runtimes.iter().zip(&times) {
+        part.row(*name, [time.clone(), times[0].over(time)]);
+    }
+    part.notes.push("the median of ten starts in each round, one CPU and 64 MiB".to_owned());
+    for ((other, limit), time) in OTHERS.iter().zip(&times[1..]) {
+        part.at_most(format!("time to the first answer, embedded / {other}"), times[0].over(time), *limit);
+    }
+    Ok(part)
+}
+
+/// The metric of comparisons, and the steps of the image that is compared with: most of what a request costs.
+const COST: &str = "throughput.cpu-per-request";
+const STEPS: f64 = 40_000.0;
+
+/// `profile compare` has to find five percent more CPU for a request.
+pub(super) fn regressions(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
+        throughput = { loads = [\"closed\"], duration = \"2s\" }\n";
+    let lab = Lab::new(&bench.context, "regressions")?;
+    // What the steps cost, from that of half as many again.
+    let profile = lab.profiler.write_profile("steps", PROFILE)?;
+    let images = [lab.image("steps", STEPS)?, lab.image("more-steps", STEPS * 1.5)?];
+    let mut rounds = [const { Vec::new() }; 2];
+    for _ in 0..bench.options.rounds {
+        for (image, costs) in images.iter().zip(&mut rounds) {
+            costs.push(lab.figure(image, &profile, COST)?);
+        }
+    }
+    let costs = rounds.map(|rounds| Series::new(Unit::Nanoseconds, rounds));
+    let half = costs[1].minus(&costs[0]).median();
+    let steps = 0.05 * costs[0].median() / half * STEPS / 2.0;
+    anyhow::ensure!(steps > 0.0, "more steps cost nothing: {} and {}", costs[0], costs[1]);
+    let (mut part, [worse, ..]) = compare(&lab, STEPS + steps, bench.options.comparisons)?;
+    part.notes.push(format!("five percent of {} for {STEPS} steps are {steps:.0} steps", costs[0]));
+    part.at_least("regressions found, of all", Series::new(Unit::Share, [worse]), 0.95);
+    Ok(part)
+}
+
+/// It must not find a difference where there is none.
+pub(super) fn same(bench: &Bench<'_>) -> anyhow::Result<Part> {
+    let lab = Lab::new(&bench.context, "same")?;
+    let (mut part, [worse, better]) = compare(&lab, STEPS, bench.options.comparisons)?;
+    part.at_most("false alarms, of all", Series::new(Unit::Share, [worse + better]), 0.05);
+    Ok(part)
+}
+
+/// Compares the image of [`STEPS`] with another: the share of comparisons that call it worse, and better.
+fn compare(lab: &Lab<'_>, steps: f64, count: u32) -> anyhow::Result<(Part, [f64; 2])> {
+    const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
+        throughput = { connections = 16 }\n";
+    let profile = lab.profiler.write_profile("compare", PROFILE)?;
+    let (a, b) = (lab.image("a", STEPS)?, lab.image("b", steps)?);
+    let (mut findings, mut changes, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=count {
+        lab.context.ui.status("Comparing", &format!("{number} of {count}"));
+        let started = Instant::now();
+        let arguments = ["compare", &a, &b, "--profile", &profile, "--metric", COST];
+        // The exit code says the same as the finding.
+        let (_, output) = lab.profiler.run(Cmd::new(PLAIN), &arguments)?;
+        times.push(started.elapsed().as_secs_f64() * 1e9);
+        let comparison = json("`profile compare --json`", &output)?;
+        let mut rows = comparison["rows"].as_array().into_iter().flatten();
+        let row = rows.find(|row| row["metric"] == COST).with_context(|| format!("it has no {COST}"))?;
+        findings.push(row["finding"].as_str().unwrap_or_default().to_owned());
+        changes.extend(row["change"].as_f64().map(|change| 1.0 + change));
+    }
+    let share =
+        |finding: &str| findings.iter().filter(|it| *it == finding).count() as f64 / findings.len() as f64;
+    let shares = ["worse", "better", "same"].map(share);
+    let mut part = Part::new(["B is", "worse", "better", "the same", "B / A", "time of one"]);
+    let cells = shares.map(|share| Series::new(Unit::Share, [share])).into_iter();
+    part.row(
+        "of all",
+        cells.chain([Series::new(Unit::Count, changes), Series::new(Unit::Nanoseconds, times)]),
+    );
+    Ok((part, [shares[0], shares[1]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_wrk_is_read() {
+        let text = "Running 2s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n  Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency   593.71us  145.02us   4.31ms   89.50%\n  200000 requests in 2.10s, 27.44MB read\nRequests/sec: 103009.78\nTransfer/sec:     13.07MB\nCPU 0.500 1.500\n";
+        assert_eq!(parse_wrk(text), Some([103_009.78, 10_000.0]));
+        assert_eq!(parse_wrk("  0 requests in 2.00s\nRequests/sec: 0.00\nCPU 0.000 0.001\n"), None);
+    }
 }

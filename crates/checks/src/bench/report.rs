@@ -1,172 +1,158 @@
-//! What one part found, as data; as text for people and as JSON for programs.
+//! What one part of a bench found: as text for people, and as JSON for programs. Statistics and the form of figures
+//! are the profiler's.
+
+use std::fmt;
 
 use serde::Serialize;
 
-use super::stats::{MILLION, Series};
-use tare_tool::ui::table;
+use tare_profiler::profile::metric::Unit;
+use tare_profiler::profile::render::units::shown;
+use tare_profiler::profile::stats;
+use tare_tool::ui;
 
-/// One part of the measurements.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Part {
-    pub(super) name: &'static str,
-    /// What exactly was measured, and what disturbs it.
-    pub(super) notes: Vec<String>,
-    pub(super) tables: Vec<Table>,
-    pub(super) goals: Vec<Goal>,
-    /// What could not be measured, and why.
-    pub(super) left_out: Vec<String>,
+/// One figure, measured once in each round.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Series {
+    unit: Unit,
+    rounds: Vec<f64>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Table {
-    /// The first is that of the rows' names.
-    pub(super) columns: Vec<&'static str>,
-    pub(super) rows: Vec<Row>,
-}
+impl Series {
+    pub(super) fn new(unit: Unit, rounds: impl IntoIterator<Item = f64>) -> Self {
+        Self { unit, rounds: rounds.into_iter().collect() }
+    }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) cells: Vec<Cell>,
-}
+    /// Of no round there is no median: NaN, which reaches no goal.
+    pub(super) fn median(&self) -> f64 {
+        stats::median(&self.rounds).unwrap_or(f64::NAN)
+    }
 
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Cell {
-    Measured(Series),
-    Text(&'static str),
-}
+    /// Its ratio to another in each round: what disturbs a round disturbs both.
+    pub(super) fn over(&self, other: &Self) -> Self {
+        Self::new(Unit::Count, self.rounds.iter().zip(&other.rounds).map(|(a, b)| a / b))
+    }
 
-impl From<Series> for Cell {
-    fn from(series: Series) -> Self {
-        Self::Measured(series)
+    /// Its difference to another in each round.
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        Self::new(self.unit, self.rounds.iter().zip(&other.rounds).map(|(a, b)| a - b))
     }
 }
 
-impl From<Option<Series>> for Cell {
-    fn from(series: Option<Series>) -> Self {
-        series.map_or(Self::Text(""), Self::Measured)
+/// The median, and in brackets the least and the most where they differ.
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: f64| match self.unit {
+            // Ratios, and counts that are whole.
+            Unit::Count if value.fract().abs() > 0.0 => format!("{value:.3}"),
+            unit => shown(value, unit),
+        };
+        let least = self.rounds.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        f.write_str(&show(self.median()))?;
+        if least < most { write!(f, " ({}–{})", show(least), show(most)) } else { Ok(()) }
     }
 }
 
 /// Something that must be reached. The median of the rounds decides.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Goal {
     what: String,
-    bound: Bound,
     measured: Series,
-    reached: bool,
+    /// `at most` or `at least`.
+    bound: &'static str,
+    limit: f64,
+    pub(super) reached: bool,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum Bound {
-    AtMost(u64),
-    Below(u64),
-    AtLeast(u64),
-    Exactly(u64),
-}
-
-/// A ratio given in thousandths.
-pub(super) const fn thousandths(value: u64) -> u64 {
-    value * (MILLION / 1000)
-}
-
-impl Goal {
-    pub(super) fn new(what: impl Into<String>, bound: Bound, measured: Series) -> Self {
-        let median = measured.median();
-        let reached = match bound {
-            Bound::AtMost(limit) => median <= limit,
-            Bound::Below(limit) => median < limit,
-            Bound::AtLeast(limit) => median >= limit,
-            Bound::Exactly(value) => median == value,
-        };
-        Self { what: what.into(), bound, measured, reached }
-    }
-
-    pub(super) fn reached(&self) -> bool {
-        self.reached
-    }
-
-    fn text(&self) -> String {
-        let verdict = if self.reached { "reached" } else { "missed" };
-        let (sign, limit) = match self.bound {
-            Bound::AtMost(limit) => ("≤", limit),
-            Bound::Below(limit) => ("<", limit),
-            Bound::AtLeast(limit) => ("≥", limit),
-            Bound::Exactly(value) => ("=", value),
-        };
-        let Self { what, measured, .. } = self;
-        format!("  {verdict:<8} {what}: {measured}, goal {sign} {}", measured.show(limit))
-    }
+/// One part of a bench.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    /// The first is that of the rows' names.
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<Option<Series>>)>,
+    /// How it was measured.
+    pub(super) notes: Vec<String>,
+    pub(super) goals: Vec<Goal>,
+    /// What could not be measured, and why.
+    pub(super) left_out: Vec<String>,
 }
 
 impl Part {
-    pub(super) fn new(name: &'static str) -> Self {
-        Self { name, notes: Vec::new(), tables: Vec::new(), goals: Vec::new(), left_out: Vec::new() }
+    pub(super) fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { columns: columns.into_iter().map(str::to_owned).collect(), ..Self::default() }
     }
 
-    pub(super) fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
+    pub(super) fn row(
+        &mut self,
+        name: impl Into<String>,
+        cells: impl IntoIterator<Item = impl Into<Option<Series>>>,
+    ) {
+        self.rows.push((name.into(), cells.into_iter().map(Into::into).collect()));
+    }
+
+    pub(super) fn at_most(&mut self, what: impl Into<String>, measured: Series, limit: f64) {
+        let reached = measured.median() <= limit;
+        self.goals.push(Goal { what: what.into(), measured, bound: "at most", limit, reached });
+    }
+
+    pub(super) fn at_least(&mut self, what: impl Into<String>, measured: Series, limit: f64) {
+        let reached = measured.median() >= limit;
+        self.goals.push(Goal { what: what.into(), measured, bound: "at least", limit, reached });
     }
 
     pub(super) fn text(&self) -> String {
-        let mut text = format!("{}\n", self.name);
-        for table in &self.tables {
-            text += &format!("\n{}\n", table.text());
-        }
-        text.push('\n');
-        for note in &self.notes {
-            text += &format!("  note     {note}\n");
-        }
-        for left_out in &self.left_out {
-            text += &format!("  left out {left_out}\n");
-        }
-        for goal in &self.goals {
-            text += &format!("{}\n", goal.text());
-        }
-        text
+        let cell = |cell: &Option<Series>| cell.as_ref().map(Series::to_string).unwrap_or_default();
+        let row = |(name, cells): &(String, Vec<Option<Series>>)| {
+            std::iter::once(name.clone()).chain(cells.iter().map(cell)).collect()
+        };
+        let rows: Vec<Vec<String>> = self.rows.iter().map(row).collect();
+        let columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let right: Vec<usize> = (1..columns.len()).collect();
+        let mut lines = vec![self.name.to_owned(), ui::table(&columns, &rows, &right)];
+        lines.extend(self.notes.iter().map(|note| format!("  note     {note}")));
+        lines.extend(self.left_out.iter().map(|what| format!("  left out {what}")));
+        lines.extend(self.goals.iter().map(Goal::to_string));
+        lines.join("\n") + "\n"
     }
 }
 
-impl Table {
-    fn text(&self) -> String {
-        let cell = |cell: &Cell| match cell {
-            Cell::Measured(series) => series.to_string(),
-            Cell::Text(text) => (*text).to_owned(),
-        };
-        let rows: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| std::iter::once(row.name.clone()).chain(row.cells.iter().map(cell)).collect())
-            .collect();
-        let right: Vec<usize> = (1..self.columns.len()).collect();
-        table(&self.columns, &rows, &right)
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, measured, bound, limit, reached } = self;
+        let verdict = if *reached { "reached" } else { "missed" };
+        write!(f, "  {verdict:<8} {what}: {measured}, goal: {bound} {}", shown(*limit, measured.unit))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::stats::Unit;
 
-    #[test]
-    fn a_goal_is_judged_by_its_bound() {
-        let reached = |bound| Goal::new("x", bound, Series::bytes(1000)).reached();
-        let all = [Bound::AtMost(1000), Bound::AtLeast(1000), Bound::Exactly(1000), Bound::Below(1001)];
-        assert_eq!(all.map(reached), [true; 4]);
-        let none = [Bound::AtMost(999), Bound::AtLeast(1001), Bound::Exactly(1), Bound::Below(1000)];
-        assert_eq!(none.map(reached), [false; 4]);
+    fn milliseconds(values: &[f64]) -> Series {
+        Series::new(Unit::Nanoseconds, values.iter().map(|value| value * 1e6))
     }
 
     #[test]
-    fn a_goal_shows_what_was_measured_and_what_was_wanted() {
-        let goal =
-            Goal::new("time", Bound::AtMost(thousandths(250)), Series::once(Unit::Millionths, 300_000));
-        assert_eq!(goal.text(), "  missed   time: 0.3000, goal ≤ 0.2500");
+    fn ratios_and_differences_are_taken_within_a_round() {
+        let (a, b) = (milliseconds(&[10.0, 40.0]), milliseconds(&[20.0, 160.0]));
+        assert_eq!(a.over(&b), Series::new(Unit::Count, [0.5, 0.25]));
+        assert_eq!(b.minus(&a), milliseconds(&[10.0, 120.0]));
+    }
+
+    #[test]
+    fn a_part_is_shown_with_its_table_and_goals() {
+        let mut part = Part::new(["server", "time", "size"]);
+        part.row("ours", [Some(milliseconds(&[10.0, 12.0, 11.0])), None]);
+        part.notes.push("one thread".to_owned());
+        part.left_out.push("theirs: it is not installed".to_owned());
+        part.at_most("time", milliseconds(&[10.0]), 10e6);
+        part.at_least("ratio", Series::new(Unit::Count, [0.2504]), 0.3);
+        part.at_most("of nothing", Series::new(Unit::Count, []), 1.0);
+        let expected = "test\n   server                       time  size\n   ours    11.0 ms (10.0 ms–12.0 ms)\n  \
+             note     one thread\n  left out theirs: it is not installed\n  \
+             reached  time: 10.0 ms, goal: at most 10.0 ms\n  missed   ratio: 0.250, goal: at least 0.30\n  \
+             missed   of nothing: -, goal: at most 1\n";
+        assert_eq!(Part { name: "test", ..part }.text(), expected);
     }
 }

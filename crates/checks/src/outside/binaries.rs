@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::context::{Context, SAMPLE, SAMPLE_PORT};
-use super::expect::{at, json, same};
-use super::namespace::{Answer, Isolated};
-use super::tools::Tool;
+use crate::lab::context::{Context, SAMPLE, SAMPLE_PORT};
+use crate::lab::expect::{at, json, same};
+use crate::lab::namespace::{Answer, Isolated};
+use crate::lab::tools::Tool;
 use tare_oci::inspect::{PackageInspection, inspect};
 use tare_oci::platform::Platform;
 use tare_oci::reader::Source;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::context::{Built, Context, SAMPLE};
-use super::expect::{json, same};
-use super::namespace::{Answer, Isolated};
+use crate::lab::context::{Built, Context, SAMPLE};
+use crate::lab::expect::{json, same};
+use crate::lab::namespace::{Answer, Isolated};
 use tare_tool::process::Cmd;
 
 /// The image of `examples/adopter`.

@@ -5,11 +5,11 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::context::{Context, SAMPLE};
-use super::expect::{poll, same};
-use super::fixtures::{ODD, folder_name};
-use super::namespace::Isolated;
-use super::tools::Tool;
+use super::fixtures::{ODD, fixture, folder_name};
+use crate::lab::context::{Context, SAMPLE};
+use crate::lab::expect::{poll, same};
+use crate::lab::namespace::Isolated;
+use crate::lab::tools::Tool;
 use tare_oci::blob::blob_path;
 use tare_tool::process::Cmd;
 
@@ -19,7 +19,7 @@ pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
     // crane reads no zstd in archives (0.22.1).
     for compression in ["none", "gzip", "gzip:6"] {
         let folder = folder_name(&format!("crane-{compression}"));
-        archives.push(context.fixture(ODD, &folder, &["--compression", compression])?.archive);
+        archives.push(fixture(context, ODD, &folder, &["--compression", compression])?.archive.clone());
     }
     for archive in archives {
         let output = Cmd::new("crane").args(["validate", "--tarball"]).arg(&archive).read()?;
@@ -72,7 +72,7 @@ pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     }
 
     // crane does not look into layers with zstd (0.22.1), but carries them.
-    let zstd = context.fixture(ODD, "crane-zstd", &["--compression", "zstd"])?;
+    let zstd = fixture(context, ODD, "crane-zstd", &["--compression", "zstd"])?;
     let name = format!("{ADDRESS}/zstd:latest");
     crane(&["push", &zstd.layout.display().to_string(), &name])?;
     same("digest with zstd", &line(crane(&["digest", &name])?), &zstd.digest.to_string())?;

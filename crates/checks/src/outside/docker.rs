@@ -1,116 +1,31 @@
-//! Docker daemons of two generations, started by the check: with the classic image store, and with
-//! containerd's.
+//! Docker daemons of two generations: with the classic image store, and with containerd's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::binaries::healthy;
-use super::context::{Built, Context, SAMPLE, SAMPLE_PORT};
-use super::expect::{at, json, poll, same};
-use super::fixtures::{FULL, ODD, folder_name, full_config};
-use super::namespace::{Cgroup, Isolated};
+use super::fixtures::{FULL, ODD, fixture, folder_name, full_config};
 use super::rootfs::{Allowed, compare, of_folder, of_image};
-use super::tools::Tool;
 use super::umoci::Identity;
+use crate::lab::context::{Built, Context, SAMPLE, SAMPLE_PORT};
+use crate::lab::docker::{Docker, Store};
+use crate::lab::expect::{at, json, poll, same};
 use tare_tool::process::{Cmd, ProcessError};
 
-/// How a daemon keeps images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Store {
-    /// Its own, by image id. Before version 23 it knew no zstd, before 25 no start interval.
-    Classic,
-    /// containerd's, by the digest of manifest or index.
-    Containerd,
+/// What a daemon says of an image or container.
+fn inspect(docker: &Docker, kind: &str, name: &str) -> anyhow::Result<Value> {
+    let output = docker.command(&[kind, "inspect", name]).read()?;
+    Ok(at(&json("docker", &output)?, "/0").clone())
 }
 
-/// A daemon. Dropped, it is ended with its containers.
-pub(super) struct Docker {
-    pub(super) daemon: Isolated,
-    store: Store,
-    host: String,
-    config: PathBuf,
-    _cgroup: Cgroup,
-}
-
-impl Docker {
-    pub(super) fn start(context: &Context<'_>, store: Store) -> anyhow::Result<Self> {
-        let (tool, name) = match store {
-            Store::Classic => (Tool::Docker20, "docker-20"),
-            Store::Containerd => (Tool::Docker29, "docker-29"),
-        };
-        let dockerd = context.found.path(tool);
-        let folder = context.unused_folder(name)?;
-        let path = |name: &str| folder.join(name).display().to_string();
-        let cgroup = Cgroup::new(context.unique());
-        let (socket, data, exec, pid) = (path("socket"), path("data"), path("exec"), path("pid"));
-        let (host, parent) = (format!("unix://{socket}"), format!("/{}", cgroup.name()));
-        let mut arguments =
-            vec!["--host", &host, "--data-root", &data, "--exec-root", &exec, "--pidfile", &pid];
-        // No network to be set up: containers use the daemon's, which is a namespace with loopback alone.
-        arguments.extend([
-            "--bridge=none",
-            "--iptables=false",
-            "--ip6tables=false",
-            "--userland-proxy=false",
-        ]);
-        arguments.extend(["--cgroup-parent", &parent, "--exec-opt", "native.cgroupdriver=cgroupfs"]);
-        // No configuration of this host.
-        let no_file = path("daemon.json");
-        std::fs::write(&no_file, "{}").with_context(|| format!("cannot write {no_file}"))?;
-        arguments.extend(["--config-file", &no_file]);
-        let mut programs = context.env.text("PATH").unwrap_or_default();
-        if store == Store::Containerd {
-            // runc knows time namespaces since 1.2; Debian's is older.
-            arguments.push("--feature=time-namespaces=false");
-            let beside = dockerd.parent().unwrap_or(Path::new("/")).display().to_string();
-            programs = format!("{beside}:{programs}");
-        }
-        let daemon = Isolated::start(&dockerd, &arguments, &[("PATH", &programs)], &folder.join("log"))?;
-        let mut docker = Self { daemon, store, host, config: folder.join("client"), _cgroup: cgroup };
-        poll("the daemon's readiness", || {
-            docker.daemon.check_running()?;
-            Ok(docker.command(&["version"]).read().ok())
-        })?;
-        Ok(docker)
-    }
-
-    /// The client.
-    fn command(&self, arguments: &[&str]) -> Cmd {
-        self.client(Cmd::new("docker").args(arguments))
-    }
-
-    /// A program that calls the client.
-    pub(super) fn client(&self, command: Cmd) -> Cmd {
-        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.config).without_env([
-            "DOCKER_CONTEXT",
-            "DOCKER_TLS_VERIFY",
-            "DOCKER_CERT_PATH",
-            "DOCKER_DEFAULT_PLATFORM",
-        ])
-    }
-
-    fn read(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        Ok(String::from_utf8_lossy(&self.command(arguments).read()?).trim().to_owned())
-    }
-
-    pub(super) fn load(&self, archive: &Path) -> anyhow::Result<String> {
-        self.read(&["load", "--quiet", "--input", &archive.display().to_string()])
-    }
-
-    fn inspect(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
-        let output = self.command(&[kind, "inspect", name]).read()?;
-        Ok(at(&json("docker", &output)?, "/0").clone())
-    }
-
-    /// What the daemon goes by for an image of one platform or several.
-    fn id(&self, built: &Built) -> anyhow::Result<Value> {
-        Ok(match self.store {
-            Store::Classic => built.first()?.image_id.to_string().into(),
-            Store::Containerd => built.digest.to_string().into(),
-        })
-    }
+/// What a daemon goes by for an image of one platform or several.
+fn id(docker: &Docker, built: &Built) -> anyhow::Result<Value> {
+    Ok(match docker.store {
+        Store::Classic => built.first()?.image_id.to_string().into(),
+        Store::Containerd => built.digest.to_string().into(),
+    })
 }
 
 /// Docker 20.10.
@@ -128,7 +43,7 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     let name = |what: &str| format!("docker-{store:?}-{what}").to_lowercase();
 
     // Every parameter, and a life from start to stop.
-    let full = context.fixture(FULL, &name("full"), &[])?;
+    let full = fixture(context, FULL, &name("full"), &[])?;
     same("loaded", &docker.load(&full.archive)?, &format!("Loaded image: {FULL}:latest"))?;
     parameters(&docker, &full).context("parameters")?;
     life(&mut docker, FULL, "/srv/server", &Identity::new(65532, 65533), true).context("life of `full`")?;
@@ -138,9 +53,9 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     let folder = context.folder().join(name("loaded"));
     command.args(["image", SAMPLE, "--quiet", "--load", "docker", "--output"]).arg(folder).read()?;
     let sample = context.sample()?;
-    let facts = docker.inspect("image", "app:latest")?;
-    same("id of the sample", at(&facts, "/Id"), &docker.id(sample)?)?;
-    same("layers of the sample", at(&facts, "/RootFS/Layers"), &sample.first()?.diff_ids().into())?;
+    let facts = inspect(&docker, "image", "app:latest")?;
+    same("id of the sample", at(&facts, "/Id"), &id(&docker, sample)?)?;
+    same("layers of the sample", at(&facts, "/RootFS/Layers"), &sample.diff_ids()?.into())?;
     let nobody = Identity::new(65534, 65534);
     life(&mut docker, SAMPLE, "/app/app", &nobody, false).context("life of the sample")?;
     docker.read(&["image", "rm", "app:latest"])?;
@@ -148,8 +63,8 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     // Several platforms in one archive.
     let both = context.both()?;
     same("loaded", &docker.load(&both.archive)?, &format!("Loaded image: {SAMPLE}:latest"))?;
-    let facts = docker.inspect("image", "app:latest")?;
-    same("id of both", at(&facts, "/Id"), &docker.id(both)?)?;
+    let facts = inspect(&docker, "image", "app:latest")?;
+    same("id of both", at(&facts, "/Id"), &id(&docker, both)?)?;
     let architecture = both.first()?.platform.trim_start_matches("linux/").to_owned();
     same("architecture", at(&facts, "/Architecture"), &architecture.into())?;
     life(&mut docker, SAMPLE, "/app/app", &nobody, false).context("life of the sample for both platforms")?;
@@ -157,12 +72,12 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     // Every compression, and the content that comes out; gzip:6 writes several members.
     for compression in ["none", "gzip", "gzip:6", "zstd"] {
         let folder = name(&folder_name(compression));
-        let odd = context.fixture(ODD, &folder, &["--compression", compression])?;
+        let odd = fixture(context, ODD, &folder, &["--compression", compression])?;
         if compression == "zstd" && store == Store::Classic {
             refuses(&docker, &odd.archive)?;
         } else {
             docker.load(&odd.archive)?;
-            same("id", at(&docker.inspect("image", "odd:latest")?, "/Id"), &docker.id(&odd)?)?;
+            same("id", at(&inspect(&docker, "image", "odd:latest")?, "/Id"), &id(&docker, &odd)?)?;
             content(&mut docker, &odd).with_context(|| format!("content, {compression}"))?;
             docker.read(&["image", "rm", "odd:latest"])?;
         }
@@ -174,7 +89,7 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     let tagged = context.build(SAMPLE, &name("tagged"), &arguments)?;
     docker.load(&tagged.archive)?;
     for tag in tags {
-        same(tag, at(&docker.inspect("image", tag)?, "/Id"), &docker.id(&tagged)?)?;
+        same(tag, at(&inspect(&docker, "image", tag)?, "/Id"), &id(&docker, &tagged)?)?;
     }
     docker.daemon.end()
 }
@@ -207,9 +122,9 @@ fn without_empty(config: &Value) -> Value {
 }
 
 fn parameters(docker: &Docker, full: &Built) -> anyhow::Result<()> {
-    let facts = docker.inspect("image", "full:latest")?;
-    same("id", at(&facts, "/Id"), &docker.id(full)?)?;
-    same("layers", at(&facts, "/RootFS/Layers"), &full.first()?.diff_ids().into())?;
+    let facts = inspect(docker, "image", "full:latest")?;
+    same("id", at(&facts, "/Id"), &id(docker, full)?)?;
+    same("layers", at(&facts, "/RootFS/Layers"), &full.diff_ids()?.into())?;
     same("created", at(&facts, "/Created"), &"2023-11-14T22:13:20Z".into())?;
     let mut expected = expected_config(full)?;
     if docker.store == Store::Classic {
@@ -242,14 +157,14 @@ fn life(
     same("its identity", &Identity::of(process)?, identity)?;
     if becomes_healthy {
         poll("healthy", || {
-            let facts = docker.inspect("container", &id)?;
+            let facts = inspect(docker, "container", &id)?;
             let status = at(&facts, "/State/Health/Status").as_str().unwrap_or_default();
             anyhow::ensure!(status != "unhealthy", "it is unhealthy: {}", at(&facts, "/State/Health"));
             Ok((status == "healthy").then_some(()))
         })?;
     }
     docker.read(&["stop", &id])?;
-    let facts = docker.inspect("container", &id)?;
+    let facts = inspect(docker, "container", &id)?;
     let state = ["Status", "ExitCode", "OOMKilled", "Error"].map(|field| facts["State"][field].clone());
     same("its end", &state, &[json!("exited"), json!(0), json!(false), json!("")])?;
     // The server talks on stderr.

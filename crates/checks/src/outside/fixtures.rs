@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
+
+use crate::lab::context::{Built, Context, MadeUp};
 
 /// An image with every kind of content.
 pub(super) const ODD: &str = "odd";
@@ -20,13 +21,13 @@ pub(super) fn folder_name(name: &str) -> String {
 }
 
 /// The time of both: not 0, which readers may take for an absent one.
-pub(super) const TIME: u64 = 1_700_000_000;
+const TIME: u64 = 1_700_000_000;
 
 /// The content that goes wrong most often: names that are long, that are not ASCII, not UTF-8, or look
 /// like something else; links; modes and owners beyond the usual; a file of several gzip members.
 pub(super) const ODD_TOML: &str = r#"
 [build]
-output = "../../server"
+output = "server"
 
 [[layers]]
 name = "base"
@@ -51,7 +52,7 @@ entries = [{ file = "/data/more", from = "image.toml", mode = "0400", owner = "n
 /// Every parameter that a container can start with.
 const FULL_TOML: &str = r#"
 [build]
-output = "../../server"
+output = "server"
 
 [config]
 entrypoint = ["/srv/server"]
@@ -140,20 +141,27 @@ pub(super) fn odd_tree() -> BTreeMap<Vec<u8>, Node> {
     ])
 }
 
-/// Writes the workspace; `server` is the program of both images.
-pub(super) fn write(root: &Path, server: &Path) -> io::Result<()> {
-    const MANIFEST: &str = "[workspace]\nresolver = \"3\"\n\n\
-        [package]\nname = \"fixtures\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
-    fs::write(root.join("Cargo.toml"), MANIFEST)?;
-    fs::create_dir(root.join("src"))?;
-    fs::write(root.join("src/lib.rs"), "")?;
-    fs::copy(server, root.join("server"))?;
-    for (name, definition) in [(ODD, ODD_TOML), (FULL, FULL_TOML)] {
-        let dir = root.join("images").join(name);
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join("image.toml"), definition)?;
+/// Builds one of the two images into a folder of its own.
+pub(super) fn fixture(
+    context: &Context<'_>,
+    name: &str,
+    folder: &str,
+    arguments: &[&str],
+) -> anyhow::Result<Built> {
+    let root = context.folder().join("fixtures");
+    if !root.exists() {
+        write(&context.made_up("fixtures")?, &fs::read(&context.sample()?.first()?.binary)?)
+            .with_context(|| format!("cannot write {}", root.display()))?;
     }
-    let tree = root.join("images").join(ODD).join("tree");
+    let command = context.xtask(&root).env("SOURCE_DATE_EPOCH", TIME.to_string());
+    context.build_with(command, name, folder, arguments)
+}
+
+/// Writes both; `server` is their program.
+fn write(workspace: &MadeUp, server: &[u8]) -> anyhow::Result<()> {
+    workspace.image(ODD, ODD_TOML, server)?;
+    workspace.image(FULL, FULL_TOML, server)?;
+    let tree = workspace.folder(ODD).join("tree");
     fs::create_dir(&tree)?;
     for (name, node) in odd_tree() {
         let path = tree.join(OsStr::from_bytes(&name));

@@ -1,9 +1,9 @@
 //! What h2spec says about the HTTP/2 of the full sample.
 
 use super::binaries::healthy;
-use super::context::{Context, SAMPLE_PORT};
-use super::expect::same;
-use super::namespace::Isolated;
+use crate::lab::context::{Context, SAMPLE_PORT};
+use crate::lab::expect::same;
+use crate::lab::namespace::Isolated;
 
 /// The sample image with every feature.
 const FULL: &str = "app-full";

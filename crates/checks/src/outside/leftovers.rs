@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::context::Context;
-use super::namespace::cgroup_places;
+use crate::lab::context::Context;
+use crate::lab::namespace::cgroups;
 
 /// No process, mount, namespace or control group mentions the folder that all checks worked in. A
 /// namespace lives as long as a process or a mount holds it, and all of ours mount something from there
@@ -33,7 +33,7 @@ pub(super) fn none(context: &Context<'_>) -> anyhow::Result<()> {
         let found = facts.iter().filter(|(_, value)| mentions(value)).map(|(what, _)| *what);
         left.extend(found.map(|what| format!("process {id} ({name}) by its {what}")));
     }
-    left.extend(cgroup_places(&unique).iter().map(|place| format!("control group {}", place.display())));
+    left.extend(cgroups(&unique).iter().map(|place| format!("control group {}", place.display())));
     anyhow::ensure!(left.is_empty(), "left behind: {}", left.join("; "));
     Ok(())
 }

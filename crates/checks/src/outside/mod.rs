@@ -6,30 +6,24 @@
 
 mod binaries;
 mod checkout;
-mod context;
 mod crane;
 mod docker;
-mod expect;
 mod fixtures;
 mod h2spec;
 mod leftovers;
-mod namespace;
 mod peers;
 mod podman;
 mod rootfs;
 mod skopeo;
 mod tarballs;
 mod targets;
-mod tools;
 mod umoci;
 mod verdicts;
-mod weighing;
 
 use std::time::Instant;
 
-use context::Context;
-use tools::{Found, Tool};
-
+use crate::lab::context::Context;
+use crate::lab::tools::Tool;
 use tare_tool::environment::Environment;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
@@ -113,13 +107,12 @@ pub(super) fn run(
         let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
         anyhow::bail!("no outside check has `{part}` in its name; there are: {}", names.join(", "));
     }
-    let found = Found::probe(checks.iter().flat_map(|check| check.needs), env);
-    let context = Context::new(workspace, env, ui, &found)?;
+    let context = Context::new(checks.iter().flat_map(|check| check.needs), workspace, env, ui)?;
     let (mut passed, mut failed) = (0, 0);
     let mut left_out = Vec::new();
     for check in checks {
         let missing: Vec<String> =
-            check.needs.iter().filter(|tool| !found.has(**tool)).map(ToString::to_string).collect();
+            check.needs.iter().filter(|tool| !context.found.has(**tool)).map(ToString::to_string).collect();
         if !missing.is_empty() {
             left_out.push(format!("{}: {}", check.name, missing.join(", ")));
             continue;

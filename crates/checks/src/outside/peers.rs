@@ -4,23 +4,22 @@
 
 use anyhow::Context as _;
 
-use super::context::{Context, SAMPLE, SAMPLE_PORT};
-use super::expect::same;
-use super::namespace::Isolated;
+use crate::lab::context::{Context, SAMPLE, SAMPLE_PORT};
+use crate::lab::expect::same;
+use crate::lab::namespace::Isolated;
 
-/// The floor sends the very bytes of the sample; hyper as it comes writes the names of fields in small letters,
+/// The bare loop, `floor`, sends the very bytes of the sample; hyper as it comes writes the names of fields in small letters,
 /// which mean the same (RFC 9110, 5.1).
 pub(super) fn answers(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = answer(context, SAMPLE)?;
     anyhow::ensure!(sample.starts_with("HTTP/1.1 200 OK\r\n"), "the sample answers {sample:?}");
-    same("the floor's answer", &answer(context, "floor")?, &sample)?;
+    same("the answer of the bare loop", &answer(context, "floor")?, &sample)?;
     let small = |answer: String| answer.to_ascii_lowercase();
     same("hyper's answer", &small(answer(context, "hyper")?), &small(sample))
 }
 
 /// What the server of an image sends for `/`, without the value of its date.
 fn answer(context: &Context<'_>, name: &str) -> anyhow::Result<String> {
-    context.ui.status("Building", name);
     let built = context.build(name, &format!("peer-{name}"), &[])?;
     let log = context.new_folder(&format!("peer-{name}-log"))?.join("log");
     let mut server = Isolated::start(&built.first()?.binary, &[], &[], &log)?;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::context::{Built, Context, SAMPLE};
 use super::docker::expected_config;
-use super::expect::{at, json, same};
-use super::fixtures::{FULL, ODD, folder_name};
-use super::namespace::in_namespaces;
+use super::fixtures::{FULL, ODD, fixture, folder_name};
 use super::rootfs::{Allowed, compare, of_folder, of_image};
-use super::tools::Tool;
+use crate::lab::context::{Built, Context, SAMPLE};
+use crate::lab::expect::{at, json, same};
+use crate::lab::namespace::in_namespaces;
+use crate::lab::tools::Tool;
 use tare_tool::process::Cmd;
 
 const STORAGE: &str = "storage.conf";
@@ -24,7 +24,7 @@ pub(super) struct Podman {
 
 impl Podman {
     pub(super) fn new(context: &Context<'_>) -> anyhow::Result<Self> {
-        let folder = context.unused_folder("podman")?;
+        let folder = context.new_folder("podman")?;
         let program = context.found.path(Tool::Program("podman"));
         // Files as they are unpacked, on any file system, and nothing stays mounted.
         let path = |name: &str| folder.join(name).display().to_string();
@@ -72,12 +72,12 @@ pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:6", "zstd"] {
         content(&podman, context, compression)?;
     }
-    parameters(&podman, &context.fixture(FULL, "podman-full", &[])?, FULL)?;
+    parameters(&podman, &fixture(context, FULL, "podman-full", &[])?, FULL)?;
 
     // The sample, loaded by ourselves. There is no network, and nothing is left to compile.
     let sample = context.sample()?;
     podman
-        .client(context.program())
+        .client(&context.program)
         .args(["image", SAMPLE, "--quiet", "--offline", "--load", "podman", "--output"])
         .arg(context.folder().join("podman-loaded"))
         .current_dir(&context.workspace.root)
@@ -100,11 +100,11 @@ const ALLOWED: Allowed = Allowed { extra: &[], other_time: &[""] };
 
 fn content(podman: &Podman, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
     let folder = folder_name(&format!("podman-{compression}"));
-    let built = context.fixture(ODD, &folder, &["--compression", compression])?;
+    let built = fixture(context, ODD, &folder, &["--compression", compression])?;
     podman.load(&built.archive)?;
     let facts = podman.inspect("odd:latest")?;
     same("digest", at(&facts, "/Digest"), &built.digest.to_string().into())?;
-    same("layers", at(&facts, "/RootFS/Layers"), &built.first()?.diff_ids().into())?;
+    same("layers", at(&facts, "/RootFS/Layers"), &built.diff_ids()?.into())?;
     let mounted = podman.command(&["image", "mount", "odd:latest"]).read()?;
     let root = PathBuf::from(String::from_utf8_lossy(&mounted).trim());
     let (source, image) = built.read()?;

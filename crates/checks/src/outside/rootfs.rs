@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::expect::json;
+use crate::lab::expect::json;
 use tare_oci::digest::Digest;
 use tare_oci::reader::{LayerBlob, ReadImage, Source, read_layer};
 use tare_tool::process::Cmd;

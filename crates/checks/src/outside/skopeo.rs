@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::context::{Context, SAMPLE};
-use super::expect::{at, json, same};
+use crate::lab::context::{Context, SAMPLE};
+use crate::lab::expect::{at, json, same};
 use tare_oci::digest::Digest;
 use tare_oci::reader::{ReadImage, Source, images};
 use tare_tool::process::Cmd;
@@ -71,11 +71,11 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
         copy(&from, &place("docker-archive", name, &format!(":{SAMPLE}:again")))?;
         let (source, image) = read_one(&path(name))?;
         let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
-        same(&format!("diff ids of {from} as {name}"), &diff_ids, &expected.diff_ids())?;
+        same(&format!("diff ids of {from} as {name}"), &diff_ids, &sample.diff_ids()?)?;
         let names = vec![format!("docker.io/library/{SAMPLE}:again")];
         let short = vec![format!("{SAMPLE}:again")];
         anyhow::ensure!(image.names == names || image.names == short, "{name} is called {:?}", image.names);
-        for (layer, diff_id) in image.layers.iter().zip(expected.diff_ids()) {
+        for (layer, diff_id) in image.layers.iter().zip(sample.diff_ids()?) {
             let tar = Digest::of_reader(source.stream(&layer.file)?)?.0.to_string();
             same(&format!("layer {} of {name}", layer.file), &tar, &diff_id)?;
         }
@@ -89,7 +89,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
     copy(&place("docker-archive", "docker-1.tar", ""), &place("oci", "back", ":x"))?;
     let (_, image) = read_one(&path("back"))?;
     let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
-    same("diff ids after docker-archive and back", &diff_ids, &expected.diff_ids())?;
+    same("diff ids after docker-archive and back", &diff_ids, &sample.diff_ids()?)?;
 
     // All platforms at once: the index keeps its digest.
     let both = context.both()?;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::context::Context;
-use super::expect::{json, same};
-use super::fixtures::{ODD, folder_name};
+use super::fixtures::{ODD, fixture, folder_name};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image, of_layer, unhex};
+use crate::lab::context::Context;
+use crate::lab::expect::{json, same};
 use tare_oci::digest::Digest;
 use tare_tool::process::Cmd;
 
@@ -15,7 +15,7 @@ use tare_tool::process::Cmd;
 pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:1"] {
         let name = folder_name(&format!("tar-{compression}"));
-        let built = context.fixture(ODD, &format!("{name}-image"), &["--compression", compression])?;
+        let built = fixture(context, ODD, &format!("{name}-image"), &["--compression", compression])?;
         let (source, image) = built.read()?;
         let root = context.new_folder(&name)?;
         for layer in &image.layers {
@@ -75,7 +75,7 @@ json.dump(members, sys.stdout)
 
 /// Python's tarfile lists what our reader lists, in the same order.
 pub(super) fn python(context: &Context<'_>) -> anyhow::Result<()> {
-    let built = context.fixture(ODD, "python-image", &[])?;
+    let built = fixture(context, ODD, "python-image", &[])?;
     let (source, image) = built.read()?;
     for layer in &image.layers {
         let path = source.path().join(&layer.file);

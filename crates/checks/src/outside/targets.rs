@@ -1,38 +1,40 @@
 //! One image, found by every name that it can have.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use serde_json::Value;
-
-use super::context::{Context, SAMPLE};
-use super::docker::{Docker, Store};
-use super::expect::same;
 use super::podman::Podman;
-use super::weighing::{Scale, bare, bare_program, figures};
+use crate::lab::context::{Context, SAMPLE};
+use crate::lab::docker::{Docker, Store};
+use crate::lab::expect::same;
+use crate::lab::profile::{PLAIN, Profiler, figures};
+use tare_profiler::profile::report::Report;
+use tare_tool::process::Cmd;
 
 /// Of every origin the image holds the same. (How it is compressed a store may change.)
 pub(super) fn targets(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
-    let scale = Scale::new(context, "targets")?;
+    let profiler = Profiler::new(context, "targets")?;
     let docker = Docker::start(context, Store::Classic)?;
     docker.load(&sample.archive)?;
     let podman = Podman::new(context)?;
     podman.load(&sample.archive)?;
+    let plain = || Cmd::new(PLAIN);
     let size = ["--pass", "size"];
     let layout = sample.layout.display().to_string();
-    let expected = held(&scale.profile(context, bare(), &layout, &size)?);
+    let expected = held(&profiler.report(plain(), &layout, &size)?);
     anyhow::ensure!(expected.len() == KEPT.len(), "the layout has but {expected:?}");
     let named = [
-        (bare(), sample.layout_as("oci", "")),
-        (bare(), sample.layout_as("oci", ":latest")),
-        (bare(), sample.archive_as("oci-archive", "")),
-        (bare(), sample.archive_as("docker-archive", "")),
-        (bare(), sample.archive.display().to_string()),
-        (docker.client(bare()), format!("docker-daemon:{SAMPLE}:latest")),
-        (podman.client(bare_program()), format!("containers-storage:{SAMPLE}:latest")),
+        (plain(), sample.layout_as("oci", "")),
+        (plain(), sample.layout_as("oci", ":latest")),
+        (plain(), sample.archive_as("oci-archive", "")),
+        (plain(), sample.archive_as("docker-archive", "")),
+        (plain(), sample.archive.display().to_string()),
+        (docker.client(plain()), format!("docker-daemon:{SAMPLE}:latest")),
+        (podman.client(Path::new(PLAIN)), format!("containers-storage:{SAMPLE}:latest")),
     ];
-    for (around, name) in named {
-        let report = scale.profile(context, around, &name, &size)?;
+    for (prefix, name) in named {
+        let report = profiler.report(prefix, &name, &size)?;
         same(&name, &held(&report), &expected)?;
     }
     Ok(())
@@ -42,6 +44,6 @@ pub(super) fn targets(context: &Context<'_>) -> anyhow::Result<()> {
 const KEPT: [&str; 5] =
     ["size.image.uncompressed", "size.image.files", "size.image.layers", "size.binary.file", "size.packages"];
 
-fn held(report: &Value) -> BTreeMap<String, f64> {
+fn held(report: &Report) -> BTreeMap<String, f64> {
     figures(report).into_iter().filter(|(key, _)| KEPT.contains(&key.as_str())).collect()
 }

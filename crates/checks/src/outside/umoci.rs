@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::binaries::healthy;
-use super::context::{Context, SAMPLE, SAMPLE_PORT};
-use super::expect::same;
-use super::fixtures::{Node, ODD, ODD_TOML, folder_name, odd_tree};
-use super::namespace::{Cgroup, Isolated};
+use super::fixtures::{Node, ODD, ODD_TOML, fixture, folder_name, odd_tree};
 use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image};
-use super::tools::Tool;
+use crate::lab::context::{Context, SAMPLE, SAMPLE_PORT};
+use crate::lab::expect::same;
+use crate::lab::namespace::{Cgroup, Isolated};
+use crate::lab::tools::Tool;
 use tare_oci::digest::Digest;
 use tare_tool::process::Cmd;
 
@@ -26,7 +26,7 @@ fn unpack_to(layout: &Path, bundle: &Path) -> anyhow::Result<()> {
 pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:6"] {
         let name = folder_name(&format!("umoci-{compression}"));
-        let built = context.fixture(ODD, &format!("{name}-image"), &["--compression", compression])?;
+        let built = fixture(context, ODD, &format!("{name}-image"), &["--compression", compression])?;
         let tags = Cmd::new("umoci").args(["list", "--layout"]).arg(&built.layout).read()?;
         same("tags", &String::from_utf8_lossy(&tags).trim(), &"latest")?;
         let bundle = context.folder().join(&name);

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::context::Context;
-use super::docker::{Docker, Store};
-use super::expect::{at, same};
-use super::weighing::{Scale, bare, events, figures};
+use crate::lab::context::Context;
+use crate::lab::docker::{Docker, Store};
+use crate::lab::expect::same;
+use crate::lab::profile::{PLAIN, Profiler, events, figures};
+use tare_profiler::profile::report::EventKind;
+use tare_tool::process::Cmd;
 
 /// Every pass, as short as it can be and still say something.
 const SHORT: &str = r#"
@@ -28,23 +30,23 @@ connections = 8
 "throughput.errors" = { max = 0, allow-unreliable = true }
 "#;
 
-/// What a daemon does not tell: it comes back when the program runs already.
+/// A metric that daemons do not have: they come back when the program runs already.
 const NOT_OF_DAEMONS: [&str; 1] = ["startup.warm.exec"];
 
 /// The same sizes, the same set of metrics, no errors, and a request costs about the same. That limits are in
 /// force each run has made sure of before it measured.
 pub(super) fn runtimes(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
-    let scale = Scale::new(context, "runtimes")?;
-    let profile = scale.write_profile("short", SHORT)?.display().to_string();
+    let profiler = Profiler::new(context, "runtimes")?;
+    let profile = profiler.write_profile("short", SHORT)?;
     let docker = Docker::start(context, Store::Classic)?;
     let layout = sample.layout.display().to_string();
     let mut all: Vec<(&str, BTreeMap<String, f64>)> = Vec::new();
     for runtime in ["embedded", "runc", "docker"] {
-        let around = docker.client(docker.daemon.inside_all()?);
-        let report =
-            scale.profile(context, around, &layout, &["--profile", &profile, "--runtime", runtime])?;
-        same("the runtime", at(&report, "/runtime/name"), &runtime.into())?;
+        let inside = docker.client(docker.daemon.inside_all()?);
+        let report = profiler.report(inside, &layout, &["--profile", &profile, "--runtime", runtime])?;
+        let name = report.runtime.as_ref().map(|facts| facts.name.as_str());
+        same("the runtime", &name, &Some(runtime))?;
         same(&format!("{runtime}: what went wrong"), &events(&report), &Vec::new())?;
         all.push((runtime, figures(&report)));
     }
@@ -61,7 +63,7 @@ pub(super) fn runtimes(context: &Context<'_>) -> anyhow::Result<()> {
         let figure = |figures: &BTreeMap<String, f64>| figures.get(key).copied().unwrap_or(f64::NAN);
         let side_by_side: Vec<String> =
             all.iter().map(|(runtime, figures)| format!("{runtime} {:.0}", figure(figures))).collect();
-        context.ui.status("Weighed", &format!("{key}: {}", side_by_side.join(", ")));
+        context.ui.status("Measured", &format!("{key}: {}", side_by_side.join(", ")));
     }
     let Some(((_, embedded), others)) = all.split_first() else { return Ok(()) };
     others.iter().try_for_each(|(runtime, figures)| agrees(runtime, figures, embedded))
@@ -72,9 +74,9 @@ fn agrees(
     figures: &BTreeMap<String, f64>,
     embedded: &BTreeMap<String, f64>,
 ) -> anyhow::Result<()> {
-    let told = |key: &&String| runtime != "docker" || !NOT_OF_DAEMONS.contains(&key.as_str());
+    let kept = |key: &&String| runtime != "docker" || !NOT_OF_DAEMONS.contains(&key.as_str());
     let keys =
-        |map: &BTreeMap<String, f64>| -> BTreeSet<String> { map.keys().filter(told).cloned().collect() };
+        |map: &BTreeMap<String, f64>| -> BTreeSet<String> { map.keys().filter(kept).cloned().collect() };
     let (found, expected) = (keys(figures), keys(embedded));
     let apart: Vec<&String> = found.symmetric_difference(&expected).collect();
     same(&format!("{runtime}: metrics that only one has"), &apart, &Vec::new())?;
@@ -95,16 +97,16 @@ fn agrees(
     Ok(())
 }
 
-/// A server with which something is wrong: how it is weighed, and what must come of it.
+/// A server with which something is wrong: its profile, and what must come of it.
 struct Faulty {
     name: &'static str,
     profile: &'static str,
-    /// 1 for one that was weighed and failed, 2 for one that could not be.
+    /// 1 for one that was measured and failed, 2 for one that could not be.
     code: i32,
     /// The kind of the one event.
-    kind: &'static str,
-    /// What its message or the output behind it holds.
-    told: &'static str,
+    kind: EventKind,
+    /// A part of its message, or of the server's output.
+    says: &'static str,
 }
 
 const FAULTY: [Faulty; 5] = [
@@ -112,31 +114,31 @@ const FAULTY: [Faulty; 5] = [
         name: "never-ready",
         profile: "passes = [\"startup\"]\nready = { path = \"/nowhere\", timeout = \"1s\" }\nstartup = { runs = 1, cold-runs = 0 }",
         code: 2,
-        kind: "not-ready",
-        told: "404",
+        kind: EventKind::NotReady,
+        says: "404",
     },
     Faulty {
         name: "ends-at-once",
         profile: "passes = [\"startup\"]\nargs = [\"--no-such-flag\"]\nstartup = { runs = 1, cold-runs = 0 }",
         code: 2,
-        kind: "crash",
-        told: "no-such-flag",
+        kind: EventKind::Crash,
+        says: "no-such-flag",
     },
     Faulty {
         name: "wrong-answers",
         profile: "passes = [\"throughput\"]\n\
                   [throughput]\nloads = [\"closed\"]\nduration = \"1s\"\nrequests = [{ path = \"/\", status = 201 }]",
         code: 1,
-        kind: "wrong-answers",
-        told: "200",
+        kind: EventKind::WrongAnswers,
+        says: "200",
     },
     Faulty {
         name: "out-of-memory-at-the-start",
         profile: "passes = [\"startup\"]\nlimits = { memory = \"32MiB\" }\nready = { path = \"/alloc/200000000\", timeout = \"5s\" }\n\
                   env = { TARE_MEMORY = \"1GiB\" }\nstartup = { runs = 1, cold-runs = 0 }",
         code: 1,
-        kind: "out-of-memory",
-        told: "memory",
+        kind: EventKind::OutOfMemory,
+        says: "memory",
     },
     Faulty {
         name: "out-of-memory-under-load",
@@ -144,30 +146,30 @@ const FAULTY: [Faulty; 5] = [
                   [throughput]\nloads = [\"closed\"]\nduration = \"1s\"\n\
                   requests = [{ path = \"/\" , weight = 99 }, { path = \"/alloc/200000000\" }]",
         code: 1,
-        kind: "out-of-memory",
-        told: "memory",
+        kind: EventKind::OutOfMemory,
+        says: "memory",
     },
 ];
 
-/// Every fault is told as what it is.
+/// Every fault is reported as what it is.
 pub(super) fn faults(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
-    let scale = Scale::new(context, "verdicts")?;
+    let profiler = Profiler::new(context, "verdicts")?;
     let layout = sample.layout.display().to_string();
     for faulty in FAULTY {
-        let profile = scale.write_profile(faulty.name, faulty.profile)?.display().to_string();
-        let (code, report) = scale.verdict(context, bare(), &layout, &["--profile", &profile])?;
+        let profile = profiler.write_profile(faulty.name, faulty.profile)?;
+        let (code, report) = profiler.verdict(Cmd::new(PLAIN), &layout, &["--profile", &profile])?;
         let events = events(&report);
-        let [(kind, message, output)] = events.as_slice() else {
+        let [event] = events.as_slice() else {
             anyhow::bail!("{}: not one thing went wrong but {events:?}", faulty.name);
         };
-        same(&format!("{}: the kind", faulty.name), &kind.as_str(), &faulty.kind)?;
+        same(&format!("{}: the kind", faulty.name), &event.kind, &faulty.kind)?;
         same(&format!("{}: the exit code", faulty.name), &code, &Some(faulty.code))?;
         anyhow::ensure!(
-            message.contains(faulty.told) || output.contains(faulty.told),
-            "{}: `{message}` and the output `{output}` do not say `{}`",
+            std::iter::once(&event.message).chain(&event.output).any(|line| line.contains(faulty.says)),
+            "{}: {event:?} does not say `{}`",
             faulty.name,
-            faulty.told
+            faulty.says
         );
     }
     Ok(())

@@ -6,8 +6,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RUST_BA
 mkdir /tare-vm/bin
 cp "$CONTAINERS" /tare-vm/bin/containers
 cp "$MEASURE" /tare-vm/bin/measure
-cp "$RUNTIME" /tare-vm/bin/tare-keeper
-cp "$SCALE" /tare-vm/bin/tare-profiler
+cp "$KEEPER" /tare-vm/bin/tare-keeper
+cp "$PROFILER" /tare-vm/bin/tare-profiler
 cp "$PROGRAM" /tare-vm/bin/program
 chmod -R a+rX /tare-vm
 export TARE_KEEPER=/tare-vm/bin/tare-keeper TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_SCALE=/tare-vm/bin/tare-profiler

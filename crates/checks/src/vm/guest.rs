@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::Machine;
 use super::kernel::Kernel;
-use crate::test::Machine;
 use tare_tool::environment::Environment;
 use tare_tool::process::Cmd;
 use tare_tool::ui::Ui;
@@ -16,19 +16,9 @@ use xtask_tare::workspace::Workspace;
 
 const INIT: &str = include_str!("init.sh");
 const COMMON: &str = include_str!("common.sh");
-const BARE: &str = include_str!("bare.sh");
-const SYSTEMD: &str = include_str!("systemd.sh");
-const UNITS: [(&str, &str); 2] =
-    [("tare.service", include_str!("tare.service")), ("tare.target", include_str!("tare.target"))];
 
-/// The programs, as they were built on the host.
-pub(super) struct Tests {
-    containers: PathBuf,
-    measure: PathBuf,
-    runtime: PathBuf,
-    scale: PathBuf,
-    program: PathBuf,
-}
+/// The programs, as they were built on the host, with the names of the shell's variables that hold them.
+pub(super) struct Tests([(&'static str, PathBuf); 5]);
 
 impl Tests {
     pub(super) fn build(
@@ -55,40 +45,31 @@ impl Tests {
             };
             messages.lines().find_map(executable).with_context(|| format!("cargo names no test {name}"))
         };
-        let containers = test("tare-container", "container")?;
-        let measure = test("tare-profiler", "measure")?;
-        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-keeper"]).read()?;
-        cargo(&["build", "--locked", "--profile", "xtask", "--package", "tare-profiler"]).read()?;
+        let (containers, measure) = (test("tare-container", "container")?, test("tare-profiler", "measure")?);
+        let packages = ["--package", "tare-keeper", "--package", "tare-profiler"];
+        cargo(&["build", "--locked", "--profile", "xtask"]).args(packages).read()?;
         let program = folder.join("program");
         let source = workspace.root.join("crates/container/tests/container/program.rs");
         crate::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
         let built = |name: &str| target.join("xtask").join(name);
-        Ok(Self {
-            containers,
-            measure,
-            runtime: built("tare-keeper"),
-            scale: built("tare-profiler"),
-            program,
-        })
+        Ok(Self([
+            ("CONTAINERS", containers),
+            ("MEASURE", measure),
+            ("KEEPER", built("tare-keeper")),
+            ("PROFILER", built("tare-profiler")),
+            ("PROGRAM", program),
+        ]))
     }
 
     /// For the shell.
     fn names(&self) -> String {
-        let quoted = |path: &Path| format!("'{}'", path.display());
-        format!(
-            "CONTAINERS={}\nMEASURE={}\nRUNTIME={}\nSCALE={}\nPROGRAM={}\n",
-            quoted(&self.containers),
-            quoted(&self.measure),
-            quoted(&self.runtime),
-            quoted(&self.scale),
-            quoted(&self.program)
-        )
+        self.0.iter().map(|(name, path)| format!("{name}='{}'\n", path.display())).collect()
     }
 }
 
 /// The first file system: busybox, the modules, and what to do.
 pub(super) fn initrd(
-    part: Machine,
+    machine: &Machine,
     folder: &Path,
     kernel: &Kernel,
     tests: &Tests,
@@ -108,16 +89,10 @@ pub(super) fn initrd(
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         fs::write(root.join("tare-vm/names"), tests.names())?;
         fs::write(root.join("tare-vm/common.sh"), COMMON)?;
-        let script = match part {
-            Machine::Bare => BARE,
-            Machine::Systemd => SYSTEMD,
-        };
-        fs::write(root.join("tare-vm/script"), script)?;
-        if part == Machine::Systemd {
-            fs::create_dir(root.join("tare-vm/units"))?;
-            for (name, text) in UNITS {
-                fs::write(root.join("tare-vm/units").join(name), text)?;
-            }
+        fs::write(root.join("tare-vm/script"), machine.script)?;
+        for (name, text) in machine.units {
+            fs::create_dir_all(root.join("tare-vm/units"))?;
+            fs::write(root.join("tare-vm/units").join(name), text)?;
         }
         Ok(())
     };

@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::test::Machine;
 use guest::Tests;
 use kernel::Kernel;
 use tare_tool::environment::Environment;
@@ -40,17 +39,38 @@ const PROBE_SECONDS: &str = "15";
 /// What the guest's own lines begin with.
 const MARK: &str = "tare-vm: ";
 
-/// What the guest must say has passed, in this order.
-fn expected(part: Machine) -> &'static [&'static str] {
-    match part {
-        Machine::Bare => &["root", "refused", "user"],
-        Machine::Systemd => &["session", "podman", "profile", "clean", "rootless-podman", "killed"],
-    }
+/// A virtual machine in which containers are tested.
+struct Machine {
+    name: &'static str,
+    /// What it runs.
+    script: &'static str,
+    /// What its systemd has to start; none without systemd.
+    units: &'static [(&'static str, &'static str)],
+    /// What it must report as passed, in this order.
+    expected: &'static [&'static str],
 }
 
-/// Boots one of them or all, and runs the tests; false if one failed.
+const MACHINES: [Machine; 2] = [
+    Machine {
+        name: "bare",
+        script: include_str!("bare.sh"),
+        units: &[],
+        expected: &["root", "refused", "user"],
+    },
+    Machine {
+        name: "systemd",
+        script: include_str!("systemd.sh"),
+        units: &[
+            ("tare.service", include_str!("tare.service")),
+            ("tare.target", include_str!("tare.target")),
+        ],
+        expected: &["session", "podman", "profile", "clean", "rootless-podman", "killed"],
+    },
+];
+
+/// Boots one machine or all, and runs the tests; false if one failed.
 pub(crate) fn run(
-    part: Option<Machine>,
+    only: Option<&str>,
     workspace: &Workspace,
     env: &Environment,
     ui: Ui,
@@ -69,17 +89,17 @@ pub(crate) fn run(
     let kernel = Kernel::get(&folder, ui)?;
     let tests = Tests::build(workspace, env, &folder, ui)?;
     let mut passed = true;
-    for part in part.map_or_else(|| Machine::ALL.to_vec(), |part| vec![part]) {
-        passed &= boot(part, &kernel, &tests, &folder, ui)?;
+    for machine in MACHINES.iter().filter(|machine| only.is_none_or(|only| only == machine.name)) {
+        passed &= boot(machine, &kernel, &tests, &folder, ui)?;
     }
     Ok(passed)
 }
 
-fn boot(part: Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) -> anyhow::Result<bool> {
-    let initrd = guest::initrd(part, folder, kernel, tests)?;
+fn boot(machine: &Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) -> anyhow::Result<bool> {
+    let initrd = guest::initrd(machine, folder, kernel, tests)?;
     let kvm = kvm_works(kernel, &initrd);
     let how = if kvm { "with KVM" } else { "emulated" };
-    ui.status("Booting", &format!("a virtual machine with cgroup v2, {how}: {}", part.name()));
+    ui.status("Booting", &format!("a virtual machine with cgroup v2, {how}: {}", machine.name));
     let started = Instant::now();
     let mut said = Vec::new();
     let ended = qemu(SECONDS, kvm, kernel, &initrd, "")
@@ -95,7 +115,7 @@ fn boot(part: Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) ->
         ui.error("the virtual machine did not end by itself", None);
     }
     let (reports, verdicts): (Vec<_>, Vec<_>) = said.iter().partition(|text| text.starts_with("report "));
-    let expected: Vec<String> = expected(part).iter().map(|name| format!("{name} passed")).collect();
+    let expected: Vec<String> = machine.expected.iter().map(|name| format!("{name} passed")).collect();
     let mut passed = ended && verdicts.iter().copied().eq(&expected);
     for verdict in &verdicts {
         ui.status("Said", verdict);
@@ -107,9 +127,9 @@ fn boot(part: Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) ->
     }
     let seconds = started.elapsed().as_secs_f64();
     match passed {
-        true => ui.status("Passed", &format!("the virtual machine {} ({seconds:.0} s)", part.name())),
+        true => ui.status("Passed", &format!("the virtual machine {} ({seconds:.0} s)", machine.name)),
         false => ui.error(
-            &format!("the virtual machine {} did not pass ({seconds:.0} s)", part.name()),
+            &format!("the virtual machine {} did not pass ({seconds:.0} s)", machine.name),
             Some(&format!("it has to say, in this order: {}", expected.join(", "))),
         ),
     }

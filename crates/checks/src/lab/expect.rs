@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 /// Nothing that is waited for takes as long; what does has failed.
-pub(super) const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// Fails unless both are equal.
-pub(super) fn same<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> anyhow::Result<()> {
+pub(crate) fn same<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> anyhow::Result<()> {
     anyhow::ensure!(found == expected, "{what} is {found:?}, expected {expected:?}");
     Ok(())
 }
 
 /// Asks until there is an answer, at most for [`BOUND`]. An error ends it at once.
-pub(super) fn poll<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     // Short beside everything that is waited for.
     const PAUSE: Duration = Duration::from_millis(20);
     let started = Instant::now();
@@ -29,13 +29,13 @@ pub(super) fn poll<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option
 }
 
 /// What a program printed, as JSON.
-pub(super) fn json(what: &str, output: &[u8]) -> anyhow::Result<serde_json::Value> {
+pub(crate) fn json(what: &str, output: &[u8]) -> anyhow::Result<serde_json::Value> {
     serde_json::from_slice(output).with_context(|| {
         format!("{what} did not print JSON but {}", String::from_utf8_lossy(&output[..output.len().min(400)]))
     })
 }
 
 /// The part of a document that a JSON pointer (RFC 6901) names; null if it is absent.
-pub(super) fn at<'a>(document: &'a serde_json::Value, pointer: &str) -> &'a serde_json::Value {
+pub(crate) fn at<'a>(document: &'a serde_json::Value, pointer: &str) -> &'a serde_json::Value {
     document.pointer(pointer).unwrap_or(&serde_json::Value::Null)
 }

@@ -10,7 +10,7 @@ use tare_tool::process::{Cmd, find_program};
 
 /// Something that a check cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Tool {
+pub(crate) enum Tool {
     /// A program on PATH.
     Program(&'static str),
     /// The right to change owners.
@@ -36,11 +36,11 @@ impl fmt::Display for Tool {
 }
 
 /// Where the tools are that were found.
-pub(super) struct Found(BTreeMap<Tool, PathBuf>);
+pub(crate) struct Found(BTreeMap<Tool, PathBuf>);
 
 impl Found {
     /// Looks for each tool once.
-    pub(super) fn probe<'a>(tools: impl Iterator<Item = &'a Tool>, env: &Environment) -> Self {
+    pub(crate) fn probe<'a>(tools: impl Iterator<Item = &'a Tool>, env: &Environment) -> Self {
         let mut found = BTreeMap::new();
         for tool in tools {
             if let Some(place) = find(*tool, env).filter(|_| !found.contains_key(tool)) {
@@ -51,12 +51,12 @@ impl Found {
     }
 
     /// Whether it was found.
-    pub(super) fn has(&self, tool: Tool) -> bool {
+    pub(crate) fn has(&self, tool: Tool) -> bool {
         self.0.contains_key(&tool)
     }
 
     /// Where it is. Of a tool that is missing the name: starting it will say so.
-    pub(super) fn path(&self, tool: Tool) -> PathBuf {
+    pub(crate) fn path(&self, tool: Tool) -> PathBuf {
         self.0.get(&tool).cloned().unwrap_or_else(|| PathBuf::from(tool.to_string()))
     }
 }

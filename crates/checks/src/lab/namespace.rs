@@ -3,18 +3,18 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::expect::{BOUND, poll};
+use super::expect::poll;
 use tare_tool::process::{Cmd, Running};
 
 /// `/run` is empty, for what writes there whatever it is told; loopback is up; then `$@` is process 1.
 const SET_UP: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\"";
 
 /// A command that runs in namespaces of its own as long as it takes.
-pub(super) fn in_namespaces(program: &Path) -> Cmd {
+pub(crate) fn in_namespaces(program: &Path) -> Cmd {
     // When we are killed, unshare is, and with it process 1 and all others.
     Cmd::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare"])
@@ -24,8 +24,8 @@ pub(super) fn in_namespaces(program: &Path) -> Cmd {
 }
 
 /// A program that runs in namespaces of its own. Dropped, it is ended with all that it started.
-pub(super) struct Isolated {
-    /// Of unshare, whose only child is process 1.
+pub(crate) struct Isolated {
+    /// The process of unshare, whose only child is process 1.
     id: u32,
     /// None once its end was waited for.
     running: Option<Running>,
@@ -34,16 +34,16 @@ pub(super) struct Isolated {
 
 /// An answer to a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// `HTTP/1.1 200 OK`
-    pub(super) status_line: String,
+    pub(crate) status_line: String,
     /// All of it.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Isolated {
     /// Starts a program; what it prints goes to the file.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         arguments: &[&str],
         env: &[(&str, &str)],
@@ -57,7 +57,7 @@ impl Isolated {
     }
 
     /// What it has printed so far.
-    pub(super) fn output(&self) -> anyhow::Result<String> {
+    pub(crate) fn output(&self) -> anyhow::Result<String> {
         let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -67,7 +67,7 @@ impl Isolated {
     }
 
     /// Fails with what it printed if it has ended.
-    pub(super) fn check_running(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check_running(&mut self) -> anyhow::Result<()> {
         if self.is_running() {
             return Ok(());
         }
@@ -75,12 +75,12 @@ impl Isolated {
     }
 
     /// A command in its network.
-    pub(super) fn inside(&self, program: &str) -> Cmd {
+    pub(crate) fn inside(&self, program: &str) -> Cmd {
         Cmd::new("nsenter").args(["--net", "--target", &self.id.to_string()]).arg("--").arg(program)
     }
 
     /// The beginning of a command in all of its namespaces: the program follows.
-    pub(super) fn inside_all(&self) -> anyhow::Result<Cmd> {
+    pub(crate) fn inside_all(&self) -> anyhow::Result<Cmd> {
         let first = *self.processes().first().context("it has no process")?;
         let namespaces = ["--net", "--pid", "--mount", "--target", &first.to_string()];
         Ok(Cmd::new("nsenter").args(namespaces).arg("--"))
@@ -88,7 +88,7 @@ impl Isolated {
 
     /// Sends a server in its network what is to be sent, and gives back all that it sends until it closes
     /// the connection; none while nobody listens.
-    pub(super) fn exchange(&self, port: u16, request: &str) -> Option<String> {
+    pub(crate) fn exchange(&self, port: u16, request: &str) -> Option<String> {
         // bash is a client that is everywhere; it fails when the connection is refused.
         const CLIENT: &str = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf %s "$1" >&3 && cat <&3"#;
         let output = self.inside("bash").args(["-c", CLIENT, &port.to_string(), request]).read().ok()?;
@@ -96,7 +96,7 @@ impl Isolated {
     }
 
     /// Asks a server in its network; none while nobody listens.
-    pub(super) fn ask(&self, port: u16, method: &str, path: &str, body: &str) -> Option<Answer> {
+    pub(crate) fn ask(&self, port: u16, method: &str, path: &str, body: &str) -> Option<Answer> {
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -108,7 +108,7 @@ impl Isolated {
     }
 
     /// Asks with `GET`, waiting until somebody listens.
-    pub(super) fn wait_for(&mut self, port: u16, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) fn wait_for(&mut self, port: u16, path: &str) -> anyhow::Result<Answer> {
         poll(&format!("an answer on port {port}"), || {
             self.check_running()?;
             Ok(self.ask(port, "GET", path, ""))
@@ -116,7 +116,7 @@ impl Isolated {
     }
 
     /// Every process that it consists of, as numbered here.
-    pub(super) fn processes(&self) -> Vec<u32> {
+    pub(crate) fn processes(&self) -> Vec<u32> {
         let mut all = vec![self.id];
         let mut seen = 0;
         while let Some(parent) = all.get(seen).copied() {
@@ -128,27 +128,25 @@ impl Isolated {
     }
 
     /// The process whose program lies at this path, as it sees it itself.
-    pub(super) fn process_of(&self, program: &str) -> Option<u32> {
+    pub(crate) fn process_of(&self, program: &str) -> Option<u32> {
         let is =
             |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == Path::new(program));
         self.processes().into_iter().find(is)
     }
 
     /// Asks process 1 to end, waits for it, and fails unless it says that all went well.
-    pub(super) fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
         self.terminate();
-        let ended = poll("its end after SIGTERM", || Ok((!self.is_running()).then_some(())));
-        ended.with_context(|| format!("it said: {}", self.output().unwrap_or_default().trim()))?;
-        if let Some(running) = self.running.take() {
-            running
-                .wait()
-                .with_context(|| format!("it said: {}", self.output().unwrap_or_default().trim()))?;
-        }
-        Ok(())
+        let mut end = || {
+            poll("its end after SIGTERM", || Ok((!self.is_running()).then_some(())))?;
+            Ok(self.running.take().map_or(Ok(()), Running::wait)?)
+        };
+        let ended: anyhow::Result<()> = end();
+        ended.with_context(|| format!("it said: {}", self.output().unwrap_or_default().trim()))
     }
 
     /// Ends it without asking.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         if let Some(running) = &mut self.running {
             running.end(Duration::ZERO);
         }
@@ -164,13 +162,9 @@ impl Isolated {
 
 impl Drop for Isolated {
     fn drop(&mut self) {
-        const PAUSE: Duration = Duration::from_millis(10);
         let first = children(self.id);
         self.terminate();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.is_running() && Instant::now() < deadline {
-            std::thread::sleep(PAUSE);
-        }
+        let _ = poll("its end", || Ok((!self.is_running()).then_some(())));
         if let Some(running) = &mut self.running {
             // unshare does not react to SIGTERM; killed, it takes process 1 with it, and that all others.
             running.end(Duration::ZERO);
@@ -179,23 +173,21 @@ impl Drop for Isolated {
             Ok(stat) => state(&stat) == Some('Z'),
             Err(_) => true,
         };
-        while !first.iter().all(gone) && Instant::now() < deadline + BOUND {
-            std::thread::sleep(PAUSE);
-        }
+        let _ = poll("the end of its processes", || Ok(first.iter().all(gone).then_some(())));
     }
 }
 
 /// A control group for everything that a check starts. Dropped, it is removed.
-pub(super) struct Cgroup(String);
+pub(crate) struct Cgroup(String);
 
 impl Cgroup {
     /// Only names it: runtimes make it.
-    pub(super) fn new(name: String) -> Self {
+    pub(crate) fn new(name: String) -> Self {
         Self(name)
     }
 
     /// Below the root of every hierarchy.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0
     }
 }
@@ -207,33 +199,20 @@ impl Drop for Cgroup {
 }
 
 /// Removes a control group from every hierarchy.
-pub(super) fn remove_cgroups(name: &str) {
-    for place in cgroup_places(name) {
+pub(crate) fn remove_cgroups(name: &str) {
+    for folder in cgroups(name) {
         // What is not empty is found by the last check.
-        let _ = remove_cgroup(&place);
+        let _ = fs::remove_dir(folder);
     }
 }
 
-/// Where a control group is, in every hierarchy that has it.
-pub(super) fn cgroup_places(name: &str) -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let place = fields.next()?;
-        matches!(fields.next()?, "cgroup" | "cgroup2").then(|| Path::new(place).join(name))
-    });
-    mounts.filter(|place| place.is_dir()).collect()
-}
-
-/// The kernel's files in it go with the directory; only its own children have to go first.
-fn remove_cgroup(place: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(place)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    fs::remove_dir(place)
+/// Every control group with this name in its path, those in it first.
+pub(crate) fn cgroups(name: &str) -> Vec<PathBuf> {
+    let pattern = format!("*/{name}*");
+    let find = Cmd::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &pattern]);
+    // It fails for a group that goes while it looks, and lists the others.
+    let (_, list) = find.read_whatever().unwrap_or_default();
+    String::from_utf8_lossy(&list).lines().map(PathBuf::from).collect()
 }
 
 /// The state in `/proc/ID/stat` (proc(5)); the name before it may hold anything.
