@@ -11,6 +11,7 @@ mod docker;
 mod fixtures;
 mod h2spec;
 mod leftovers;
+mod library;
 mod peers;
 mod podman;
 mod rootfs;
@@ -87,6 +88,8 @@ const CHECKS: &[Check] = &[
     ),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
+    check("library-oci", &[], library::oci),
+    check("library-profiler", &[Tool::Root], library::profiler),
     check("adopter", &[Tool::Program("musl-gcc")], checkout::adopter),
     check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::answers),
     check("reproducible", &[], checkout::reproducible),
