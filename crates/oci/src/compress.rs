@@ -56,7 +56,7 @@ pub struct CompressionError(String);
 
 impl Compression {
     /// The first of libdeflate's near-optimal levels: on programs within 0.1 % of the smallest
-    /// (`cargo xtask bench image --only levels` prints the tables).
+    /// (docs/benchmarks.md has the table).
     pub const DEFAULT_GZIP: u8 = 10;
     /// What zstd's own documentation calls the highest level without extreme memory.
     pub const DEFAULT_ZSTD: u8 = 19;
