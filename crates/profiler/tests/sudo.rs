@@ -16,7 +16,7 @@ use tare_container::cgroup::Version;
 use tare_container::host::HostFacts;
 use tare_container::runtime::is_root;
 use tare_oci::platform::Platform;
-use tare_profiler::profile::startup::floor;
+use tare_profiler::profile::startup::runtime_baseline;
 use tempfile::TempDir;
 
 /// Whoever that is where these tests run as root.
@@ -43,7 +43,7 @@ impl World {
         // The user may not see the folder that it was built in.
         install(env!("CARGO_BIN_EXE_tare-profiler").as_ref(), "", &root.join("tare-profiler"));
         let platform = format!("linux/{}", tare_container::target::host_architecture());
-        let layout = floor::write(&root, platform.parse::<Platform>().unwrap()).unwrap();
+        let layout = runtime_baseline::write(&root, platform.parse::<Platform>().unwrap()).unwrap();
         let world = Self { _folder: folder, calls: work.join("calls"), work, bin, layout };
         world.program(
             "sudo",

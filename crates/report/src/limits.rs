@@ -67,46 +67,31 @@ pub struct CpuLimit {
     pub period: u64,
 }
 
-/// Why a limit cannot be one.
+/// A limit that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LimitError {
-    /// The kernel refuses such a quota or period (kernel/sched/core.c, `tg_set_cfs_bandwidth`).
-    Cpu(CpuLimit),
-    /// Not a number of CPUs.
-    Cpus(String),
-    /// Not a list of CPUs.
-    CpuSet(String),
-    /// No program starts in so little.
-    Memory(u64),
-    /// Swap is counted beyond the memory, so there must be a limit for that.
-    SwapAlone,
-    /// Nothing can run without a process.
-    Pids,
+pub struct LimitError {
+    /// Which of [`Limits`].
+    pub field: &'static str,
+    /// What is wrong.
+    pub message: String,
 }
 
-// By hand, because this package needs serde alone.
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu(CpuLimit { quota, period }) => write!(
-                f,
-                "{quota} µs of CPU time per {period} µs: the kernel takes a quota from {QUOTA_LEAST} µs up and a period from {QUOTA_LEAST} to {PERIOD_MOST} µs"
-            ),
-            Self::Cpus(text) => write!(f, "`{text}` is not a number of CPUs above 0, such as `2` or `0.25`"),
-            Self::CpuSet(text) => write!(f, "`{text}` is not a list of CPUs, such as `0`, `0-3` or `0,2-3`"),
-            Self::Memory(bytes) => {
-                write!(
-                    f,
-                    "{bytes} bytes of memory are too little for any container: the least is {MEMORY_LEAST}"
-                )
-            }
-            Self::SwapAlone => f.write_str("a limit for swap needs one for memory"),
-            Self::Pids => f.write_str("0 processes are too few for any container"),
-        }
+        f.write_str(&self.message)
     }
 }
 
 impl std::error::Error for LimitError {}
+
+fn refused<T>(field: &'static str, message: impl Into<String>) -> Result<T, LimitError> {
+    Err(LimitError { field, message: message.into() })
+}
+
+fn no_cpus(text: impl fmt::Display) -> LimitError {
+    let message = format!("`{text}` is not a number of CPUs above 0, such as `2` or `0.25`");
+    LimitError { field: "cpu", message }
+}
 
 /// The shortest quota and period that the kernel takes, in µs (`min_cfs_quota_period`, kernel/sched/core.c).
 pub const QUOTA_LEAST: u64 = 1_000;
@@ -128,7 +113,7 @@ impl CpuLimit {
     pub fn cpus(cpus: f64) -> Result<Self, LimitError> {
         // More than any host has, and far from where floats lose whole numbers.
         if !(cpus > 0.0 && cpus <= 1e6) {
-            return Err(LimitError::Cpus(cpus.to_string()));
+            return Err(no_cpus(cpus));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -152,10 +137,12 @@ impl CpuLimit {
     /// When it does not.
     pub fn checked(self) -> Result<Self, LimitError> {
         let Self { quota, period } = self;
-        match quota >= QUOTA_LEAST && (QUOTA_LEAST..=PERIOD_MOST).contains(&period) {
-            true => Ok(self),
-            false => Err(LimitError::Cpu(self)),
+        if quota >= QUOTA_LEAST && (QUOTA_LEAST..=PERIOD_MOST).contains(&period) {
+            return Ok(self);
         }
+        // kernel/sched/core.c, `tg_set_cfs_bandwidth`
+        let takes = "the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s";
+        refused("cpu", format!("{quota} µs of CPU time in {period} µs: {takes}"))
     }
 }
 
@@ -164,8 +151,7 @@ impl FromStr for CpuLimit {
 
     /// A number of CPUs.
     fn from_str(text: &str) -> Result<Self, LimitError> {
-        let cpus: f64 = text.parse().map_err(|_| LimitError::Cpus(text.to_owned()))?;
-        Self::cpus(cpus)
+        Self::cpus(text.parse().map_err(|_| no_cpus(text))?)
     }
 }
 
@@ -206,7 +192,8 @@ impl FromStr for CpuSet {
     type Err = LimitError;
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
-        let error = || LimitError::CpuSet(text.to_owned());
+        let message = || format!("`{text}` is not a list of CPUs, such as `0`, `0-3` or `0,2-3`");
+        let error = || LimitError { field: "cpuset", message: message() };
         let number = |text: &str| match text.parse::<usize>() {
             Ok(cpu) if cpu < CPUS_MOST && text.bytes().all(|b| b.is_ascii_digit()) => Ok(cpu),
             _ => Err(error()),
@@ -254,15 +241,22 @@ impl Limits {
         if let Some(cpu) = self.cpu {
             cpu.checked()?;
         }
-        match (self.memory, self.swap) {
-            (Some(memory), _) if memory < MEMORY_LEAST => return Err(LimitError::Memory(memory)),
-            (None, Some(_)) => return Err(LimitError::SwapAlone),
-            _ => {}
+        let (memory, least) = (self.memory.unwrap_or(MEMORY_LEAST), units::exact(MEMORY_LEAST));
+        if memory < MEMORY_LEAST {
+            let memory = units::exact(memory);
+            return refused(
+                "memory",
+                format!("no container starts in {memory} of memory: the least is {least}"),
+            );
         }
-        match self.pids {
-            Some(0) => Err(LimitError::Pids),
-            _ => Ok(self),
+        if self.memory.is_none() && self.swap.is_some() {
+            // It is counted beyond the memory.
+            return refused("swap", "a limit for swap needs one for memory");
         }
+        if self.pids == Some(0) {
+            return refused("pids", "a container without processes runs nothing");
+        }
+        Ok(self)
     }
 }
 
@@ -309,12 +303,13 @@ mod tests {
         }
         assert_eq!("0.25".parse::<CpuLimit>().map(|it| it.to_string()), Ok("0.25".to_owned()));
         for text in ["", "0", "-1", "NaN", "inf", "one", "1e300"] {
-            assert!(matches!(text.parse::<CpuLimit>(), Err(LimitError::Cpus(_))), "{text}");
+            assert!(
+                text.parse::<CpuLimit>().unwrap_err().message.contains("is not a number of CPUs"),
+                "{text}"
+            );
         }
-        assert_eq!(
-            "0.005".parse::<CpuLimit>(),
-            Err(LimitError::Cpu(CpuLimit { quota: 500, period: 100_000 }))
-        );
+        let message = "500 µs of CPU time in 100000 µs: the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s";
+        assert_eq!("0.005".parse::<CpuLimit>(), refused("cpu", message));
     }
 
     #[test]
@@ -327,7 +322,7 @@ mod tests {
             assert_eq!(shown.parse(), Ok(set));
         }
         for text in ["", "a", "1-", "-1", "2-1", "0,,1", "+1", "9999999", "0 1"] {
-            assert_eq!(text.parse::<CpuSet>(), Err(LimitError::CpuSet(text.to_owned())), "{text}");
+            assert_eq!(text.parse::<CpuSet>().map_err(|error| error.field), Err("cpuset"), "{text}");
         }
         assert_eq!(CpuSet::new([]), None);
     }
@@ -336,10 +331,16 @@ mod tests {
     fn impossible_limits_are_refused() {
         let good = Limits { memory: Some(32 << 20), swap: Some(0), pids: Some(1), ..Limits::default() };
         assert_eq!(good.clone().checked(), Ok(good.clone()));
-        assert_eq!(Limits { memory: Some(1024), ..good.clone() }.checked(), Err(LimitError::Memory(1024)));
-        assert_eq!(Limits { memory: None, ..good.clone() }.checked(), Err(LimitError::SwapAlone));
-        assert_eq!(Limits { pids: Some(0), ..good.clone() }.checked(), Err(LimitError::Pids));
+        let message = |limits: Limits| limits.checked().unwrap_err().message;
+        assert_eq!(
+            message(Limits { memory: Some(1024), ..good.clone() }),
+            "no container starts in 1KiB of memory: the least is 512KiB"
+        );
+        let alone = Limits { memory: None, ..good.clone() };
+        assert_eq!(message(alone), "a limit for swap needs one for memory");
+        let empty = Limits { pids: Some(0), ..good.clone() };
+        assert_eq!(message(empty), "a container without processes runs nothing");
         let cpu = CpuLimit { quota: 10_000, period: 2_000_000 };
-        assert_eq!(Limits { cpu: Some(cpu), ..good }.checked(), Err(LimitError::Cpu(cpu)));
+        assert_eq!(Limits { cpu: Some(cpu), ..good }.checked().unwrap_err().field, "cpu");
     }
 }

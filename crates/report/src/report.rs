@@ -13,7 +13,7 @@ use crate::metric::Pass;
 use crate::verdict::{Outcome, Overall, Verdict};
 
 /// The version of the report's form; it rises when a reader of the old form would misread the new one.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What was measured of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -258,8 +258,8 @@ impl Report {
         serde_json::from_str(text).map_err(ReportError::Form)
     }
 
-    /// Whether there was nothing to weigh: the server never answered as it should, or ended before it did.
-    /// A server that broke later, or that its memory limit killed, was weighed and failed.
+    /// Whether nothing could be measured: the server never answered as it should, or ended before it did.
+    /// A server that broke later, or that its memory limit killed, was measured and failed.
     #[must_use]
     pub fn was_never_ready(&self) -> bool {
         self.runs.iter().any(|run| {
@@ -301,15 +301,15 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_is_refused_by_its_number_whatever_else_is_in_it() {
-        let other = WRITTEN.replacen("\"schema\": 1", "\"schema\": 2, \"news\": {}", 1);
+        let other = WRITTEN.replacen("\"schema\": 2", "\"schema\": 3, \"news\": {}", 1);
         let error = Report::parse(&other).unwrap_err();
-        assert!(matches!(error, ReportError::Version { found: 2 }), "{error:?}");
-        assert_eq!(error.to_string(), "it is a report of schema 2, and this is tare of schema 1");
+        assert!(matches!(error, ReportError::Version { found: 3 }), "{error:?}");
+        assert_eq!(error.to_string(), "it is a report of schema 3, and this is tare of schema 2");
     }
 
     #[test]
     fn what_is_no_report_is_refused() {
-        for text in ["", "{}", "[1]", "{\"schema\": 1}", "{\"schema\": -1}"] {
+        for text in ["", "{}", "[1]", "{\"schema\": 2}", "{\"schema\": -1}"] {
             let error = Report::parse(text).unwrap_err();
             assert!(matches!(error, ReportError::Form(_)), "{text}: {error:?}");
             assert_eq!(error.to_string(), "it is not a report of tare");

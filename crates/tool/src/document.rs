@@ -1,7 +1,7 @@
 //! Definitions that people write: TOML with the place of every value, so that what is wrong with one is
 //! reported with file, line and column, and an unknown key with the nearest known one.
 //!
-//! The keys themselves are the matter of each kind of definition: images here, profiles in the scale.
+//! The keys themselves are the matter of each kind of definition: of images and of profiles.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 pub use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// A definition that cannot be used, with the place in its file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,29 @@ impl<'a> Places<'a> {
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
         let Position { line, column } = self.position(span.start);
         DefinitionError { path: self.path.to_path_buf(), line, column, message: message.into(), hint: None }
+    }
+
+    /// The place of a key, given as the keys and numbers of list items that lead to it; of the last one that is written
+    /// where the others are not.
+    #[must_use]
+    pub fn key(&self, path: &[String]) -> Range<usize> {
+        let mut place = 0..0;
+        let document = DeTable::parse(self.text).ok().map(|table| DeValue::Table(table.into_inner()));
+        let mut value = document.as_ref();
+        for part in path {
+            value = match (value, part.parse::<usize>()) {
+                (Some(DeValue::Array(list)), Ok(number)) => list.get(number).map(Spanned::get_ref),
+                // A list may be written as its only item.
+                (Some(DeValue::Table(_)), Ok(_)) => value,
+                (Some(DeValue::Table(table)), Err(_)) => {
+                    let found = table.iter().find(|(key, _)| key.get_ref() == part);
+                    place = found.map_or(place, |(key, _)| key.span());
+                    found.map(|(_, value)| value.get_ref())
+                }
+                _ => None,
+            }
+        }
+        place
     }
 
     /// Where a byte of the text is.

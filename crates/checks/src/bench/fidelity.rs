@@ -154,7 +154,7 @@ pub(super) fn quota(bench: &Bench<'_>) -> anyhow::Result<Part> {
 /// The time from nothing to the first answer through the embedded runtime, runc and docker in turn.
 pub(super) fn starts(bench: &Bench<'_>) -> anyhow::Result<Part> {
     const PROFILE: &str = "passes = [\"startup\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
-        startup = { runs = 10, cold-runs = 0, floor = false }\n";
+        startup = { runs = 10, cold-runs = 0, runtime-baseline = false }\n";
     /// Other runtimes, and the embedded one's most time as a part of theirs.
     const OTHERS: [(&str, f64); 2] = [("runc", 0.333), ("docker", 0.05)];
     let context = &bench.context;

@@ -24,7 +24,7 @@ memory = "256MiB"
 [startup]
 runs = 10
 cold-runs = 0
-floor = false
+runtime-baseline = false
 [throughput]
 loads = ["closed"]
 duration = "2s"

@@ -28,7 +28,7 @@ pub(super) fn oci(context: &Context<'_>) -> anyhow::Result<()> {
 /// A program with `tare-profiler` measures the size of an image, starts it, and prints the report.
 pub(super) fn profiler(context: &Context<'_>) -> anyhow::Result<()> {
     const PROFILE: &str = "passes = [\"size\", \"startup\"]\nlimits = { cpus = 0.5, memory = \"64MiB\" }\n\
-        startup = { runs = 2, cold-runs = 0, floor = false }\n";
+        startup = { runs = 2, cold-runs = 0, runtime-baseline = false }\n";
     let source = include_str!("../../programs/profile_layout.rs");
     let (program, packages) = build(context, "profile-layout", source, "tare-profiler", "profiler")?;
     anyhow::ensure!(packages.contains(&"tare-profiler".to_owned()), "its packages are {packages:?}");

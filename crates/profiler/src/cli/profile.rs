@@ -10,8 +10,7 @@ use tare_tool::plan::{Plan, PlannedImage, Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
 use crate::profile::baseline::Baseline;
-use crate::profile::definition::values::Cpus;
-use crate::profile::definition::{self, Overrides, Profile};
+use crate::profile::definition::{self, CpuLimit, Overrides, Profile};
 use crate::profile::measure::Step;
 use crate::profile::metric::Pass;
 use crate::profile::profiling::{self, Image, Options};
@@ -77,7 +76,7 @@ pub(super) struct CommonArguments {
     pub(super) sudo: bool,
     /// CPUs' worth of time instead of the profile's, such as 0.5
     #[arg(long, value_name = "NUMBER")]
-    cpus: Option<Cpus>,
+    cpus: Option<CpuLimit>,
     /// Memory instead of the profile's, such as 64MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,

@@ -14,7 +14,7 @@ use super::metric::{self, Class};
 use super::report::{Host, ProfileFacts, Report, Run, RuntimeFacts};
 
 /// The version of the file's form.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// By which part two runs may differ and still agree. Wider than any gate: it is to keep a disturbed run from
 /// becoming what others are measured by, not to judge the image.
@@ -232,7 +232,7 @@ mod tests {
         let text = baseline().to_json().unwrap();
         assert_eq!(Baseline::parse(&text).unwrap(), baseline());
         assert!(text.contains("\"samples\""));
-        let other = text.replacen("\"schema\": 1", "\"schema\": 9", 1);
+        let other = text.replacen("\"schema\": 2", "\"schema\": 9", 1);
         let error = Baseline::parse(&other).unwrap_err().to_string();
         assert_eq!(error, "this is not a baseline of this version: its schema is 9");
     }

@@ -133,7 +133,7 @@ fn shortened(profile: &Profile, question: &Question) -> Profile {
     let mut profile = profile.clone();
     profile.startup.runs = question.starts;
     profile.startup.cold_runs = 0;
-    profile.startup.floor = false;
+    profile.startup.runtime_baseline = false;
     profile.throughput.loads = vec![Load::Closed];
     profile.throughput.duration = question.duration;
     profile
@@ -197,16 +197,16 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn setting<'a>(&'a self, image: &'a Image, profile: &'a Profile) -> Setting<'a> {
-        let twin = image.unstripped.as_deref();
-        Setting { target: &image.target, twin, profile, program: &self.program, allowed: &self.allowed }
+        let unstripped = image.unstripped.as_deref();
+        Setting { target: &image.target, unstripped, profile, program: &self.program, allowed: &self.allowed }
     }
 
     fn stage(&self) -> Stage<'_> {
-        Stage { runtime: self.runtime, floor: None, roots: &[] }
+        Stage { runtime: self.runtime, runtime_baseline: None, roots: &[] }
     }
 
     fn sizes(&self, image: &Image) -> Result<Run, SizeError> {
-        measure::weigh(&self.setting(image, self.profile))
+        measure::sizes(&self.setting(image, self.profile))
     }
 
     /// One measurement of two images, as far as these metrics need it.

@@ -14,7 +14,7 @@ use super::measurement::Measurement;
 use super::metric::Pass;
 use super::report::{Event, EventKind, Run, Section};
 use super::size::{self, SizeError};
-use super::startup::{self, Ground, Starts};
+use super::startup::{self, Starts};
 use super::subject::{PassError, Subject};
 use super::throughput::doubts::{self, Circumstances};
 use super::throughput::rows::Row;
@@ -33,7 +33,7 @@ pub struct Setting<'a> {
     /// The image.
     pub target: &'a Target,
     /// Its program with symbols, if it is at hand.
-    pub twin: Option<&'a Path>,
+    pub unstripped: Option<&'a Path>,
     /// What is to be measured.
     pub profile: &'a Profile,
     /// This program, which is the generator too.
@@ -57,8 +57,8 @@ impl<'a> Setting<'a> {
 pub struct Stage<'a> {
     /// What makes containers.
     pub runtime: &'a Runtime,
-    /// The image whose program only exits.
-    pub floor: Option<&'a Target>,
+    /// The image of the runtime baseline, whose program only exits.
+    pub runtime_baseline: Option<&'a Target>,
     /// Unpacked images, whose pages are dropped before cold starts.
     pub roots: &'a [PathBuf],
 }
@@ -101,9 +101,9 @@ pub enum Step<'a> {
 ///
 /// # Errors
 /// When the image cannot be read.
-pub fn weigh(setting: &Setting<'_>) -> Result<Run, SizeError> {
+pub fn sizes(setting: &Setting<'_>) -> Result<Run, SizeError> {
     let target = setting.target;
-    let result = size::run(&target.source, &target.image, setting.twin)?;
+    let result = size::run(&target.source, &target.image, setting.unstripped)?;
     let rows = usize::try_from(setting.profile.size.rows).unwrap_or(usize::MAX);
     Ok(Run {
         limits: None,
@@ -138,11 +138,11 @@ pub fn run(
         let result = match pass {
             Pass::Size => continue,
             Pass::Startup => {
-                let ground = Ground { floor: stage.floor, roots: stage.roots.to_vec() };
-                let of = profile.startup.runs
-                    + if ground.roots.is_empty() { 0 } else { profile.startup.cold_runs };
+                let Stage { runtime_baseline, roots, .. } = stage;
+                let options = &profile.startup;
+                let of = options.runs + if roots.is_empty() { 0 } else { options.cold_runs };
                 let mut done = 0;
-                let starts = startup::run(&subject, &ground, &profile.startup, |ready| {
+                let starts = startup::run(&subject, *runtime_baseline, roots, options, |ready| {
                     done += 1;
                     watch(Step::Started { done, of, ready });
                 });
@@ -278,20 +278,20 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
     notes.push(
         format!(
             "{} warm and {} cold starts, each from the begin of create to the first answer {} to GET {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
-            starts.warm.len(),
-            starts.cold.len(),
+            starts.warm.runs.len(),
+            starts.cold.runs.len(),
             subject.ready.status,
             subject.ready.path,
             subject.port()
         ),
     );
-    if !starts.warm_floor.is_empty() {
+    if !starts.warm.baseline.is_empty() {
         notes.push(
-            "The floor is a program that only exits, started in turn on the same path, until it runs."
+            "The runtime baseline is a program that only exits, started in turn on the same path, until it runs."
                 .to_owned(),
         );
     }
-    if starts.cold.is_empty() {
+    if starts.cold.runs.is_empty() {
         notes.push("No cold starts: none asked for, or the image's files lie with a daemon.".to_owned());
     }
     Section { pass: Pass::Startup, notes, tables: vec![] }
@@ -329,7 +329,7 @@ fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
 
 /// A server that does not stop when it is asked to.
 fn stuck(starts: &Starts) -> Option<Event> {
-    let killed = starts.warm.iter().chain(&starts.cold).filter(|run| run.stop.is_none()).count();
+    let killed = starts.warm.runs.iter().chain(&starts.cold.runs).filter(|run| run.stop.is_none()).count();
     (killed > 0).then(|| Event {
         kind: EventKind::Stuck,
         pass: Pass::Startup,

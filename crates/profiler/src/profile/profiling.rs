@@ -17,7 +17,7 @@ use super::measure::{self, Setting, Stage, Step};
 use super::metric::Pass;
 use super::report::{self, Overall, Report, RuntimeFacts, SCHEMA};
 use super::size::SizeError;
-use super::startup::floor;
+use super::startup::runtime_baseline;
 use super::subject::PassError;
 
 /// An image to profile.
@@ -188,22 +188,22 @@ fn measured(
     let (program, allowed) = (options.generator()?, cpus::allowed());
     let Image { target, unstripped, .. } = image;
     let setting =
-        Setting { target, twin: unstripped.as_deref(), profile, program: &program, allowed: &allowed };
+        Setting { target, unstripped: unstripped.as_deref(), profile, program: &program, allowed: &allowed };
     let mut runs = Vec::new();
     if profile.passes.contains(&Pass::Size) {
         watch(Step::Reading);
-        runs.push(measure::weigh(&setting)?);
+        runs.push(measure::sizes(&setting)?);
     }
     if !profile.runs_image() {
         return Ok(runs);
     }
     let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
     let mut roots: Vec<PathBuf> = runtime.prepare(target, &ContainerSpec::default())?.into_iter().collect();
-    let floor = floor_image(profile, &options.cache)?;
-    if let Some(floor) = &floor {
-        roots.extend(runtime.prepare(floor, &ContainerSpec::default())?);
+    let baseline = baseline_image(profile, &options.cache)?;
+    if let Some(baseline) = &baseline {
+        roots.extend(runtime.prepare(baseline, &ContainerSpec::default())?);
     }
-    let stage = Stage { runtime, floor: floor.as_ref(), roots: &roots };
+    let stage = Stage { runtime, runtime_baseline: baseline.as_ref(), roots: &roots };
     for limits in &profile.limits {
         watch(Step::Running(limits));
         runs.push(measure::run(&setting, &stage, limits, &mut watch)?);
@@ -212,14 +212,14 @@ fn measured(
 }
 
 /// The image of the runtime baseline, where the profile starts it and there is one for this processor.
-fn floor_image(profile: &Profile, cache: &Path) -> Result<Option<Target>, ProfileError> {
+fn baseline_image(profile: &Profile, cache: &Path) -> Result<Option<Target>, ProfileError> {
     let platform = format!("linux/{}", host_architecture()).parse::<Platform>();
     let Some(platform) =
-        platform.ok().filter(|_| profile.passes.contains(&Pass::Startup) && profile.startup.floor)
+        platform.ok().filter(|_| profile.passes.contains(&Pass::Startup) && profile.startup.runtime_baseline)
     else {
         return Ok(None);
     };
-    let layout = floor::write(cache, platform).map_err(PassError::from)?;
+    let layout = runtime_baseline::write(cache, platform).map_err(PassError::RuntimeBaseline)?;
     // A layout is read where it lies.
     Ok(Some(Target::resolve(&layout.to_string_lossy(), None, Path::new(""))?))
 }

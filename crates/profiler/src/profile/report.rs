@@ -32,7 +32,7 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
     let env = profile.env.iter().map(|(name, value)| format!("{name}={value}"));
     let settings = [
         ("limits", list(&mut profile.limits.iter().map(ToString::to_string))),
-        ("network", profile.network.to_string()),
+        ("network", profile.network.name().to_owned()),
         ("env", list(&mut env.into_iter())),
         ("args", profile.args.as_ref().map_or("the image's".to_owned(), |args| format!("{args:?}"))),
         ("ready", format!("{} → {}", profile.ready.path, profile.ready.status)),
@@ -43,7 +43,7 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         ("duration", load.duration.to_string()),
         ("pipeline", load.pipeline.to_string()),
         ("keep-alive", load.keep_alive.to_string()),
-        ("protocol", load.protocol.to_string()),
+        ("protocol", load.protocol.name().to_owned()),
         ("requests", list(&mut requests.into_iter())),
     ];
     ProfileFacts {

@@ -15,7 +15,6 @@ use tare_load::LoadError;
 
 use super::cpus::{self, Placement};
 use super::definition::{self, Profile, values};
-use super::startup::floor::FloorError;
 use super::startup::probe::{ProbeError, Readiness};
 
 /// The port of a server whose image exposes none, and whose profile names none: the article's.
@@ -78,9 +77,9 @@ pub enum PassError {
         /// As this process may use them.
         has: usize,
     },
-    /// The floor's image.
-    #[error("{0}")]
-    Floor(#[from] FloorError),
+    /// The image of the runtime baseline.
+    #[error("the image of the runtime baseline cannot be written")]
+    RuntimeBaseline(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The profile's limits.
     #[error("{0}")]
     Limit(#[from] LimitError),

@@ -36,7 +36,7 @@ fn a_server_of_this_host_is_never_measured_instead_of_the_containers() {
     let host = server_of_this_host();
     let text = format!(
         "ready = {{ port = {}, timeout = \"1s\" }}\nlimits = {{}}\npasses = [\"startup\"]\n\
-         startup = {{ runs = 1, cold-runs = 0, floor = false }}\n",
+         startup = {{ runs = 1, cold-runs = 0, runtime-baseline = false }}\n",
         host.port()
     );
     let cpuset = cpus::place(&cpus::allowed(), None, None).server;
@@ -47,8 +47,9 @@ fn a_server_of_this_host_is_never_measured_instead_of_the_containers() {
     let run = |fake: &Fake| {
         let target = fake.image();
         let program = Path::new("/no/generator");
-        let setting = Setting { target: &target, twin: None, profile: &profile, program, allowed: &allowed };
-        let stage = Stage { runtime: &fake.runtime, floor: None, roots: &[] };
+        let setting =
+            Setting { target: &target, unstripped: None, profile: &profile, program, allowed: &allowed };
+        let stage = Stage { runtime: &fake.runtime, runtime_baseline: None, roots: &[] };
         measure::run(&setting, &stage, &profile.limits[0], |_| {})
     };
     let fake = Fake::elsewhere();

@@ -42,11 +42,17 @@ impl Scene {
     }
 
     fn setting<'a>(&'a self, profile: &'a Profile) -> Setting<'a> {
-        Setting { target: &self.target, twin: None, profile, program: &self.program, allowed: &self.allowed }
+        Setting {
+            target: &self.target,
+            unstripped: None,
+            profile,
+            program: &self.program,
+            allowed: &self.allowed,
+        }
     }
 
     fn stage(&self) -> Stage<'_> {
-        Stage { runtime: &self.runtime, floor: None, roots: &[] }
+        Stage { runtime: &self.runtime, runtime_baseline: None, roots: &[] }
     }
 
     /// Two containers of a profile in turns.
@@ -138,7 +144,7 @@ fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
 fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {
     let Some(scene) = Scene::new() else { return };
     let profile = profile(
-        "args = [\"deaf\", \"http=8080\"]\npasses = [\"startup\"]\nstartup = { runs = 3, cold-runs = 0, floor = false }\n",
+        "args = [\"deaf\", \"http=8080\"]\npasses = [\"startup\"]\nstartup = { runs = 3, cold-runs = 0, runtime-baseline = false }\n",
     );
     let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
     let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
@@ -180,7 +186,8 @@ fn wrong_answers_are_neither_in_the_rate_nor_in_the_cost() {
 fn a_worker_that_is_killed_for_its_memory_is_an_event() {
     let Some(scene) = Scene::new() else { return };
     const LIMITS: &str = "limits = { memory = \"32MiB\" }\nready = { timeout = \"1s\" }\n";
-    const STARTS: &str = "passes = [\"startup\"]\nstartup = { runs = 2, cold-runs = 0, floor = false }\n";
+    const STARTS: &str =
+        "passes = [\"startup\"]\nstartup = { runs = 2, cold-runs = 0, runtime-baseline = false }\n";
     let killed = |processes: &str| {
         format!(
             "the kernel killed {processes} of the server for exceeding 33.55 MB of memory, and its first process went on"

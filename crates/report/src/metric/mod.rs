@@ -3,20 +3,15 @@
 //! Gates, `--list-metrics`, the reports and docs/metrics.md come from it. Every value is in one base unit of
 //! its kind (bytes, nanoseconds, parts of 1), whatever it is shown in.
 
-mod size;
-mod startup;
-mod throughput;
+mod table;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use self::size::SIZE;
-pub use self::size::UNKNOWN;
-use self::startup::{COLD, WARM};
-pub use self::throughput::ERRORS;
-use self::throughput::THROUGHPUT;
+pub use self::table::ERRORS;
 
 /// What measures a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,39 +157,31 @@ pub struct Metric {
     pub cases: Option<&'static str>,
 }
 
-/// How many there are.
-const LENGTH: usize = SIZE.len() + WARM.len() + COLD.len() + THROUGHPUT.len();
-
 /// Every metric, in the order of the reports.
-pub const TABLE: [Metric; LENGTH] = {
-    let mut table = [UNKNOWN; LENGTH];
-    let mut at = 0;
-    let parts: [&[Metric]; 4] = [&SIZE, &WARM, &COLD, &THROUGHPUT];
-    let mut part = 0;
-    // Iterators cannot run at compile time.
-    while part < parts.len() {
-        let mut index = 0;
-        while index < parts[part].len() {
-            table[at] = parts[part][index];
-            at += 1;
-            index += 1;
-        }
-        part += 1;
-    }
-    table
+pub static TABLE: LazyLock<Vec<Metric>> = LazyLock::new(table::rows);
+
+/// What stands for an id that is not in the table; no pass measures it.
+pub static UNKNOWN: Metric = Metric {
+    id: "unknown",
+    pass: Pass::Size,
+    unit: Unit::Count,
+    class: Class::Exact,
+    direction: Direction::Neither,
+    statistic: "none",
+    description: "Not in the metric table",
+    cases: None,
 };
 
 /// The metric of that id.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Metric> {
-    static TABLE_IN_MEMORY: [Metric; LENGTH] = TABLE;
-    TABLE_IN_MEMORY.iter().find(|metric| metric.id == id)
+    TABLE.iter().find(|metric| metric.id == id)
 }
 
 /// Where a metric stands in the table; the order of reports.
 #[must_use]
 pub fn position(id: &str) -> usize {
-    TABLE.iter().position(|metric| metric.id == id).unwrap_or(LENGTH)
+    TABLE.iter().position(|metric| metric.id == id).unwrap_or(TABLE.len())
 }
 
 #[cfg(test)]
@@ -206,10 +193,10 @@ mod tests {
     #[test]
     fn every_id_is_there_once_and_begins_with_its_pass() {
         let ids: BTreeSet<&str> = TABLE.iter().map(|metric| metric.id).collect();
-        assert_eq!(ids.len(), LENGTH);
-        for metric in TABLE {
+        assert_eq!(ids.len(), TABLE.len());
+        for metric in TABLE.iter() {
             assert!(metric.id.starts_with(&format!("{}.", metric.pass.name())), "{}", metric.id);
-            assert_eq!(find(metric.id), Some(&metric));
+            assert_eq!(find(metric.id), Some(metric));
             assert!(
                 metric
                     .id
@@ -223,7 +210,7 @@ mod tests {
 
     #[test]
     fn exactly_the_size_metrics_are_exact() {
-        for metric in TABLE {
+        for metric in TABLE.iter() {
             assert_eq!(metric.class == Class::Exact, metric.pass == Pass::Size, "{}", metric.id);
         }
     }

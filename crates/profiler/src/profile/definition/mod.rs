@@ -1,20 +1,23 @@
-//! What a profile is: `profiles/NAME.toml`, read, checked and completed with defaults.
+//! What a profile is: `profiles/NAME.toml`, read, completed with defaults and checked.
 //!
 //! Everything that can be wrong with a profile in itself is found here and reported with file, line and
 //! column. Whether the host can honour its limits is found where the container is made.
 
-mod bound;
+mod check;
+mod gates;
 mod parse;
-mod problem;
-mod raw;
 mod shipped;
 pub mod values;
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
+pub use self::check::Problem;
 pub use self::parse::parse;
 pub use self::shipped::{SourceError, find, names};
-use self::values::{Cpus, Load, Network, Protocol};
+use self::values::{Load, Network, Protocol};
 use super::gate::Gate;
 use super::metric::Pass;
 
@@ -22,17 +25,21 @@ pub use tare_report::limits::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits};
 pub use tare_tool::document::DefinitionError;
 
 /// An image's circumstances and what is to be measured in them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
     /// The file's name without its ending.
+    #[serde(skip)]
     pub name: String,
     /// One line that says what it is for.
     pub description: Option<String>,
     /// What the container is held to; several are run in turn. Never empty.
+    #[serde(deserialize_with = "parse::limits")]
     pub limits: Vec<Limits>,
     /// When the server is ready.
     pub ready: Ready,
     /// Variables beside the image's own, which they replace.
+    #[serde(deserialize_with = "parse::env")]
     pub env: Vec<(String, String)>,
     /// Arguments in place of the image's own.
     pub args: Option<Vec<String>>,
@@ -46,12 +53,14 @@ pub struct Profile {
     pub startup: StartupOptions,
     /// Options of the throughput pass.
     pub throughput: ThroughputOptions,
-    /// In the order of the file.
+    /// In the order of the metric table.
+    #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
 }
 
 /// When the server is ready: this request has this status.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ready {
     /// What is asked for, by GET.
     pub path: String,
@@ -60,37 +69,44 @@ pub struct Ready {
     /// What is answered.
     pub status: u16,
     /// How long is waited for it.
+    #[serde(deserialize_with = "parse::text")]
     pub timeout: Nanoseconds,
 }
 
 /// Options of the size pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SizeOptions {
     /// How many of the largest files, crates and functions are reported.
     pub rows: u32,
 }
 
 /// Options of the start-up pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StartupOptions {
     /// Starts with the page cache warm.
     pub runs: u32,
     /// Starts with the image's pages dropped from the cache; 0 for none.
     pub cold_runs: u32,
     /// Whether a program that only exits is started on the same path for comparison.
-    pub floor: bool,
+    pub runtime_baseline: bool,
 }
 
 /// Options of the throughput pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ThroughputOptions {
     /// In the order they are run; shares come after the closed loop that they are shares of.
+    #[serde(deserialize_with = "parse::loads")]
     pub loads: Vec<Load>,
     /// Connections held open.
     pub connections: u32,
     /// How long each load runs.
+    #[serde(deserialize_with = "parse::text")]
     pub duration: Nanoseconds,
     /// After which a request counts as an error.
+    #[serde(deserialize_with = "parse::text")]
     pub timeout: Nanoseconds,
     /// Requests under way on one connection.
     pub pipeline: u32,
@@ -103,20 +119,73 @@ pub struct ThroughputOptions {
 }
 
 /// One kind of request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Request {
     /// RFC 9110, section 9.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// Beside those that the protocol needs.
-    pub headers: Vec<(String, String)>,
+    /// Beside those that the protocol needs, by name.
+    pub headers: BTreeMap<String, String>,
     /// Empty for none.
-    pub body: Vec<u8>,
+    pub body: String,
     /// How often it is sent, relative to the others.
     pub weight: u32,
     /// The status of a right answer.
     pub status: u16,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            description: None,
+            limits: vec![Limits::default()],
+            ready: Ready::default(),
+            env: vec![],
+            args: None,
+            network: Network::Loopback,
+            passes: Pass::ALL.to_vec(),
+            size: SizeOptions::default(),
+            startup: StartupOptions::default(),
+            throughput: ThroughputOptions::default(),
+            gates: vec![],
+        }
+    }
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self { path: "/".to_owned(), port: None, status: 200, timeout: Nanoseconds(10_000_000_000) }
+    }
+}
+
+impl Default for SizeOptions {
+    fn default() -> Self {
+        Self { rows: 20 }
+    }
+}
+
+impl Default for StartupOptions {
+    fn default() -> Self {
+        Self { runs: 20, cold_runs: 10, runtime_baseline: true }
+    }
+}
+
+impl Default for ThroughputOptions {
+    fn default() -> Self {
+        Self {
+            loads: vec![Load::Closed, Load::Share(50), Load::Share(70), Load::Share(90)],
+            connections: 64,
+            duration: Nanoseconds(10_000_000_000),
+            timeout: Nanoseconds(5_000_000_000),
+            pipeline: 1,
+            keep_alive: true,
+            protocol: Protocol::Http1,
+            requests: vec![Request::default()],
+        }
+    }
 }
 
 impl Default for Request {
@@ -124,8 +193,8 @@ impl Default for Request {
         Self {
             method: "GET".to_owned(),
             path: "/".to_owned(),
-            headers: vec![],
-            body: vec![],
+            headers: BTreeMap::new(),
+            body: String::new(),
             weight: 1,
             status: 200,
         }
@@ -136,7 +205,7 @@ impl Default for Request {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     /// `--cpus`
-    pub cpus: Option<Cpus>,
+    pub cpus: Option<CpuLimit>,
     /// `--memory`
     pub memory: Option<ByteSize>,
     /// `--pass`, which may be there several times; empty for the profile's own.
@@ -151,16 +220,6 @@ pub struct Overrides {
     pub rate: Option<u32>,
 }
 
-/// A value of the command line that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{flag}: {problem}")]
-pub struct OverrideError {
-    /// The flag.
-    pub flag: &'static str,
-    /// What is wrong.
-    pub problem: String,
-}
-
 impl Profile {
     /// Whether it has a pass that runs the image.
     #[must_use]
@@ -171,24 +230,11 @@ impl Profile {
     /// This profile with what the command line says.
     ///
     /// # Errors
-    /// When a flag's value could not stand in a profile either.
-    pub fn with(mut self, overrides: &Overrides) -> Result<Self, OverrideError> {
-        fn checked<T>(
-            flag: &'static str,
-            value: Option<T>,
-            problem: impl Fn(&T) -> Option<String>,
-        ) -> Result<Option<T>, OverrideError> {
-            match value.as_ref().and_then(problem) {
-                Some(problem) => Err(OverrideError { flag, problem }),
-                None => Ok(value),
-            }
-        }
-        let quota =
-            checked("--cpus", overrides.cpus.map(CpuLimit::from), |quota| problem::with_quota(*quota))?;
-        let memory = checked("--memory", overrides.memory, |memory| problem::with_memory(*memory))?;
+    /// When a value could not stand in a profile either.
+    pub fn with(mut self, overrides: &Overrides) -> Result<Self, Problem> {
         for limits in &mut self.limits {
-            limits.cpu = quota.or(limits.cpu);
-            if let Some(memory) = memory {
+            limits.cpu = overrides.cpus.or(limits.cpu);
+            if let Some(memory) = overrides.memory {
                 limits.memory = Some(memory.0);
                 limits.swap = limits.swap.or(Some(0));
             }
@@ -204,18 +250,14 @@ impl Profile {
         if !overrides.passes.is_empty() {
             self.passes = parse::in_order(&overrides.passes);
         }
-        let runs = checked("--runs", overrides.runs, |runs| problem::with_runs(*runs))?;
-        self.startup.runs = runs.unwrap_or(self.startup.runs);
-        let duration = checked("--duration", overrides.duration, |it| problem::with_duration(*it))?;
-        self.throughput.duration = duration.unwrap_or(self.throughput.duration);
-        let connections =
-            checked("--connections", overrides.connections, |number| problem::with_connections(*number))?;
-        self.throughput.connections = connections.unwrap_or(self.throughput.connections);
-        if let Some(rate) = checked("--rate", overrides.rate, |rate| {
-            (*rate == 0).then(|| "a rate of 0 sends nothing".to_owned())
-        })? {
-            self.throughput.loads = vec![Load::Rate(rate)];
+        let (startup, throughput) = (&mut self.startup, &mut self.throughput);
+        startup.runs = overrides.runs.unwrap_or(startup.runs);
+        throughput.duration = overrides.duration.unwrap_or(throughput.duration);
+        throughput.connections = overrides.connections.unwrap_or(throughput.connections);
+        if let Some(rate) = overrides.rate {
+            throughput.loads = vec![Load::Rate(rate)];
         }
+        self.check()?;
         Ok(self)
     }
 }

@@ -58,7 +58,7 @@ fn every_key_is_understood() {
         [startup]
         runs = 7
         cold-runs = 0
-        floor = false
+        runtime-baseline = false
         [throughput]
         loads = ["closed", "80%", "500/s"]
         connections = 8
@@ -96,12 +96,12 @@ fn every_key_is_understood() {
     };
     assert_eq!(profile.ready, ready);
     assert_eq!(profile.size, SizeOptions { rows: 5 });
-    assert_eq!(profile.startup, StartupOptions { runs: 7, cold_runs: 0, floor: false });
+    assert_eq!(profile.startup, StartupOptions { runs: 7, cold_runs: 0, runtime_baseline: false });
     let posted = Request {
         method: "POST".into(),
         path: "/echo".into(),
-        headers: vec![("x-b".into(), "2".into()), ("x-a".into(), "1".into())],
-        body: b"hello".into(),
+        headers: [("x-b".into(), "2".into()), ("x-a".into(), "1".into())].into(),
+        body: "hello".into(),
         weight: 3,
         status: 201,
     };
@@ -157,11 +157,11 @@ fn gates_are_named_in_quotes_or_as_dotted_keys() {
             gate("size.efficiency", Some(0.95), None),
             gate("startup.warm.ready", None, Some(2.5e6)),
             gate("startup.warm.ready.p95", None, Some(2e7)),
-            gate("throughput.latency.max", None, Some(1e9)),
-            ("throughput.latency.p99.9@open-90".into(), None, Some(2e7), Some(0.1), true),
             gate("throughput.rate", Some(10_000.0), None),
-            gate("throughput.errors", None, Some(0.0)),
+            ("throughput.latency.p99.9@open-90".into(), None, Some(2e7), Some(0.1), true),
+            gate("throughput.latency.max", None, Some(1e9)),
             gate("throughput.cpu-of-limit", None, Some(0.9)),
+            gate("throughput.errors", None, Some(0.0)),
         ]
     );
 }
@@ -169,42 +169,47 @@ fn gates_are_named_in_quotes_or_as_dotted_keys() {
 #[test]
 fn what_cannot_be_is_refused_with_its_place() {
     for (text, line, column, message) in [
-        ("[limits]\ncpus = 0", 2, 8, "`0` is not a number of CPUs"),
-        ("[limits]\ncpus = -1", 2, 8, "`-1` is not a number of CPUs"),
+        ("[limits]\ncpus = 0", 2, 8, "`0` is not a number of CPUs above 0, such as `2` or `0.25`"),
+        ("[limits]\ncpus = -1", 2, 8, "`-1` is not a number of CPUs above 0, such as `2` or `0.25`"),
         (
             "[limits]\ncpus = 0.005",
             2,
             8,
-            "a quota of 500us in 100ms is below 1ms, the least that the kernel takes",
+            "500 µs of CPU time in 100000 µs: the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s",
         ),
-        ("[limits]\ncpus = 1\nquota = \"1ms\"", 2, 8, "`cpus` and `quota` with `period` say the same"),
-        ("[limits]\nperiod = \"1ms\"", 2, 10, "`period` needs `quota`"),
-        ("[limits]\nquota = \"1s\"\nperiod = \"2s\"", 2, 9, "a period of 2s is not between 1ms and 1s"),
-        ("[limits]\nmemory = \"1KiB\"", 2, 10, "no container starts in 1KiB of memory"),
-        ("[limits]\nswap = \"1MiB\"", 2, 8, "`swap` needs `memory`"),
-        ("[limits]\npids = 0", 2, 8, "a container without processes runs nothing"),
-        ("passes = []", 1, 10, "a profile without passes measures nothing"),
+        ("[limits]\ncpus = 1\nquota = \"1ms\"", 1, 1, "`cpus` and `quota` with `period` say the same"),
+        ("[limits]\nperiod = \"1ms\"", 1, 1, "`period` needs `quota`"),
+        (
+            "[limits]\nquota = \"1s\"\nperiod = \"2s\"",
+            1,
+            2,
+            "1000000 µs of CPU time in 2000000 µs: the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s",
+        ),
+        ("[limits]\nmemory = \"1KiB\"", 2, 1, "no container starts in 1KiB of memory: the least is 512KiB"),
+        ("[limits]\nswap = \"1MiB\"", 2, 1, "a limit for swap needs one for memory"),
+        ("[limits]\npids = 0", 2, 1, "a container without processes runs nothing"),
+        ("passes = []", 1, 1, "a profile without passes measures nothing"),
         (
             "[ready]\npath = \"health\"",
             2,
-            8,
+            1,
             "`health` is not a path: begin with `/` and escape what is not ASCII",
         ),
-        ("[ready]\nstatus = 20", 2, 10, "20 is no HTTP status"),
-        ("[ready]\nport = 0", 2, 8, "0 is not a port"),
-        ("[startup]\nruns = 0", 2, 8, "0 runs are not between 1 and 10000"),
-        ("[throughput]\nconnections = 0", 2, 15, "0 connections are not between 1 and 60000"),
-        ("[throughput]\nduration = \"2h\"", 2, 12, "2h is not between 100ms and 1h"),
+        ("[ready]\nstatus = 20", 2, 1, "`status` is 20, which is not between 100 and 599"),
+        ("[ready]\nport = 0", 2, 1, "`port` is 0, which is not between 1 and 65535"),
+        ("[startup]\nruns = 0", 2, 1, "`runs` is 0, which is not between 1 and 10000"),
+        ("[throughput]\nconnections = 0", 2, 1, "`connections` is 0, which is not between 1 and 60000"),
+        ("[throughput]\nduration = \"2h\"", 2, 1, "`duration` is 2h, which is not between 100ms and 1h"),
         (
             "[throughput]\nloads = [\"70%\"]",
             2,
-            9,
+            1,
             "`70%` is a share of what `closed` finds: put `closed` before it",
         ),
-        ("[throughput]\nloads = [\"closed\", \"closed\"]", 2, 9, "`closed` stands twice"),
-        ("[throughput]\nkeep-alive = false\npipeline = 2", 2, 14, "a pipeline needs `keep-alive`"),
-        ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 10, "`GE T` is not a method"),
-        ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 13, "`a b` is not a header"),
+        ("[throughput]\nloads = [\"closed\", \"closed\"]", 2, 1, "`closed` stands twice"),
+        ("[throughput]\nkeep-alive = false\npipeline = 2", 2, 1, "a pipeline needs `keep-alive`"),
+        ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 1, "`GE T` is not a method"),
+        ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 1, "`a b` is not a header"),
         (
             "[gates]\nsize.efficiency = 3",
             2,
@@ -221,28 +226,28 @@ fn what_cannot_be_is_refused_with_its_place() {
         (
             "[gates]\nsize.wasted.max = 5",
             2,
-            19,
+            13,
             "a bound of `size.wasted` is a size with a unit, such as \"5MB\"",
         ),
         (
             "[gates]\nsize.wasted.max = \"5ms\"",
             2,
-            19,
+            13,
             "a bound of `size.wasted` is a size with a unit, such as \"5MB\"",
         ),
         (
             "[gates]\nstartup.warm.ready.max = \"nan s\"",
             2,
-            26,
+            20,
             "a bound of `startup.warm.ready` is a duration with a unit, such as \"20ms\"",
         ),
         (
             "[gates]\nthroughput.rate.min = nan",
             2,
-            23,
+            17,
             "a bound of `throughput.rate` is a rate, such as 10000",
         ),
-        ("[gates]\nsize.wasted.max-regression = 5", 2, 30, "`max-regression` is a share such as \"5%\""),
+        ("[gates]\nsize.wasted.max-regression = 5", 2, 13, "`max-regression` is a share such as \"5%\""),
         ("[gates]\n\"size.wasted@x\" = { max = 0 }", 2, 1, "`size.wasted` has no cases"),
         (
             "[gates]\nthroughput.requests.max-regression = \"5%\"",
@@ -281,7 +286,7 @@ fn an_unknown_key_is_answered_with_the_nearest_known_one() {
 fn a_command_line_takes_the_place_of_the_profile() {
     let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 2\npids = 5").unwrap();
     let overrides = Overrides {
-        cpus: Cpus::new(0.5),
+        cpus: CpuLimit::cpus(0.5).ok(),
         memory: Some(ByteSize(64 << 20)),
         passes: vec![Pass::Throughput, Pass::Size, Pass::Size],
         runs: Some(3),
@@ -302,7 +307,8 @@ fn a_command_line_takes_the_place_of_the_profile() {
 #[test]
 fn limits_that_become_equal_are_run_once() {
     let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 2").unwrap();
-    let changed = profile.with(&Overrides { cpus: Cpus::new(1.0), ..Overrides::default() }).unwrap();
+    let changed =
+        profile.with(&Overrides { cpus: CpuLimit::cpus(1.0).ok(), ..Overrides::default() }).unwrap();
     assert_eq!(changed.limits.len(), 1);
 }
 
@@ -311,23 +317,23 @@ fn a_command_line_is_checked_as_a_profile_is() {
     let none = Overrides::default;
     for (overrides, told) in [
         (
-            Overrides { cpus: Cpus::new(0.001), ..none() },
-            "--cpus: a quota of 100us in 100ms is below 1ms, the least that the kernel takes",
+            Overrides { cpus: Some(CpuLimit { quota: 100, period: 100_000 }), ..none() },
+            "100 µs of CPU time in 100000 µs: the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s",
         ),
         (
             Overrides { memory: Some(ByteSize(1024)), ..none() },
-            "--memory: no container starts in 1KiB of memory",
+            "no container starts in 1KiB of memory: the least is 512KiB",
         ),
-        (Overrides { runs: Some(0), ..none() }, "--runs: 0 runs are not between 1 and 10000"),
+        (Overrides { runs: Some(0), ..none() }, "`runs` is 0, which is not between 1 and 10000"),
         (
             Overrides { duration: Some(Nanoseconds(0)), ..none() },
-            "--duration: 0s is not between 100ms and 1h",
+            "`duration` is 0s, which is not between 100ms and 1h",
         ),
         (
             Overrides { connections: Some(0), ..none() },
-            "--connections: 0 connections are not between 1 and 60000",
+            "`connections` is 0, which is not between 1 and 60000",
         ),
-        (Overrides { rate: Some(0), ..none() }, "--rate: a rate of 0 sends nothing"),
+        (Overrides { rate: Some(0), ..none() }, "a rate of 0 sends nothing"),
     ] {
         let error = read("").unwrap().with(&overrides).unwrap_err();
         assert_eq!(error.to_string(), told);

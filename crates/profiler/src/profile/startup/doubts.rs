@@ -11,7 +11,8 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
     let doubts = validity::machine(machine);
     for cache in [Cache::Warm, Cache::Cold] {
         let unresolved = unresolved(cache, measurements);
-        let difference = measurements.iter_mut().find(|row| row.metric == cache.metric("ready-minus-floor"));
+        let difference =
+            measurements.iter_mut().find(|row| row.metric == cache.metric("ready-minus-baseline"));
         if let Some(difference) = difference {
             difference.doubts.extend(unresolved);
         }
@@ -31,8 +32,8 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
 /// intervals of both say. On a host where what they have in common varies much, it does.
 fn unresolved(cache: Cache, measurements: &[Measurement]) -> Option<Doubt> {
     let interval = |point| measurements.iter().find(|row| row.metric == cache.metric(point))?.interval;
-    let (ready, floor) = (interval("ready")?, interval("floor")?);
-    let (lowest, highest) = (ready.0 - floor.1, ready.1 - floor.0);
+    let (ready, baseline) = (interval("ready")?, interval("runtime-baseline")?);
+    let (lowest, highest) = (ready.0 - baseline.1, ready.1 - baseline.0);
     (lowest <= 0.0).then_some(Doubt::Unresolved { lowest, highest })
 }
 
@@ -51,12 +52,12 @@ mod tests {
     #[test]
     fn a_difference_that_may_be_nothing_is_doubted() {
         let row = |point, interval| Measurement { interval, ..Measurement::exact(point, 1.0) };
-        let of = |floor: (f64, f64)| {
+        let of = |baseline: (f64, f64)| {
             let mut rows = [
                 row("startup.warm.ready", Some((12.0, 14.0))),
-                row("startup.warm.floor", Some(floor)),
-                row("startup.warm.ready-minus-floor", None),
-                row("startup.cold.ready-minus-floor", None),
+                row("startup.warm.runtime-baseline", Some(baseline)),
+                row("startup.warm.ready-minus-baseline", None),
+                row("startup.cold.ready-minus-baseline", None),
             ];
             add(&mut rows, &MachineFacts::default());
             rows.map(|row| row.doubts)

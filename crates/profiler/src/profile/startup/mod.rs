@@ -1,15 +1,16 @@
-//! The start-up pass: when a container's server did what for the first time, beside the floor of the host.
+//! The start-up pass: when a container's server did what for the first time, beside what the runtime needs for any
+//! container.
 //!
 //! Every start is watched by a prober on another CPU, in the container's own network namespace, from before
-//! the container is let run. The floor, an image whose program only exits, is started in turn with it on the
-//! same path, so that both see the same host.
+//! the container is let run. The runtime baseline, an image whose program only exits, is started in turn with it on
+//! the same path, so that both see the same host.
 
 pub mod doubts;
-pub mod floor;
 pub mod probe;
 pub mod rows;
+pub mod runtime_baseline;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,87 +23,85 @@ use super::definition::StartupOptions;
 use super::measurement::Measurement;
 use super::subject::{self, PassError, Subject};
 use probe::{Observed, ProbeError, probe};
-use rows::{Cache, Floor, Run};
+use rows::{Cache, Run};
 
-/// How long the floor's program, which ends at once, is waited for.
-const FLOOR_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the program of the runtime baseline, which ends at once.
+const BASELINE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// All starts of the pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Starts {
-    /// Of the server, with the image's files in memory.
-    pub warm: Vec<Run>,
-    /// Of the floor, in turn with those.
-    pub warm_floor: Vec<Floor>,
-    /// Of the server, with the image's files dropped from memory.
-    pub cold: Vec<Run>,
-    /// Of the floor, in turn with those.
-    pub cold_floor: Vec<Floor>,
+    /// With the image's files in memory.
+    pub warm: Series,
+    /// With the image's files dropped from memory.
+    pub cold: Series,
     /// Processes of the server that the kernel killed for want of memory, in all of its starts.
     pub oom_kills: u64,
+}
+
+/// Starts with one state of the page cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Series {
+    /// Of the server.
+    pub runs: Vec<Run>,
+    /// Of the runtime baseline, in turn with those: nanoseconds from before the container was created until its program
+    /// ran, or had ended.
+    pub baseline: Vec<u64>,
 }
 
 impl Starts {
     /// The figures, without doubts.
     #[must_use]
     pub fn measurements(&self) -> Vec<Measurement> {
-        let mut rows = rows::measurements(Cache::Warm, &self.warm, &self.warm_floor);
-        rows.extend(rows::measurements(Cache::Cold, &self.cold, &self.cold_floor));
+        let mut rows = rows::measurements(Cache::Warm, &self.warm);
+        rows.extend(rows::measurements(Cache::Cold, &self.cold));
         rows
     }
 }
 
-/// The image of the floor, and where the root file systems of both images lie.
-#[derive(Debug)]
-pub struct Ground<'a> {
-    /// The floor's image, if the floor is to be measured.
-    pub floor: Option<&'a Target>,
-    /// The unpacked images, whose pages are dropped before a cold start. None where a daemon keeps them.
-    pub roots: Vec<std::path::PathBuf>,
-}
-
-/// Starts the server and the floor as often as the options say. `watch` hears of every start of the server
-/// that is done.
+/// Starts the server, and the image of the runtime baseline where there is one, as often as the options say. The pages of
+/// the unpacked images at `roots` are dropped before cold starts; where a daemon keeps them there are no cold starts. `watch`
+/// is called with the nanoseconds to ready of every start of the server.
 ///
 /// # Errors
 /// When a container cannot be had, or the server does not become ready.
 pub fn run(
     subject: &Subject<'_>,
-    ground: &Ground<'_>,
+    baseline: Option<&Target>,
+    roots: &[PathBuf],
     options: &StartupOptions,
     mut watch: impl FnMut(u64),
 ) -> Result<Starts, PassError> {
     let mut starts = Starts::default();
     // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
-    // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and who waited
-    // for it once waits no more.
+    // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and one that was
+    // waited for once is not waited for again.
     let first = start(subject, true)?;
     let mut ends = first.stop.is_some();
     starts.oom_kills = first.oom_kills;
     for cache in [Cache::Warm, Cache::Cold] {
-        let (count, runs, floors) = match cache {
-            Cache::Warm => (options.runs, &mut starts.warm, &mut starts.warm_floor),
-            Cache::Cold if ground.roots.is_empty() => continue,
-            Cache::Cold => (options.cold_runs, &mut starts.cold, &mut starts.cold_floor),
+        let (count, series) = match cache {
+            Cache::Warm => (options.runs, &mut starts.warm),
+            Cache::Cold if roots.is_empty() => continue,
+            Cache::Cold => (options.cold_runs, &mut starts.cold),
         };
         for _ in 0..count {
-            let floor = ground.floor.filter(|_| options.floor);
             // How long it takes the kernel to put a process into a cgroup depends on how long ago it did that
-            // before (rcu_sync, kernel/rcu/sync.c). So one of the floor's comes before each that counts.
-            if let Some(floor) = floor {
-                start_floor(subject, floor)?;
+            // before (rcu_sync, kernel/rcu/sync.c). So one start of the baseline comes before each that counts.
+            if let Some(baseline) = baseline {
+                start_baseline(subject, baseline)?;
             }
             if cache == Cache::Cold {
-                ground.roots.iter().for_each(|root| drop_pages(root));
+                roots.iter().for_each(|root| drop_pages(root));
             }
-            if let Some(floor) = floor {
-                floors.push(start_floor(subject, floor)?);
+            if let Some(baseline) = baseline {
+                series.baseline.push(start_baseline(subject, baseline)?);
             }
             let run = start(subject, ends)?;
             ends = run.stop.is_some();
             starts.oom_kills += run.oom_kills;
             watch(run.observed.ready.saturating_sub(run.begun));
-            runs.push(run);
+            series.runs.push(run);
         }
     }
     Ok(starts)
@@ -180,14 +179,14 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
     }
 }
 
-/// From before the floor's container is created until its program runs, which has nothing to do; until it has ended
-/// where the runtime does not let that be seen. The end takes the kernel milliseconds for the namespaces alone,
-/// which are no part of a start.
-fn start_floor(subject: &Subject<'_>, floor: &Target) -> Result<Floor, PassError> {
+/// Nanoseconds from before the container of the runtime baseline is created until its program runs, which has nothing to
+/// do; until it has ended where the runtime does not let that be seen. The end takes the kernel milliseconds for the
+/// namespaces alone, which are no part of a start.
+fn start_baseline(subject: &Subject<'_>, baseline: &Target) -> Result<u64, PassError> {
     let spec = tare_container::spec::ContainerSpec { args: None, env: Vec::new(), ..subject.spec.clone() };
-    let container = subject.runtime.create(floor, &spec)?;
+    let container = subject.runtime.create(baseline, &spec)?;
     container.release()?;
-    let exit = container.wait(FLOOR_PATIENCE)?;
+    let exit = container.wait(BASELINE_PATIENCE)?;
     let clock = container.clock();
     match (exit, clock.executed.or(clock.exited)) {
         (Some(_), Some(done)) => {

@@ -4,6 +4,7 @@ use crate::profile::measurement::Measurement;
 use crate::profile::metric;
 use crate::profile::stats;
 
+use super::Series;
 use super::probe::Observed;
 
 /// Of the resampling: the same runs give the same interval.
@@ -57,12 +58,10 @@ pub struct Run {
     pub oom_kills: u64,
 }
 
-/// One start of the floor's program: from before the container was created until the program ran, or had ended.
-pub type Floor = u64;
-
 /// The figures of the runs with one state of the cache, without doubts.
 #[must_use]
-pub fn measurements(cache: Cache, runs: &[Run], floor: &[Floor]) -> Vec<Measurement> {
+pub fn measurements(cache: Cache, series: &Series) -> Vec<Measurement> {
+    let runs = &series.runs;
     let since = |of: fn(&Run) -> u64| -> Vec<f64> {
         runs.iter().map(|run| of(run).saturating_sub(run.begun) as f64).collect()
     };
@@ -70,7 +69,7 @@ pub fn measurements(cache: Cache, runs: &[Run], floor: &[Floor]) -> Vec<Measurem
         runs.iter().filter_map(of).map(|value| value as f64).collect()
     };
     let ready = since(|run| run.observed.ready);
-    let floor: Vec<f64> = floor.iter().map(|time| *time as f64).collect();
+    let baseline: Vec<f64> = series.baseline.iter().map(|time| *time as f64).collect();
     let mut rows: Vec<Option<Measurement>> = vec![
         median(cache, "create", since(|run| run.created)),
         median(cache, "start", since(|run| run.started)),
@@ -84,10 +83,10 @@ pub fn measurements(cache: Cache, runs: &[Run], floor: &[Floor]) -> Vec<Measurem
         median(cache, "memory-at-ready", known(|run| run.memory)),
         median(cache, "stop", known(|run| run.stop)),
     ];
-    if let (Some(ours), Some(lowest)) = (stats::median(&ready), stats::median(&floor)) {
-        rows.push(of(cache, "ready-minus-floor", ours - lowest));
+    if let (Some(ours), Some(lowest)) = (stats::median(&ready), stats::median(&baseline)) {
+        rows.push(of(cache, "ready-minus-baseline", ours - lowest));
     }
-    rows.push(median(cache, "floor", floor));
+    rows.push(median(cache, "runtime-baseline", baseline));
     let mut rows: Vec<Measurement> = rows.into_iter().flatten().collect();
     rows.sort_by_key(|row| metric::position(row.metric));
     rows
@@ -123,8 +122,8 @@ mod tests {
 
     #[test]
     fn every_point_counts_from_the_begin_of_create() {
-        let runs = [run(1_000, 0), run(9_000, 40), run(5_000, 10)];
-        let rows = measurements(Cache::Warm, &runs, &[15, 25, 20]);
+        let runs = vec![run(1_000, 0), run(9_000, 40), run(5_000, 10)];
+        let rows = measurements(Cache::Warm, &Series { runs, baseline: vec![15, 25, 20] });
         let values: Vec<(&str, f64)> = rows.iter().map(|row| (row.metric, row.value)).collect();
         assert_eq!(
             values,
@@ -137,8 +136,8 @@ mod tests {
                 ("startup.warm.ready", 70.0),
                 ("startup.warm.ready.p95", 100.0),
                 ("startup.warm.ready.min", 60.0),
-                ("startup.warm.floor", 20.0),
-                ("startup.warm.ready-minus-floor", 50.0),
+                ("startup.warm.runtime-baseline", 20.0),
+                ("startup.warm.ready-minus-baseline", 50.0),
                 ("startup.warm.cpu-to-ready", 5.0),
                 ("startup.warm.memory-at-ready", 4096.0),
             ]
@@ -149,8 +148,8 @@ mod tests {
 
     #[test]
     fn without_runs_there_are_no_figures() {
-        assert_eq!(measurements(Cache::Cold, &[], &[]), []);
-        let rows = measurements(Cache::Cold, &[], &[3]);
-        assert_eq!(rows.iter().map(|row| row.metric).collect::<Vec<_>>(), ["startup.cold.floor"]);
+        assert_eq!(measurements(Cache::Cold, &Series::default()), []);
+        let rows = measurements(Cache::Cold, &Series { runs: vec![], baseline: vec![3] });
+        assert_eq!(rows.iter().map(|row| row.metric).collect::<Vec<_>>(), ["startup.cold.runtime-baseline"]);
     }
 }

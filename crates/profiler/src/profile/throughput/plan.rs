@@ -63,8 +63,8 @@ fn of_request(request: &Request) -> tare_load::Request {
         weight: request.weight,
         method: request.method.clone(),
         path: request.path.clone(),
-        headers: request.headers.clone(),
-        body: Blob(request.body.clone()),
+        headers: request.headers.clone().into_iter().collect(),
+        body: Blob(request.body.clone().into_bytes()),
         expect: Expect { status: Some(request.status), ..Expect::default() },
     }
 }

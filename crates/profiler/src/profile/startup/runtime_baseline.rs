@@ -1,13 +1,14 @@
-//! The floor of starting: an image with the smallest program that there can be, which ends at once. What a
+//! The runtime baseline: an image with the smallest program that there can be, which ends at once. What a
 //! container costs before the server's own work begins is what this one costs.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use tare_oci::blob::{BlobSource, FileError, Staging};
+use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
 use tare_oci::image::{Image, Index, Parts};
-use tare_oci::layer::{self, LayerError, LayerPlan};
+use tare_oci::layer::{self, LayerPlan};
 use tare_oci::layout;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
@@ -22,28 +23,14 @@ const ADDRESS: u64 = 0x40_0000;
 const HEADER: u64 = 64;
 const PROGRAM_HEADER: u64 = 56;
 
-/// Why the floor's image could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum FloorError {
-    /// A file of it.
-    #[error("the floor's image cannot be written")]
-    File(#[from] FileError),
-    /// Its layer.
-    #[error("the floor's image cannot be written")]
-    Layer(#[from] LayerError),
-    /// One of its documents.
-    #[error("the floor's image cannot be written")]
-    Json(#[from] serde_json::Error),
-}
-
-/// Writes the floor's image below `dir` as an OCI layout, and says where it is.
+/// Writes the image below `dir` as an OCI layout, and says where it is.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, FloorError> {
-    let place = dir.join(format!("floor-{}", platform.architecture()));
+pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    let place = dir.join(format!("runtime-baseline-{}", platform.architecture()));
     // Others may be doing the same.
-    let staging = Staging::create(dir.join(format!(".floor-{}", std::process::id())))?;
+    let staging = Staging::create(dir.join(format!(".runtime-baseline-{}", std::process::id())))?;
     let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform) };
     let (layer, bytes) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     let parts = Parts {

@@ -1,0 +1,117 @@
+//! What can be wrong with a profile, whether it comes from a file, a command line or another program.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use tare_oci::units::Nanoseconds;
+
+use super::Profile;
+use super::values::{Load, Protocol};
+
+/// A value of a profile that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Where it stands: `throughput`, `requests`, `0`, `weight`.
+    pub key: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, if that is known.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(key: &str, message: impl Into<String>) -> Self {
+        let key = key.split('.').map(str::to_owned).collect();
+        Self { key, message: message.into(), hint: None }
+    }
+}
+
+/// An error at `key` unless the value is good.
+fn ensure(key: &str, good: bool, message: impl FnOnce() -> String) -> Result<(), Problem> {
+    if good { Ok(()) } else { Err(Problem::new(key, message())) }
+}
+
+fn within<T: PartialOrd + Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Problem> {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let message =
+        || format!("`{name}` is {value}, which is not between {} and {}", range.start(), range.end());
+    ensure(key, range.contains(&value), message)
+}
+
+fn duration(key: &str, duration: Nanoseconds) -> Result<(), Problem> {
+    within(key, duration, Nanoseconds(100_000_000)..=Nanoseconds(3_600_000_000_000))
+}
+
+fn path(key: &str, path: &str) -> Result<(), Problem> {
+    let good = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
+    ensure(key, good, || format!("`{path}` is not a path: begin with `/` and escape what is not ASCII"))
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(known)
+}
+
+impl Profile {
+    /// Whether every value can be.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), Problem> {
+        let Self { ready, startup, throughput, .. } = self;
+        ensure("limits", !self.limits.is_empty(), || "there are none".to_owned())?;
+        for (number, limits) in self.limits.iter().enumerate() {
+            let checked = limits.clone().checked();
+            checked
+                .map_err(|error| Problem::new(&format!("limits.{number}.{}", error.field), error.message))?;
+        }
+        ensure("passes", !self.passes.is_empty(), || "a profile without passes measures nothing".to_owned())?;
+        path("ready.path", &ready.path)?;
+        within("ready.port", ready.port.unwrap_or(1), 1..=u16::MAX)?;
+        within("ready.status", ready.status, 100..=599)?;
+        duration("ready.timeout", ready.timeout)?;
+        within("startup.runs", startup.runs, 1..=10_000)?;
+        loads(&throughput.loads)?;
+        // One address has 64 K ports.
+        within("throughput.connections", throughput.connections, 1..=60_000)?;
+        duration("throughput.duration", throughput.duration)?;
+        duration("throughput.timeout", throughput.timeout)?;
+        within("throughput.pipeline", throughput.pipeline, 1..=1024)?;
+        if !throughput.keep_alive {
+            let key = "throughput.keep-alive";
+            ensure(key, throughput.pipeline == 1, || "a pipeline needs `keep-alive`".to_owned())?;
+            let http1 = throughput.protocol == Protocol::Http1;
+            ensure(key, http1, || "h2 has no connections without `keep-alive`".to_owned())?;
+        }
+        ensure("throughput.requests", !throughput.requests.is_empty(), || "there are none".to_owned())?;
+        for (number, request) in throughput.requests.iter().enumerate() {
+            let key = |field: &str| format!("throughput.requests.{number}.{field}");
+            let method = &request.method;
+            ensure(&key("method"), is_token(method), || format!("`{method}` is not a method"))?;
+            path(&key("path"), &request.path)?;
+            for (name, value) in &request.headers {
+                ensure(&key("headers"), is_token(name), || format!("`{name}` is not a header"))?;
+                let plain = !value.contains(|c: char| c.is_control() && c != '\t');
+                ensure(&key("headers"), plain, || format!("the value of `{name}` has a control character"))?;
+            }
+            within(&key("weight"), request.weight, 1..=10_000)?;
+            within(&key("status"), request.status, 100..=599)?;
+        }
+        Ok(())
+    }
+}
+
+fn loads(loads: &[Load]) -> Result<(), Problem> {
+    let key = "throughput.loads";
+    ensure(key, !loads.is_empty(), || "a throughput pass without loads measures nothing".to_owned())?;
+    for (at, load) in loads.iter().enumerate() {
+        let before = &loads[..at];
+        ensure(key, !before.contains(load), || format!("`{load}` stands twice"))?;
+        ensure(key, *load != Load::Rate(0), || "a rate of 0 sends nothing".to_owned())?;
+        let known = !matches!(load, Load::Share(_)) || before.contains(&Load::Closed);
+        ensure(key, known, || format!("`{load}` is a share of what `closed` finds: put `closed` before it"))?;
+    }
+    Ok(())
+}
