@@ -1,110 +1,213 @@
-//! From an image and a spec to a container by the embedded runtime or one with the OCI command line.
+//! The bundle's `config.json`, from an image's config and a spec. Pure.
 
-use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
-use tare_keeper::Create;
+use serde_json::{Value, json};
+use tare_oci::spec::Config;
 
-use super::cgroup::{self, Cgroup};
-use super::keeper::Keeper;
-use super::leftovers::{Folder, Owner, RUNTIME_STATE, Record};
-use super::life::{Driver, Inner};
-use super::network::Pair;
-use super::roots::{Cache, Keep};
-use super::runtime::{Runtime, RuntimeError, RuntimeKind};
-use super::spec::{ContainerSpec, Network, Place};
-use super::target::Target;
-use super::unpack::read_inside;
-use super::user;
+use super::cgroup::Cgroup;
+use super::limits::Limits;
+use super::spec::{ContainerSpec, Network};
+use super::user::User;
 
-/// No container gets more open files than this, whatever the host allows: it is docker's number.
-const NOFILE_MOST: u64 = 1 << 20;
+/// What runc's and docker's defaults have in common, and a server may need: to bind ports below 1024, to
+/// kill, to write an audit log (runc spec).
+const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-pub(crate) fn create(
-    runtime: &Runtime,
-    target: &Target,
-    spec: &ContainerSpec,
-) -> Result<Inner, RuntimeError> {
-    let on = |operation, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| RuntimeError::File { operation, path, source }
+/// What of `/proc` shows or changes the host (docker's and runc's defaults).
+const MASKED: [&str; 8] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What a bundle needs from the host.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) rootfs: &'a Path,
+    pub(crate) cgroup: &'a Path,
+    /// Where its cgroup is on the host.
+    pub(crate) cgroup_folders: Cgroup,
+    pub(crate) user: &'a User,
+    /// Files and connections that it may have open.
+    pub(crate) nofile: u64,
+    /// Whether the runtime makes the network namespace; else the container has its parent's.
+    pub(crate) runtime_makes_network: bool,
+    /// Whether only one user exists inside, for want of the right to map more.
+    pub(crate) single_user: bool,
+}
+
+/// The bundle's `config.json` (runtime-spec 1.0).
+pub(crate) fn document(spec: &ContainerSpec, config: &Config, place: &Place<'_>) -> Value {
+    let user = place.user;
+    let work_dir = match config.config.working_dir.as_str() {
+        "" => "/",
+        dir => dir,
     };
-    let (Some(parent), Some(program)) = (&runtime.parent, &runtime.options.keeper) else {
-        return Err(RuntimeError::NoKeeper(runtime.kind));
-    };
-    cgroup::check_enforceable(&parent.existing, &spec.limits)?;
-    let cache = Cache::new(&runtime.options.cache, Keep::default());
-    let cached = cache.rootfs(target, &spec.mount_points(&target.config))?;
-    let state = &runtime.options.state;
-    let record = Record { owner: Owner::this(), cgroup: Some(parent.path.clone()), runtime: runtime.kind };
-    let folder = Folder::create(state, &record).map_err(on("create", state))?;
-    let rootfs = cached.path().to_path_buf();
-    let passwd = read_inside(&rootfs, "etc/passwd");
-    let group = read_inside(&rootfs, "etc/group");
-    let mut user = user::resolve(&target.config.config.user, &passwd, &group)?;
-    if !runtime.root {
-        // The only user that exists in the namespace, which was made without the right to map others.
-        (user.uid, user.gid) = (0, 0);
-        user.groups.clear();
-    }
-    let embedded = runtime.kind == RuntimeKind::Embedded;
-    let cgroup_path = parent.path.join(&folder.id);
-    let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let place = Place {
-        id: &folder.id,
-        rootfs: &rootfs,
-        cgroup: &cgroup_path,
-        cgroup_folders: cgroup::folders_of_version_1(&cgroup_path)?,
-        user: &user,
-        nofile: nofile.unwrap_or(NOFILE_MOST).min(NOFILE_MOST),
-        runtime_makes_network: !embedded && spec.network != Network::Host,
-        single_user: !runtime.root,
-    };
-    let config = folder.path.join("config.json");
-    let document = spec.bundle(&target.config, &place).to_string();
-    fs::write(&config, document).map_err(on("write", &config))?;
-    let request = Create {
-        bundle: folder.path.clone(),
-        state: folder.path.join(RUNTIME_STATE),
-        id: folder.id.clone(),
-        cgroup: cgroup_path.clone(),
-        program: runtime.program.clone(),
-        new_network: embedded && spec.network != Network::Host,
-    };
-    let refused = |reason: String| runtime.refused("create", reason, String::new());
-    let keeper = Keeper::create(program, request).map_err(refused)?;
-    let Some(pid) = keeper.told().pid else { return Err(refused("it has no process".to_owned())) };
-    let cgroup = Cgroup::of_process(pid)?;
-    check_place(&cgroup, &cgroup_path).map_err(refused)?;
-    cgroup.limit_swap(&spec.limits)?;
-    // Whatever the runtime says: what counts is what the kernel has.
-    cgroup.verify(&spec.limits)?;
-    let pair = match &spec.network {
-        Network::Loopback | Network::Host => None,
-        Network::Veth => Some(Pair::create(pid)?),
-        Network::Bridge(bridge) => Some(bridge.join(pid)?),
-    };
-    Ok(Inner {
-        runtime: runtime.kind,
-        driver: Driver::Keeper { keeper, cgroup, group: cgroup_path, _root: cached },
-        limits: spec.limits.clone(),
-        host_network: spec.network == Network::Host,
-        pair: Mutex::new(pair),
-        removed: AtomicBool::new(false),
-        id: folder.id.clone(),
-        folder: Mutex::new(Some(folder)),
-        _kept: runtime.kept.clone(),
+    let network = place.runtime_makes_network.then_some("network");
+    let namespaces = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter().chain(network);
+    let namespaces: Vec<Value> = namespaces.map(|kind| json!({"type": kind})).collect();
+    let linux = json!({
+        "cgroupsPath": place.cgroup,
+        "namespaces": namespaces,
+        "resources": resources(&spec.limits),
+        "maskedPaths": MASKED,
+        "readonlyPaths": READ_ONLY,
+    });
+    let nofile = json!([{"type": "RLIMIT_NOFILE", "hard": place.nofile, "soft": place.nofile}]);
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": place.id,
+        "root": {"path": place.rootfs, "readonly": true},
+        "process": {
+            "terminal": false,
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+            "args": spec.command(config),
+            "env": spec.environment(config, &user.home),
+            "cwd": work_dir,
+            "capabilities": {
+                "bounding": CAPABILITIES,
+                "effective": CAPABILITIES,
+                "permitted": CAPABILITIES,
+            },
+            "rlimits": nofile,
+            "noNewPrivileges": true,
+        },
+        "mounts": mounts(spec, config, place),
+        "linux": linux,
     })
 }
 
-/// Counters of another group would be somebody else's.
-fn check_place(cgroup: &Cgroup, path: &Path) -> Result<(), String> {
-    let below = path.strip_prefix("/").unwrap_or(path);
-    match cgroup.folder("cpu").or(cgroup.folder("memory")) {
-        Some(folder) if folder.ends_with(below) => Ok(()),
-        Some(folder) => Err(format!("it is in the group {}, not in {}", folder.display(), path.display())),
-        None => Err("it is in no group that counts".to_owned()),
+fn resources(limits: &Limits) -> Value {
+    let mut resources = json!({});
+    if let Some(cpu) = limits.cpu {
+        resources["cpu"] = json!({"quota": cpu.quota, "period": cpu.period});
+    }
+    if let Some(cpuset) = &limits.cpuset {
+        resources["cpu"]["cpus"] = json!(cpuset.to_string());
+    }
+    if let Some(memory) = limits.memory {
+        resources["memory"] = json!({"limit": memory});
+        if let Some(swap) = limits.swap {
+            // Memory and swap together, whatever the version (runtime-spec config-linux.md, "Memory").
+            resources["memory"]["swap"] = json!(memory.saturating_add(swap));
+        }
+    }
+    if let Some(pids) = limits.pids {
+        resources["pids"] = json!({"limit": pids});
+    }
+    resources
+}
+
+fn mounts(spec: &ContainerSpec, config: &Config, place: &Place<'_>) -> Vec<Value> {
+    let mount = |kind: &str, destination: &str, options: &[&str]| json!({"type": kind, "source": kind, "destination": destination, "options": options});
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if !place.single_user {
+        // Group tty; where only one user is mapped there is none.
+        pts.push("gid=5");
+    }
+    let mut mounts = vec![
+        mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("devpts", "/dev/pts", &pts),
+        mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ];
+    if spec.network == Network::Host && place.single_user {
+        // A new sysfs belongs to the owner of the network.
+        mounts.push(json!({"type": "bind", "source": "/sys", "destination": "/sys",
+            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}));
+    } else {
+        mounts.push(mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]));
+    }
+    // Programs read their CPU quota there, and size their thread pools by it.
+    let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    if let Cgroup::V1(folders) = &place.cgroup_folders {
+        // To mount the hierarchies of version 1 anew, as runtimes do, takes longer than all the rest of a
+        // start; what the container sees in these is the same.
+        mounts.push(mount("tmpfs", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "mode=755", "size=4k"]));
+        for (controller, folder) in folders {
+            let bind: Vec<&str> = ["bind"].into_iter().chain(options).collect();
+            mounts.push(json!({"type": "bind", "source": folder, "options": bind,
+                "destination": format!("/sys/fs/cgroup/{controller}")}));
+        }
+    } else {
+        mounts.push(mount("cgroup", "/sys/fs/cgroup", &options));
+    }
+    mounts.push(mount("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
+    for path in spec.memory_mounts(config) {
+        let owner = [format!("uid={}", place.user.uid), format!("gid={}", place.user.gid)];
+        let mut options = vec!["nosuid", "nodev", "mode=755"];
+        options.extend(owner.iter().map(String::as_str));
+        mounts.push(mount("tmpfs", &path, &options));
+    }
+    mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{CpuLimit, CpuSet};
+
+    fn bundle(spec: &ContainerSpec) -> Value {
+        let config = serde_json::from_value(json!({
+            "architecture": "amd64", "os": "linux",
+            "config": {
+                "Entrypoint": ["/app"], "Cmd": ["--port", "80"], "Env": ["A=1", "PATH=/bin"],
+                "Volumes": {"/data/": {}, "/tmp": {}}, "WorkingDir": "/srv",
+            },
+            "rootfs": {"type": "layers", "diff_ids": []},
+        }));
+        let user = User { uid: 7, gid: 8, groups: vec![9], home: "/h".to_owned() };
+        let place = Place {
+            id: "x",
+            rootfs: Path::new("/r"),
+            cgroup: Path::new("/tare/x"),
+            cgroup_folders: Cgroup::V2("/cg".into()),
+            user: &user,
+            nofile: 1024,
+            runtime_makes_network: false,
+            single_user: false,
+        };
+        document(spec, &config.unwrap(), &place)
+    }
+
+    #[test]
+    fn limits_stand_in_the_bundle_and_what_is_not_limited_does_not() {
+        let limits = Limits {
+            cpu: Some(CpuLimit { quota: 50_000, period: 100_000 }),
+            cpuset: CpuSet::new([0, 1]),
+            memory: Some(1 << 20),
+            swap: Some(1024),
+            pids: Some(9),
+        };
+        let limited = bundle(&ContainerSpec { limits, ..ContainerSpec::default() });
+        assert_eq!(
+            limited["linux"]["resources"],
+            json!({
+                "cpu": {"quota": 50_000, "period": 100_000, "cpus": "0-1"},
+                "memory": {"limit": 1 << 20, "swap": (1 << 20) + 1024},
+                "pids": {"limit": 9},
+            })
+        );
+        assert_eq!(bundle(&ContainerSpec::default())["linux"]["resources"], json!({}));
+    }
+
+    #[test]
+    fn the_root_is_read_only_and_volumes_are_memory_of_the_user() {
+        let bundle = bundle(&ContainerSpec::default());
+        assert_eq!(bundle["root"], json!({"path": "/r", "readonly": true}));
+        let mounts = bundle["mounts"].as_array().unwrap();
+        let of = |path: &str| mounts.iter().filter(|it| it["destination"] == path).collect::<Vec<_>>();
+        assert_eq!(of("/tmp").len(), 1);
+        assert_eq!(of("/data")[0]["options"], json!(["nosuid", "nodev", "mode=755", "uid=7", "gid=8"]));
+        assert_eq!(bundle["process"]["cwd"], "/srv");
+        assert_eq!(bundle["process"]["noNewPrivileges"], true);
     }
 }

@@ -1,5 +1,4 @@
-//! Cgroups of this host, version 1, hybrid and 2: where a process is in them, what limits are in force
-//! there, and a group of one's own for the process that sends the requests.
+//! Cgroups of this host, version 1, hybrid and 2: the cgroup of a process, and the limits in force there.
 //!
 //! A hybrid host has its controllers in version 1 and is treated as such.
 
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tare_keeper::cgroup::{Hierarchy, hierarchies};
 
+use super::error::ContainerError;
 use super::limits::{CpuLimit, CpuSet, Limits};
 
 /// The folders of one cgroup.
@@ -21,70 +21,17 @@ pub enum Cgroup {
     V2(PathBuf),
 }
 
-/// For who names CPUs that are not there.
+/// The hint where a CPU that was asked for does not exist.
 const NAME_OTHERS: &str = "name CPUs that this host has, or leave `cpuset` out of the profile";
-/// For who may not choose CPUs: systemd delegates the controller to nobody by itself.
+/// The hint for a user without the controller `cpuset`: systemd delegates it to nobody by itself.
 const DELEGATE_CPUSET: &str = "add `--sudo`, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity";
-/// For who may not set a limit.
-pub(super) const DELEGATE: &str = "add `--sudo`, or run it in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";
+/// The hint for a user without the right to set a limit.
+const DELEGATE: &str = "add `--sudo`, or run it in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";
 
-/// Why a limit is not, or would not be, in force.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// The controller is not there.
-    #[error("the limit for {limit} cannot be enforced: {reason}")]
-    NotEnforceable {
-        /// Which.
-        limit: &'static str,
-        /// Why.
-        reason: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// The kernel has something else than what was asked for.
-    #[error("the limit for {limit} is not in force: {wanted} was asked for, and {judge} has {found}")]
-    NotInForce {
-        /// `the kernel`, or the daemon that was asked in its stead.
-        judge: &'static str,
-        /// Which.
-        limit: &'static str,
-        /// As asked for.
-        wanted: String,
-        /// As read back.
-        found: String,
-    },
-    /// A file cannot be read or written.
-    #[error("cannot {operation} {path}", path = path.display())]
-    File {
-        /// `read`, `write`, `create`, `remove`.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl CgroupError {
-    pub(crate) fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::File { operation, path, source }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NotEnforceable { hint, .. } => Some((*hint).to_owned()),
-            Self::NotInForce { judge, .. } if *judge != KERNEL => Some(format!(
-                "what `{judge}` could not set it left out: its warnings are in `{judge} info`; or leave the limit out"
-            )),
-            Self::NotInForce { .. } => {
-                Some("a group further up may be narrower: look at its cgroup files".to_owned())
-            }
-            Self::File { .. } => None,
-        }
-    }
+/// The error of a limit that the kernel would not enforce.
+pub(crate) fn not_enforceable(limit: &str, reason: &str) -> ContainerError {
+    let message = format!("the limit for {limit} cannot be enforced: {reason}");
+    ContainerError::new(message).with_hint(DELEGATE)
 }
 
 /// Which version holds the controllers, by what is mounted.
@@ -128,38 +75,45 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The folders that a group has or will have with version 1, each with the controller that it is of: those that
-/// a program reads its limits from. None with version 2.
-#[cfg(target_os = "linux")]
-pub(crate) fn folders_of_version_1(group: &Path) -> Result<Vec<(String, PathBuf)>, CgroupError> {
-    let path = Path::new("/proc/self/mounts");
-    let mounts = fs::read_to_string(path).map_err(CgroupError::on("read", path))?;
-    let below = group.strip_prefix("/").unwrap_or(group);
-    let mut folders = Vec::new();
-    for hierarchy in hierarchies(&mounts) {
-        let read = |name: &&String| ["cpu", "cpuacct", "cpuset", "memory", "pids"].contains(&name.as_str());
-        let named = hierarchy.controllers.iter().filter(read);
-        folders.extend(named.map(|name| (name.clone(), hierarchy.mount.join(below))));
-    }
-    Ok(folders)
-}
-
 impl Cgroup {
     /// The cgroup of a process.
     ///
     /// # Errors
     /// When the process is gone, or no cgroup file system is mounted.
-    pub fn of_process(pid: i32) -> Result<Self, CgroupError> {
-        let read =
-            |path: String| fs::read_to_string(&path).map_err(CgroupError::on("read", Path::new(&path)));
-        let mounts = read("/proc/self/mounts".to_owned())?;
-        let path = format!("/proc/{pid}/cgroup");
-        let found = Self::parse(&read(path.clone())?, &mounts);
-        found.ok_or_else(|| CgroupError::File {
-            operation: "read",
-            path: path.into(),
-            source: io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted"),
-        })
+    pub fn of_process(pid: i32) -> Result<Self, ContainerError> {
+        let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let (text, mounts) = (read(&path)?, read(Path::new(MOUNTS))?);
+        Self::parse(&text, &mounts).ok_or_else(|| ContainerError::on("read", &path)(not_mounted()))
+    }
+
+    /// The root cgroup, with the controllers that limit and count.
+    pub(crate) fn root() -> Result<Self, ContainerError> {
+        let mounts = read(Path::new(MOUNTS))?;
+        if Version::of(&mounts) == Version::V2 {
+            let unified = hierarchies(&mounts).into_iter().find(|it| it.unified);
+            return Ok(Self::V2(unified.map(|it| it.mount).unwrap_or_default()));
+        }
+        let mut folders = BTreeMap::new();
+        for Hierarchy { mount, controllers, .. } in hierarchies(&mounts) {
+            let used =
+                |name: &String| ["cpu", "cpuacct", "cpuset", "memory", "pids"].contains(&name.as_str());
+            folders.extend(controllers.into_iter().filter(used).map(|name| (name, mount.clone())));
+        }
+        match folders.is_empty() {
+            true => Err(ContainerError::on("read", Path::new(MOUNTS))(not_mounted())),
+            false => Ok(Self::V1(folders)),
+        }
+    }
+
+    /// The cgroup at a path below this one.
+    pub(crate) fn join(&self, below: impl AsRef<Path>) -> Self {
+        let below = below.as_ref();
+        match self {
+            Self::V1(folders) => {
+                Self::V1(folders.iter().map(|(name, folder)| (name.clone(), folder.join(below))).collect())
+            }
+            Self::V2(folder) => Self::V2(folder.join(below)),
+        }
     }
 
     /// The same from the texts of `/proc/PID/cgroup` (cgroups(7)) and `/proc/self/mounts`.
@@ -201,13 +155,37 @@ impl Cgroup {
         }
     }
 
+    /// Its folders, each with its controller; with version 2 one, with none.
+    pub(crate) fn folders(&self) -> Vec<(&str, &Path)> {
+        match self {
+            Self::V1(folders) => folders.iter().map(|(name, folder)| (name.as_str(), &**folder)).collect(),
+            Self::V2(folder) => vec![("", folder)],
+        }
+    }
+
+    /// The folder of a controller that counts.
+    fn main_folder(&self) -> Option<&Path> {
+        ["memory", "cpuacct", "cpu", "pids"].iter().find_map(|it| self.folder(it))
+    }
+
+    /// The text of a controller's file, by its names in version 1 and 2; none if it cannot be read.
+    pub(crate) fn text(&self, controller: &str, v1: &str, v2: &str) -> Option<String> {
+        let name = if matches!(self, Self::V1(_)) { v1 } else { v2 };
+        let text = fs::read_to_string(self.folder(controller)?.join(name)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// The number in such a file; none if it holds something else, such as `max`.
+    pub(crate) fn number(&self, controller: &str, v1: &str, v2: &str) -> Option<u64> {
+        self.text(controller, v1, v2)?.parse().ok()
+    }
+
     /// Ids of the processes in it, as numbered on the host.
     ///
     /// # Errors
     /// When it is gone.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
-        let folder = ["memory", "cpuacct", "cpu", "pids"].iter().find_map(|it| self.folder(it));
-        let folder = folder.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup"))?;
+        let folder = self.main_folder().ok_or_else(not_mounted)?;
         let text = fs::read_to_string(folder.join("cgroup.procs"))?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
@@ -225,20 +203,16 @@ impl Cgroup {
 
     /// Writes the limit for swap (version 2), which libcontainer takes for none where it is 0.
     #[cfg(target_os = "linux")]
-    pub(crate) fn limit_swap(&self, limits: &Limits) -> Result<(), CgroupError> {
+    pub(crate) fn limit_swap(&self, limits: &Limits) -> Result<(), ContainerError> {
         match (self, limits.swap) {
-            (Self::V2(folder), Some(swap)) => {
-                let file = folder.join("memory.swap.max");
-                fs::write(&file, swap.to_string()).map_err(CgroupError::on("write", &file))
-            }
+            (Self::V2(folder), Some(swap)) => write(&folder.join("memory.swap.max"), &swap.to_string()),
             _ => Ok(()),
         }
     }
 
     /// Whether its name, or that of a group above it, holds this text.
     pub(crate) fn is_named(&self, text: &str) -> bool {
-        let folder = ["memory", "cpuacct", "cpu", "pids"].iter().find_map(|it| self.folder(it));
-        folder.is_some_and(|folder| folder.to_string_lossy().contains(text))
+        self.main_folder().is_some_and(|folder| folder.to_string_lossy().contains(text))
     }
 
     /// The topmost group on the way here whose name holds this text (version 2): the one that a daemon made
@@ -253,31 +227,24 @@ impl Cgroup {
     /// The limits in force, read from the kernel's files.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let text = |controller: &str, name: &str| {
-            let text = fs::read_to_string(self.folder(controller)?.join(name)).ok()?;
-            Some(text.trim().to_owned())
-        };
-        let count = |controller: &str, name: &str| text(controller, name)?.parse::<u64>().ok();
-        match self {
-            Self::V2(_) => Limits {
-                cpu: text("cpu", "cpu.max").as_deref().and_then(parse_cpu_max),
-                cpuset: text("cpuset", "cpuset.cpus").and_then(|text| text.parse().ok()),
-                memory: count("memory", "memory.max"),
-                swap: count("memory", "memory.swap.max"),
-                pids: count("pids", "pids.max"),
-            },
+        let bytes = |v1, v2| self.number("memory", v1, v2).filter(|it| *it < V1_UNLIMITED);
+        let memory = bytes("memory.limit_in_bytes", "memory.max");
+        let swap = bytes("memory.memsw.limit_in_bytes", "memory.swap.max");
+        let (cpu, swap) = match self {
             Self::V1(_) => {
-                let (quota, period) = (count("cpu", "cpu.cfs_quota_us"), count("cpu", "cpu.cfs_period_us"));
-                let memory = count("memory", "memory.limit_in_bytes").filter(|it| *it < V1_UNLIMITED);
-                let both = count("memory", "memory.memsw.limit_in_bytes").filter(|it| *it < V1_UNLIMITED);
-                Limits {
-                    cpu: quota.zip(period).map(|(quota, period)| CpuLimit { quota, period }),
-                    cpuset: text("cpuset", "cpuset.cpus").and_then(|text| text.parse().ok()),
-                    memory,
-                    swap: both.zip(memory).and_then(|(both, memory)| both.checked_sub(memory)),
-                    pids: count("pids", "pids.max"),
-                }
+                let time = |name| self.number("cpu", name, "");
+                let cpu = time("cpu.cfs_quota_us").zip(time("cpu.cfs_period_us"));
+                // Version 1 limits memory and swap together.
+                (cpu, swap.zip(memory).and_then(|(both, memory)| both.checked_sub(memory)))
             }
+            Self::V2(_) => (self.text("cpu", "", "cpu.max").as_deref().and_then(parse_cpu_max), swap),
+        };
+        Limits {
+            cpu: cpu.map(|(quota, period)| CpuLimit { quota, period }),
+            cpuset: self.text("cpuset", "cpuset.cpus", "cpuset.cpus").and_then(|text| text.parse().ok()),
+            memory,
+            swap,
+            pids: self.number("pids", "pids.max", "pids.max"),
         }
     }
 
@@ -294,12 +261,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// With the first that differs.
-    pub fn verify(&self, wanted: &Limits) -> Result<(), CgroupError> {
+    pub fn verify(&self, wanted: &Limits) -> Result<(), ContainerError> {
         compare(KERNEL, wanted, &self.limits())
     }
 }
 
-/// Compares the limits that `judge` says are in force with those asked for.
 /// What is left where both are in force; of two sets of CPUs the first, which the other may only contain.
 fn narrower(one: Limits, other: Limits) -> Limits {
     let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
@@ -317,50 +283,67 @@ fn narrower(one: Limits, other: Limits) -> Limits {
     }
 }
 
-pub(crate) fn compare(judge: &'static str, wanted: &Limits, found: &Limits) -> Result<(), CgroupError> {
-    let cpu = |cpu: &CpuLimit| format!("{}/{} µs", cpu.quota, cpu.period);
-    same(judge, "CPU time", wanted.cpu.as_ref(), found.cpu.as_ref(), cpu)?;
-    same(judge, "CPUs", wanted.cpuset.as_ref(), found.cpuset.as_ref(), ToString::to_string)?;
-    let bytes = |bytes: &u64| format!("{bytes} bytes");
-    // The kernel counts in pages (mm/page_counter.c).
-    let pages = |bytes: Option<u64>| bytes.map(|bytes| bytes / PAGE * PAGE);
-    same(judge, "memory", pages(wanted.memory).as_ref(), pages(found.memory).as_ref(), bytes)?;
-    same(judge, "swap", pages(wanted.swap).as_ref(), pages(found.swap).as_ref(), bytes)?;
-    same(judge, "processes", wanted.pids.as_ref(), found.pids.as_ref(), ToString::to_string)
+/// Compares the limits that `judge` says are in force with those asked for.
+pub(crate) fn compare(judge: &str, wanted: &Limits, found: &Limits) -> Result<(), ContainerError> {
+    for ((limit, wanted), (_, found)) in shown(wanted).into_iter().zip(shown(found)) {
+        let Some(wanted) = wanted.filter(|wanted| found.as_ref() != Some(wanted)) else { continue };
+        let found = found.as_deref().unwrap_or("none");
+        let error = ContainerError::new(format_args!(
+            "the limit for {limit} is not in force: {wanted} was asked for, and {judge} has {found}"
+        ));
+        return Err(error.with_hint(match judge {
+            KERNEL => "a group further up may be narrower: look at its cgroup files".to_owned(),
+            _ => format!(
+                "what `{judge}` could not set it left out: its warnings are in `{judge} info`; or leave the limit out"
+            ),
+        }));
+    }
+    Ok(())
 }
 
-/// Who says what is in force, unless a daemon does.
+/// Every limit as text, in the precision that the kernel has.
+fn shown(limits: &Limits) -> [(&'static str, Option<String>); 5] {
+    // The kernel counts in pages (mm/page_counter.c).
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| format!("{} bytes", bytes / PAGE * PAGE));
+    [
+        ("CPU time", limits.cpu.map(|cpu| format!("{}/{} µs", cpu.quota, cpu.period))),
+        ("CPUs", limits.cpuset.as_ref().map(ToString::to_string)),
+        ("memory", bytes(limits.memory)),
+        ("swap", bytes(limits.swap)),
+        ("processes", limits.pids.map(|pids| pids.to_string())),
+    ]
+}
+
+/// The `judge` of limits that are read from the kernel's files.
 pub(crate) const KERNEL: &str = "the kernel";
 
 /// The smallest page; larger ones round the same way and are compared after that.
 const PAGE: u64 = 4096;
 
-/// "No limit" in version 1 is the largest multiple of the page size in a signed 64-bit number; nothing real
+/// "No limit" in version 1 is the largest multiple of the page size in a signed 64-bit number; no real limit
 /// is near it.
 const V1_UNLIMITED: u64 = 1 << 62;
 
-fn same<T: PartialEq>(
-    judge: &'static str,
-    limit: &'static str,
-    wanted: Option<&T>,
-    found: Option<&T>,
-    show: impl Fn(&T) -> String,
-) -> Result<(), CgroupError> {
-    match wanted {
-        Some(wanted) if found != Some(wanted) => Err(CgroupError::NotInForce {
-            judge,
-            limit,
-            wanted: show(wanted),
-            found: found.map_or_else(|| "none".to_owned(), show),
-        }),
-        _ => Ok(()),
-    }
+const MOUNTS: &str = "/proc/self/mounts";
+
+fn not_mounted() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted")
+}
+
+/// The text of a kernel file.
+pub(crate) fn read(path: &Path) -> Result<String, ContainerError> {
+    fs::read_to_string(path).map_err(ContainerError::on("read", path))
+}
+
+/// Writes to a kernel file.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), ContainerError> {
+    fs::write(path, text).map_err(ContainerError::on("write", path))
 }
 
 /// `cpu.max`: `QUOTA PERIOD`, where QUOTA may be `max`.
-fn parse_cpu_max(text: &str) -> Option<CpuLimit> {
+fn parse_cpu_max(text: &str) -> Option<(u64, u64)> {
     let (quota, period) = text.split_once(' ')?;
-    Some(CpuLimit { quota: quota.parse().ok()?, period: period.parse().ok()? })
+    Some((quota.parse().ok()?, period.parse().ok()?))
 }
 
 /// Checks, before anything is made, that the kernel can enforce the limits below a cgroup: that there is a
@@ -368,7 +351,7 @@ fn parse_cpu_max(text: &str) -> Option<CpuLimit> {
 ///
 /// # Errors
 /// With the first that cannot be.
-pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupError> {
+pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), ContainerError> {
     let needs: [(&'static str, bool, &str, &str); 5] = [
         ("CPU time", limits.cpu.is_some(), "cpu", "cpu.cfs_quota_us"),
         ("CPUs", limits.cpuset.is_some(), "cpuset", "cpuset.cpus"),
@@ -389,8 +372,7 @@ pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupE
                 Some(_) => None,
             },
             Cgroup::V2(folder) => {
-                let path = folder.join("cgroup.controllers");
-                let have = fs::read_to_string(&path).map_err(CgroupError::on("read", &path))?;
+                let have = read(&folder.join("cgroup.controllers"))?;
                 let has = have.split_whitespace().any(|it| it == controller);
                 (!has).then(|| {
                     format!("the controller `{controller}` is not delegated to {}", folder.display())
@@ -399,7 +381,7 @@ pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupE
         };
         if let Some(reason) = reason {
             let hint = if controller == "cpuset" { DELEGATE_CPUSET } else { DELEGATE };
-            return Err(CgroupError::NotEnforceable { limit, reason, hint });
+            return Err(not_enforceable(limit, &reason).with_hint(hint));
         }
     }
     if let (Some(cpuset), Some(folder)) = (&limits.cpuset, parent.folder("cpuset")) {
@@ -408,16 +390,15 @@ pub fn check_enforceable(parent: &Cgroup, limits: &Limits) -> Result<(), CgroupE
     Ok(())
 }
 
-fn check_cpus_exist(wanted: &CpuSet, folder: &Path) -> Result<(), CgroupError> {
+fn check_cpus_exist(wanted: &CpuSet, folder: &Path) -> Result<(), ContainerError> {
     let names = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
     let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok());
     let Some(have) = text.and_then(|text| text.parse::<CpuSet>().ok()) else { return Ok(()) };
-    let missing = wanted.without(&have);
-    if missing.is_empty() {
+    if wanted.without(&have).is_empty() {
         return Ok(());
     }
     let reason = format!("of the CPUs {wanted} this host has only {have}");
-    Err(CgroupError::NotEnforceable { limit: "CPUs", reason, hint: NAME_OTHERS })
+    Err(not_enforceable("CPUs", &reason).with_hint(NAME_OTHERS))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which runtime to use where nobody said so, and what to do where none can be used. A pure function of
+//! Which runtime to use where the user names none, and what to do where none can be used. A pure function of
 //! facts; gathering them is beside it.
 
 use std::ffi::OsString;
@@ -7,9 +7,10 @@ use std::path::Path;
 use tare_tool::process::{Execute as _, Shell, cmd};
 
 use super::cgroup::Version;
-use super::runtime::RuntimeKind;
+use super::kind::RuntimeKind;
+use super::rights::is_root;
 
-/// What matters of a host and of who asks.
+/// What matters of a host and of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     /// Whether this is Linux.
@@ -103,7 +104,7 @@ fn through_sudo(facts: &Facts) -> Choice {
     }
 }
 
-/// For a runtime that makes namespaces and groups as whoever calls it. With `free` another may be taken, but
+/// For a runtime that makes namespaces and groups as its caller. With `free` another may be taken, but
 /// never podman: without a daemon it needs the same rights, and has no limits where it lacks them.
 fn own(kind: RuntimeKind, facts: &Facts, free: bool) -> Choice {
     if facts.root && facts.cgroup != Version::None {
@@ -160,7 +161,7 @@ impl Facts {
     #[must_use]
     pub fn gather(path: Option<&OsString>, runtime_dir: Option<&Path>) -> Self {
         let linux = cfg!(target_os = "linux");
-        let root = super::runtime::is_root();
+        let root = is_root();
         let has = |name: &str| tare_tool::process::find_program(name, path).is_some();
         let answers = |name: &str, arguments: &[&str]| {
             has(name) && Shell::new().is_ok_and(|sh| cmd!(sh, "{name} {arguments...}").capture().is_ok())

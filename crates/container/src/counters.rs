@@ -6,9 +6,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use super::cgroup::Cgroup;
+use super::error::ContainerError;
+use super::kind::RuntimeKind;
 
 /// What a cgroup used since it was made. What the kernel at hand does not count is `None`, never 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,39 +54,49 @@ impl Counters {
     /// When the cgroup is gone.
     pub fn read(cgroup: &Cgroup) -> io::Result<Self> {
         let before = tare_load::clock::now();
-        let mut counters = match cgroup {
-            Cgroup::V1(_) => Self::read_v1(cgroup)?,
-            Cgroup::V2(folder) => Self::read_v2(folder)?,
+        let text = |controller, v1, v2| cgroup.text(controller, v1, v2);
+        let number = |controller, v1, v2| cgroup.number(controller, v1, v2);
+        let stat = text("cpu", "cpu.stat", "cpu.stat");
+        let cpu = match cgroup {
+            Cgroup::V1(_) => Self {
+                cpu_usage: number("cpuacct", "cpuacct.usage", ""),
+                cpu_user: number("cpuacct", "cpuacct.usage_user", ""),
+                cpu_system: number("cpuacct", "cpuacct.usage_sys", ""),
+                ..Self::parse_v1_throttling(&stat.unwrap_or_default())
+            },
+            Cgroup::V2(_) => Self::parse_v2_cpu(&stat.unwrap_or_default()),
+        };
+        if cpu.cpu_usage.is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the cgroup counts no CPU time"));
+        }
+        let anon = if matches!(cgroup, Cgroup::V1(_)) { "rss" } else { "anon" };
+        let events = text("memory", "memory.oom_control", "memory.events");
+        let mut counters = Self {
+            memory: number("memory", "memory.usage_in_bytes", "memory.current"),
+            memory_peak: number("memory", "memory.max_usage_in_bytes", "memory.peak"),
+            memory_anon: text("memory", "memory.stat", "memory.stat").and_then(|text| value(&text, anon)),
+            oom: events.as_deref().and_then(|text| value(text, "oom")),
+            oom_kill: events.as_deref().and_then(|text| value(text, "oom_kill")),
+            pids: number("pids", "pids.current", "pids.current"),
+            ..cpu
         };
         counters.read_processes(&cgroup.processes()?);
         counters.read = (before, tare_load::clock::now());
         Ok(counters)
     }
 
+    /// The error of a container whose counters cannot be read.
+    #[must_use]
+    pub fn missing(runtime: RuntimeKind) -> ContainerError {
+        let message = format!("the counters of a container of {runtime} cannot be read on this host");
+        ContainerError::new(message)
+    }
+
     /// How many processes of a cgroup the kernel has killed for want of memory: the counter `oom_kill` of
     /// `memory.oom_control` (version 1, since Linux 4.13) or `memory.events`.
     #[must_use]
     pub fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
-        let name = match cgroup {
-            Cgroup::V1(_) => "memory.oom_control",
-            Cgroup::V2(_) => "memory.events",
-        };
-        value(&fs::read_to_string(cgroup.folder("memory")?.join(name)).ok()?, "oom_kill")
-    }
-
-    fn read_v2(folder: &Path) -> io::Result<Self> {
-        let cpu = fs::read_to_string(folder.join("cpu.stat"))?;
-        let text = |name: &str| fs::read_to_string(folder.join(name)).ok();
-        let events = text("memory.events");
-        Ok(Self {
-            memory: text("memory.current").as_deref().and_then(number),
-            memory_peak: text("memory.peak").as_deref().and_then(number),
-            memory_anon: text("memory.stat").and_then(|text| value(&text, "anon")),
-            oom: events.as_deref().and_then(|text| value(text, "oom")),
-            oom_kill: events.as_deref().and_then(|text| value(text, "oom_kill")),
-            pids: text("pids.current").as_deref().and_then(number),
-            ..Self::parse_v2_cpu(&cpu)
-        })
+        value(&cgroup.text("memory", "memory.oom_control", "memory.events")?, "oom_kill")
     }
 
     /// `cpu.stat` of version 2, in µs.
@@ -103,29 +114,6 @@ impl Counters {
         }
     }
 
-    fn read_v1(cgroup: &Cgroup) -> io::Result<Self> {
-        let text =
-            |controller: &str, name: &str| fs::read_to_string(cgroup.folder(controller)?.join(name)).ok();
-        let count = |controller: &str, name: &str| text(controller, name).as_deref().and_then(number);
-        let throttling = text("cpu", "cpu.stat").unwrap_or_default();
-        let Some(cpu_usage) = count("cpuacct", "cpuacct.usage") else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "no cpuacct.usage"));
-        };
-        let ticks = text("cpuacct", "cpuacct.stat").unwrap_or_default();
-        let of_ticks = |name: &str| value(&ticks, name).and_then(|ticks| ticks.checked_mul(TICK));
-        Ok(Self {
-            cpu_usage: Some(cpu_usage),
-            cpu_user: count("cpuacct", "cpuacct.usage_user").or_else(|| of_ticks("user")),
-            cpu_system: count("cpuacct", "cpuacct.usage_sys").or_else(|| of_ticks("system")),
-            memory: count("memory", "memory.usage_in_bytes"),
-            memory_peak: count("memory", "memory.max_usage_in_bytes"),
-            memory_anon: text("memory", "memory.stat").and_then(|text| value(&text, "rss")),
-            oom_kill: Self::oom_kills(cgroup),
-            pids: count("pids", "pids.current"),
-            ..Self::parse_v1_throttling(&throttling)
-        })
-    }
-
     /// `cpu.stat` of version 1, in ns.
     #[must_use]
     pub fn parse_v1_throttling(text: &str) -> Self {
@@ -139,60 +127,34 @@ impl Counters {
 
     /// Sums over processes what only `/proc` knows; of threads that ended it knows nothing.
     fn read_processes(&mut self, processes: &[i32]) {
-        let mut found = Process::default();
-        let mut any = false;
         for process in processes {
             let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
             for thread in threads {
                 let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
-                let status = Process::parse(&status);
-                found.voluntary += status.voluntary;
-                found.involuntary += status.involuntary;
-                any = true;
+                let (voluntary, involuntary) = switches(&status);
+                *self.voluntary_switches.get_or_insert(0) += voluntary;
+                *self.involuntary_switches.get_or_insert(0) += involuntary;
             }
         }
-        if any {
-            self.voluntary_switches = Some(found.voluntary);
-            self.involuntary_switches = Some(found.involuntary);
-        }
     }
 }
 
-/// USER_HZ is 100 on every architecture that images are built for (include/asm-generic/param.h).
-pub(crate) const TICK: u64 = 10_000_000;
-
-/// Of `/proc/PID/status`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Process {
-    voluntary: u64,
-    involuntary: u64,
-}
-
-impl Process {
-    fn parse(status: &str) -> Self {
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        Self {
-            voluntary: field("voluntary_ctxt_switches").unwrap_or(0),
-            involuntary: field("nonvoluntary_ctxt_switches").unwrap_or(0),
-        }
-    }
+/// Of `/proc/PID/status`: how often a thread gave its CPU up, and how often it was taken away.
+fn switches(status: &str) -> (u64, u64) {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+    };
+    (field("voluntary_ctxt_switches"), field("nonvoluntary_ctxt_switches"))
 }
 
 /// The value of a key in a file of `key value` lines. Keys that are not known are no error: every kernel
 /// has more.
-pub(crate) fn value(text: &str, key: &str) -> Option<u64> {
+fn value(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(' ')?;
         (name == key).then(|| value.trim().parse().ok()).flatten()
     })
-}
-
-/// A file of one number; `max` is none.
-pub(crate) fn number(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -238,15 +200,20 @@ mod tests {
         let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\noom x\n\nlow\n";
         assert_eq!(value(text, "oom_kill"), Some(2));
         assert_eq!((value(text, "oom"), value(text, "low"), value(text, "high")), (None, None, None));
-        assert_eq!((number("67108864\n"), number("max\n"), number("")), (Some(67_108_864), None, None));
+        let folder = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup::V2(folder.path().to_path_buf());
+        for (text, expected) in [("67108864\n", Some(67_108_864)), ("max\n", None), ("", None)] {
+            fs::write(folder.path().join("memory.max"), text).unwrap();
+            assert_eq!(cgroup.number("memory", "", "memory.max"), expected, "{text}");
+        }
     }
 
     #[test]
-    fn switches_and_memory_of_a_process_are_read() {
+    fn switches_of_a_thread_are_read() {
         let status = "Name:\tvoluntary_ctxt_switches: 9\nState:\tS (sleeping)\nVmRSS:\t    4096 kB\n\
             voluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
-        assert_eq!(Process::parse(status), Process { voluntary: 12, involuntary: 3 });
-        // A kernel thread or a zombie has no memory.
-        assert_eq!(Process::parse("Name:\tx\nState:\tZ (zombie)\n"), Process::default());
+        assert_eq!(switches(status), (12, 3));
+        // A zombie has none.
+        assert_eq!(switches("Name:\tx\nState:\tZ (zombie)\n"), (0, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! Containers by docker or podman, through their command lines.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,10 +15,13 @@ use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 use super::affinity;
 use super::cgroup::{self, Cgroup};
 use super::counters::Counters;
+use super::error::ContainerError;
+use super::kind::RuntimeKind;
 use super::leftovers::{Folder, Owner, Record};
-use super::life::{Clock, Driver, Exit, Inner};
+use super::life::{Clock, Driver, Exit};
 use super::limits::{CpuLimit, CpuSet, Limits};
-use super::runtime::{Runtime, RuntimeError, RuntimeKind, is_root};
+use super::refusal::refused;
+use super::rights::is_root;
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
 
@@ -42,47 +46,61 @@ pub(crate) struct Daemon {
     has_cpusets: bool,
 }
 
-/// Where a container is among the cgroups.
-#[derive(Debug)]
-struct Place {
-    /// The group that holds all of it.
-    whole: Cgroup,
-    /// The group that its first process is in: the same, or one below.
-    innermost: Cgroup,
-}
-
 /// A container that a daemon runs.
 #[derive(Debug)]
-pub(crate) struct DaemonContainer {
+struct DaemonContainer {
     kind: RuntimeKind,
     program: PathBuf,
     id: String,
     here: bool,
+    limits: Limits,
     begun: u64,
     created: u64,
     /// Inherited by the container of a client that is its parent, as podman is.
     affinity: Option<CpuSet>,
-    started: OnceLock<u64>,
-    exited: OnceLock<u64>,
-    /// After its start.
-    state: OnceLock<Value>,
-    /// The same.
-    cgroup: OnceLock<Place>,
+    started: OnceLock<Started>,
+    ended: OnceLock<Ended>,
     /// Whether we sent it SIGKILL.
     killed: AtomicBool,
-    /// After its end: whether a process of it was killed for want of memory, as the daemon says.
-    oom_killed: OnceLock<bool>,
-    /// How many were when that was last asked.
+    /// The most kills for want of memory that were seen so far.
     oom_kills_seen: AtomicU64,
     /// [`host_oom_kills`] before its start. Podman does not notice when that is its container's, and removes
-    /// the group, which would tell, a moment after the end.
-    oom_kills: u64,
+    /// the group, which counts it, a moment after the end.
+    oom_kills_before: u64,
+    shares_host_network: bool,
     /// Whether it has a network of its own with loopback alone.
-    pub(crate) has_own_loopback: bool,
+    has_own_loopback: bool,
+}
+
+/// What is known of a container after its start.
+#[derive(Debug)]
+struct Started {
+    at: u64,
+    /// As the daemon shows it.
+    state: Value,
+    /// None where the group is on another host, or went before it could be looked at.
+    group: Option<Group>,
+}
+
+/// The cgroup that a daemon made for a container.
+#[derive(Debug)]
+struct Group {
+    /// The group that holds all of it.
+    whole: Cgroup,
+    /// The group of its first process: the same, or one below.
+    innermost: Cgroup,
+}
+
+/// What is known of a container after its end.
+#[derive(Debug)]
+struct Ended {
+    at: u64,
+    /// Whether a process of it was killed for want of memory, as the daemon says.
+    oom_killed: bool,
 }
 
 impl Daemon {
-    pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, RuntimeError> {
+    pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, ContainerError> {
         let mut daemon = Self {
             kind,
             program: program.to_path_buf(),
@@ -98,8 +116,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Whether its containers' network namespaces can be entered. Who may not reaches a server by a port of the
-    /// host.
+    /// Whether its containers' network namespaces can be entered. Where they cannot, a server is reached by a port
+    /// of the host.
     pub(crate) fn joins(&self) -> bool {
         self.here && is_root()
     }
@@ -114,11 +132,11 @@ impl Daemon {
         self.here
     }
 
-    fn read(&self, arguments: &[&str]) -> Result<String, RuntimeError> {
+    fn read(&self, arguments: &[impl AsRef<OsStr>]) -> Result<String, ContainerError> {
         read(self.kind, &self.program, arguments)
     }
 
-    /// Removes containers of dead owners, whatever host folder knew of them.
+    /// Removes containers of dead owners, in whatever folder of this host their records are.
     pub(crate) fn sweep(&self) -> Vec<String> {
         let filter = format!("label={LABEL}");
         let format = format!("{{{{.Names}}}} {{{{.Label \"{LABEL}\"}}}}");
@@ -138,7 +156,7 @@ impl Daemon {
     }
 
     /// Puts an image into the store, once. Gives back what it is called there.
-    pub(crate) fn load(&self, target: &Target, folder: &Path) -> Result<String, RuntimeError> {
+    pub(crate) fn load(&self, target: &Target, folder: &Path) -> Result<String, ContainerError> {
         let name = format!("tare-run:{}", target.image_id.short());
         let name = match self.kind {
             RuntimeKind::Podman => format!("localhost/{name}"),
@@ -149,16 +167,53 @@ impl Daemon {
             return Ok(name);
         }
         let archive = folder.join(format!("{}-{}.tar", std::process::id(), target.image_id.short()));
-        let on = |source| RuntimeError::File { operation: "write", path: archive.clone(), source };
         let written = File::create(&archive).and_then(|file| write_archive(target, &name, file));
         let result = written
-            .map_err(on)
+            .map_err(ContainerError::on("write", &archive))
             .and_then(|()| self.read(&["load", "--input", &archive.display().to_string()]));
         // Whether or not it was read.
         let _ = std::fs::remove_file(&archive);
         result?;
         loaded.push(name.clone());
         Ok(name)
+    }
+
+    /// Creates a container; its limits are verified when it is started, which is when a daemon makes its group.
+    pub(crate) fn create(
+        &self,
+        target: &Target,
+        spec: &ContainerSpec,
+        state: &Path,
+    ) -> Result<(Box<dyn Driver>, Folder), ContainerError> {
+        let image = self.load(target, state)?;
+        let record = Record { owner: Owner::this(), cgroup: None, runtime: self.kind };
+        let folder = Folder::create(state, &record).map_err(ContainerError::on("create", state))?;
+        let has_own_loopback = self.joins() && spec.network == Network::Loopback;
+        let published = match &spec.network {
+            Network::Host => Vec::new(),
+            _ if has_own_loopback => Vec::new(),
+            _ => spec.ports.iter().map(|port| publication(*port, self.here)).collect::<Result<_, _>>()?,
+        };
+        let begun = tare_load::clock::now();
+        self.read(&arguments(&folder.id, &image, spec, has_own_loopback, &published))?;
+        let container = DaemonContainer {
+            kind: self.kind,
+            program: self.program.clone(),
+            id: folder.id.clone(),
+            here: self.here,
+            limits: spec.limits.clone(),
+            begun,
+            created: tare_load::clock::now(),
+            affinity: spec.affinity.clone(),
+            started: OnceLock::new(),
+            ended: OnceLock::new(),
+            killed: AtomicBool::new(false),
+            oom_kills_seen: AtomicU64::new(0),
+            oom_kills_before: host_oom_kills(),
+            shares_host_network: spec.network == Network::Host,
+            has_own_loopback,
+        };
+        Ok((Box::new(container), folder))
     }
 }
 
@@ -207,13 +262,21 @@ impl Drop for Daemon {
     }
 }
 
-fn read(kind: RuntimeKind, program: &Path, arguments: &[&str]) -> Result<String, RuntimeError> {
-    let failed = |source| RuntimeError::Program { runtime: kind, source };
-    let sh = Shell::new().map_err(|error| failed(error.into()))?;
-    cmd!(sh, "{program} {arguments...}").capture_text().map_err(failed)
+fn read(
+    kind: RuntimeKind,
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+) -> Result<String, ContainerError> {
+    let failed = |error| ContainerError::new(format_args!("{kind} failed")).because(error);
+    run(program, arguments).map_err(failed)
 }
 
-/// The form that every version of both reads: "docker save" v1.2, whose layers may be compressed.
+fn run(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<String, ProcessError> {
+    let sh = Shell::new()?;
+    cmd!(sh, "{program} {arguments...}").capture_text()
+}
+
+/// The format that all versions of docker and podman read: "docker save" v1.2, whose layers may be compressed.
 fn write_archive(target: &Target, name: &str, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(io::BufWriter::new(out));
     let mut put = |path: &str, size: u64, content: &mut dyn io::Read| {
@@ -245,71 +308,17 @@ fn write_archive(target: &Target, name: &str, out: impl Write) -> io::Result<()>
     archive.into_inner()?.flush()
 }
 
-/// Creates a container; its limits are looked at when it is started, which is when a daemon makes its group.
-pub(crate) fn create(
-    runtime: &Runtime,
-    daemon: &Daemon,
-    target: &Target,
-    spec: &ContainerSpec,
-) -> Result<Inner, RuntimeError> {
-    let state = &runtime.options.state;
-    let image = daemon.load(target, state)?;
-    let record = Record { owner: Owner::this(), cgroup: None, runtime: daemon.kind };
-    let on = |source| RuntimeError::File { operation: "create", path: state.clone(), source };
-    let folder = Folder::create(state, &record).map_err(on)?;
-    let has_own_loopback = daemon.joins() && spec.network == Network::Loopback;
-    let published = match &spec.network {
-        Network::Host => Vec::new(),
-        _ if has_own_loopback => Vec::new(),
-        _ => spec.ports.iter().map(|port| publication(*port, daemon.here)).collect::<Result<_, _>>()?,
-    };
-    let arguments = arguments(&folder.id, &image, spec, has_own_loopback, &published);
-    let begun = tare_load::clock::now();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    daemon.read(&arguments)?;
-    let container = DaemonContainer {
-        kind: daemon.kind,
-        program: daemon.program.clone(),
-        id: folder.id.clone(),
-        here: daemon.here,
-        begun,
-        created: tare_load::clock::now(),
-        affinity: spec.affinity.clone(),
-        started: OnceLock::new(),
-        exited: OnceLock::new(),
-        state: OnceLock::new(),
-        cgroup: OnceLock::new(),
-        killed: AtomicBool::new(false),
-        oom_killed: OnceLock::new(),
-        oom_kills_seen: AtomicU64::new(0),
-        oom_kills: host_oom_kills(),
-        has_own_loopback,
-    };
-    Ok(Inner {
-        runtime: daemon.kind,
-        driver: Driver::Daemon(container),
-        limits: spec.limits.clone(),
-        host_network: spec.network == Network::Host,
-        #[cfg(target_os = "linux")]
-        pair: Mutex::new(None),
-        removed: AtomicBool::new(false),
-        id: folder.id.clone(),
-        folder: Mutex::new(Some(folder)),
-        _kept: runtime.kept.clone(),
-    })
-}
-
 /// How a port is published, as `--publish` takes it.
 ///
 /// A daemon of this host chooses the port of the host. Any other may publish on the loopback of a host that is
 /// not this one, where the port that it chooses may be one that another server has here. So it gets a port
 /// that is free here: without the container nobody answers there.
-fn publication(port: u16, here: bool) -> Result<String, RuntimeError> {
+fn publication(port: u16, here: bool) -> Result<String, ContainerError> {
     if here {
         return Ok(format!("127.0.0.1::{port}"));
     }
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let free = free.map_err(RuntimeError::NoFreePort)?;
+    let free = free.map_err(|error| ContainerError::new("no port of 127.0.0.1 is free").because(error))?;
     Ok(format!("127.0.0.1:{}:{port}", free.port()))
 }
 
@@ -360,150 +369,153 @@ fn arguments(
 }
 
 impl DaemonContainer {
-    fn read(&self, arguments: &[&str]) -> Result<String, RuntimeError> {
+    fn read(&self, arguments: &[&str]) -> Result<String, ContainerError> {
         read(self.kind, &self.program, arguments)
     }
 
-    pub(crate) fn start(&self) -> Result<(), RuntimeError> {
-        let result = affinity::on(self.affinity.as_ref(), || self.read(&["start", &self.id]));
-        let at = tare_load::clock::now();
-        match result {
-            Ok(_) => {}
-            Err(RuntimeError::Program { source: ProcessError::Failed { stderr, .. }, .. }) => {
-                return Err(RuntimeError::Refused {
-                    runtime: self.kind,
-                    operation: "start",
-                    reason: stderr,
-                    output: self.output(),
-                });
-            }
-            Err(error) => return Err(error),
-        }
-        let _ = self.started.set(at);
-        let _ = self.state.set(self.inspect()?);
-        let id = self.state.get().and_then(|state| state.get("Id")?.as_str());
-        if let Some((pid, id)) = self.pid().zip(id)
-            && let Ok(cgroup) = Cgroup::of_process(pid)
-            // With version 1 a process that has ended is in the root group, whose limits and kills are others.
-            && cgroup.is_named(id)
-        {
-            let _ = self.cgroup.set(Place { whole: cgroup.clone().named(id), innermost: cgroup });
-        }
-        Ok(())
-    }
-
-    fn inspect(&self) -> Result<Value, RuntimeError> {
+    fn inspect(&self) -> Result<Value, ContainerError> {
         let text = self.read(&["inspect", "--type", "container", &self.id])?;
-        let list: Value = serde_json::from_str(&text).map_err(|error| RuntimeError::Refused {
-            runtime: self.kind,
-            operation: "inspect",
-            reason: error.to_string(),
-            output: String::new(),
-        })?;
+        let list: Value =
+            serde_json::from_str(&text).map_err(|error| refused(self.kind, "inspect", &error.to_string()))?;
         Ok(list.get(0).cloned().unwrap_or(Value::Null))
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        Clock {
-            begun: self.begun,
-            created: self.created,
-            started: self.started.get().copied(),
-            // The client comes back after it.
-            executed: None,
-            exited: self.exited.get().copied(),
-        }
+    /// As the daemon showed it after its start.
+    fn state(&self) -> Option<&Value> {
+        Some(&self.started.get()?.state)
     }
 
-    pub(crate) fn pid(&self) -> Option<i32> {
-        // In another host's numbering it means nothing here.
-        let state = self.state.get().filter(|_| self.here)?;
-        let pid = state.pointer("/State/Pid")?.as_i64()?;
-        i32::try_from(pid).ok().filter(|pid| *pid > 0)
+    fn group(&self) -> Option<&Group> {
+        self.started.get()?.group.as_ref()
     }
 
-    /// What the kernel counted of it.
-    pub(crate) fn counters(&self) -> Option<Counters> {
-        Counters::read(&self.cgroup.get()?.whole).ok()
+    /// Whether its first process is there, which can be seen on this host alone.
+    fn is_seen(&self) -> bool {
+        self.pid().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
     }
 
-    /// How many of its processes were killed for want of memory: as the kernel counts, or else whether the
-    /// daemon says that one was. What was seen once remains, since the kernel's count goes with the container,
-    /// and docker may end one before it hears of the kill.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        let counted = self.cgroup.get().and_then(|place| Counters::oom_kills(&place.whole));
-        let kills = counted.unwrap_or_else(|| {
-            let said = || self.inspect().is_ok_and(|state| exit(&state).oom_killed);
-            u64::from(self.oom_killed.get().copied().unwrap_or_else(said))
-        });
-        self.oom_kills_seen.fetch_max(kills, Ordering::Relaxed).max(kills)
-    }
-
-    /// Whether it was killed for want of memory, when nobody says so: by SIGKILL, not by us, while the kernel
-    /// did that to a process of this host.
+    /// Whether it was killed for want of memory, where the daemon does not say so: by SIGKILL, not by us, while
+    /// the kernel did that to a process of this host.
     fn ran_out_of_memory(&self, signal: Option<i32>) -> bool {
         let by_others = signal == Some(SIGKILL) && !self.killed.load(Ordering::Relaxed);
-        by_others && self.here && host_oom_kills() > self.oom_kills
+        by_others && self.here && host_oom_kills() > self.oom_kills_before
     }
 
-    /// Compares the limits in force with those asked for.
-    pub(crate) fn verify(&self, wanted: &Limits) -> Result<(), RuntimeError> {
-        if *wanted == Limits::default() {
-            return Ok(());
-        }
-        let (judge, found) = self.judged_limits()?;
-        Ok(cgroup::compare(judge, wanted, &found)?)
-    }
-
-    /// The limits in force, as the kernel has them or as the daemon says.
-    pub(crate) fn limits(&self) -> Result<Limits, RuntimeError> {
-        self.judged_limits().map(|(_, limits)| limits)
-    }
-
-    /// The same with who says so.
-    fn judged_limits(&self) -> Result<(&'static str, Limits), RuntimeError> {
-        if let Some(Place { whole, innermost }) = self.cgroup.get() {
+    /// The limits in force, with the name of the judge: the kernel, or the daemon where its files cannot be seen.
+    fn judged_limits(&self) -> Result<(&'static str, Limits), ContainerError> {
+        if let Some(Group { whole, innermost }) = self.group() {
             let limits = innermost.limits_below(whole);
             // When it has ended meanwhile its files go one after another, which is not to have no limits. They
             // are all there as long as its first process is.
-            if self.pid().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            if self.is_seen() {
                 return Ok((cgroup::KERNEL, limits));
             }
         }
         Ok((self.kind.name(), limits(&self.inspect()?)))
     }
+}
 
-    /// Whether its processes and networks are those of this host.
-    pub(crate) fn is_here(&self) -> bool {
-        self.here
+impl Driver for DaemonContainer {
+    fn release(&self) -> Result<(), ContainerError> {
+        let start = || run(&self.program, &["start", &self.id]);
+        let result = affinity::on(self.affinity.as_ref(), start);
+        let at = tare_load::clock::now();
+        result.map_err(|error| match error {
+            ProcessError::Failed { stderr, .. } => refused(self.kind, "start", &stderr),
+            error => ContainerError::new(format_args!("{} failed", self.kind)).because(error),
+        })?;
+        let state = self.inspect()?;
+        let id = state.get("Id").and_then(Value::as_str);
+        let cgroup = pid(&state).filter(|_| self.here).and_then(|pid| Cgroup::of_process(pid).ok());
+        let group = cgroup.zip(id).and_then(|(innermost, id)| {
+            // With version 1 a process that has ended is in the root group, whose limits and kills are others.
+            innermost.is_named(id).then(|| Group { whole: innermost.clone().named(id), innermost })
+        });
+        let _ = self.started.set(Started { at, state, group });
+        // A daemon makes the group at the start; only now can it be looked at.
+        if self.limits == Limits::default() {
+            return Ok(());
+        }
+        let (judge, found) = self.judged_limits()?;
+        cgroup::compare(judge, &self.limits, &found)
     }
 
-    /// Where this host reaches a port of it that is published.
-    pub(crate) fn published(&self, port: u16) -> Option<SocketAddr> {
-        let state = self.state.get()?;
-        let published = state.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp/0/HostPort"));
-        let published = published.and_then(Value::as_str).and_then(|port| port.parse().ok());
-        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, published.filter(|port| *port > 0)?)))
+    /// The client comes back after it.
+    fn wait_executed(&self) -> Result<(), ContainerError> {
+        Ok(())
     }
 
-    pub(crate) fn signal(&self, number: i32) -> Result<(), RuntimeError> {
+    fn clock(&self) -> Clock {
+        Clock {
+            begun: self.begun,
+            created: self.created,
+            started: self.started.get().map(|started| started.at),
+            executed: None,
+            exited: self.ended.get().map(|ended| ended.at),
+        }
+    }
+
+    fn pid(&self) -> Option<i32> {
+        // In another host's numbering it means nothing here.
+        self.state().filter(|_| self.here).and_then(pid)
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        Counters::read(&self.group()?.whole).ok()
+    }
+
+    /// As the kernel counts, or else 1 if the daemon says that one was killed. What was seen once remains, since
+    /// the kernel's count goes with the container, and docker may end one before it hears of the kill.
+    fn oom_kills(&self) -> u64 {
+        let counted = self.group().and_then(|group| Counters::oom_kills(&group.whole));
+        let kills = counted.unwrap_or_else(|| {
+            let said = || self.inspect().is_ok_and(|state| exit(&state).oom_killed);
+            u64::from(self.ended.get().map_or_else(said, |ended| ended.oom_killed))
+        });
+        self.oom_kills_seen.fetch_max(kills, Ordering::Relaxed).max(kills)
+    }
+
+    fn limits(&self) -> Result<Limits, ContainerError> {
+        self.judged_limits().map(|(_, limits)| limits)
+    }
+
+    fn published(&self, port: u16) -> Result<Option<SocketAddr>, &'static str> {
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        match (self.shares_host_network, self.has_own_loopback) {
+            (true, _) if !self.here => Err("it shares the network of another host"),
+            (true, _) => Ok(Some(at(port))),
+            (false, true) => Ok(None),
+            (false, false) => {
+                let published = format!("/NetworkSettings/Ports/{port}~1tcp/0/HostPort");
+                let published = self.state().and_then(|state| state.pointer(&published)?.as_str());
+                let published = published.and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+                published.map(at).map(Some).ok_or("it is not published")
+            }
+        }
+    }
+
+    fn is_reached_late(&self) -> bool {
+        !self.shares_host_network
+    }
+
+    fn signal(&self, number: i32) -> Result<(), ContainerError> {
         if number == SIGKILL {
             self.killed.store(true, Ordering::Relaxed);
         }
         self.read(&["kill", "--signal", &number.to_string(), &self.id]).map(drop)
     }
 
-    pub(crate) fn wait(&self, deadline: Instant) -> Result<Option<Exit>, RuntimeError> {
+    fn wait(&self, timeout: Duration) -> Result<Option<Exit>, ContainerError> {
         const PAUSE: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + timeout;
         loop {
             // Cheaper than to ask the daemon, where it can be seen.
-            let ended = self.pid().is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-            if ended {
+            if !self.is_seen() {
                 let state = self.inspect()?;
                 if state.pointer("/State/Running").and_then(Value::as_bool) == Some(false) {
-                    let _ = self.exited.set(tare_load::clock::now());
                     let exit = exit(&state);
                     let oom_killed = exit.oom_killed || self.ran_out_of_memory(exit.signal);
-                    let _ = self.oom_killed.set(oom_killed);
+                    let _ = self.ended.set(Ended { at: tare_load::clock::now(), oom_killed });
                     return Ok(Some(Exit { oom_killed, ..exit }));
                 }
             }
@@ -514,7 +526,7 @@ impl DaemonContainer {
         }
     }
 
-    pub(crate) fn output(&self) -> String {
+    fn output(&self) -> String {
         // The client sends the container's stderr to its own.
         let command = "exec \"$0\" logs --tail \"$1\" \"$2\" 2>&1";
         let (program, id) = (&self.program, &self.id);
@@ -523,9 +535,15 @@ impl DaemonContainer {
         String::from_utf8_lossy(&output).into_owned()
     }
 
-    pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
+    fn remove(&self) -> Result<(), ContainerError> {
         self.read(&["rm", "--force", "--volumes", &self.id]).map(drop)
     }
+}
+
+/// The first process of a container that a daemon shows.
+fn pid(state: &Value) -> Option<i32> {
+    let pid = state.pointer("/State/Pid")?.as_i64()?;
+    i32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
 /// The limits that both show under the names of docker's API (`HostConfig`); what a daemon could not set it

@@ -8,8 +8,48 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tare_keeper::cgroup::hierarchies;
 
-use super::cgroup::{Cgroup, CgroupError, DELEGATE, check_enforceable};
+use super::cgroup::{Cgroup, check_enforceable, not_enforceable, read, write};
+use super::cleanup;
+use super::error::ContainerError;
 use super::limits::{CpuSet, Limits};
+
+/// Root's groups, followed by the process that made them.
+const GROUP_PREFIX: &str = "tare-";
+
+/// The group that a process of root makes its own in. An id means something only among processes that are
+/// numbered alike: others may see the same groups, and must not take them for a dead process's.
+#[must_use]
+pub fn group_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/{GROUP_PREFIX}{}-{pid}", numbering()))
+}
+
+/// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
+fn numbering() -> u64 {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
+    number.unwrap_or(0)
+}
+
+/// The process that made a group, if it is numbered as here.
+fn group_owner(name: &str, numbering: u64) -> Option<u32> {
+    let (theirs, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
+    (theirs.parse() == Ok(numbering)).then(|| pid.parse().ok())?
+}
+
+/// Removes the groups of dead processes with everything in them, and returns their names.
+pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
+    let numbering = numbering();
+    let mut names = std::collections::BTreeSet::new();
+    for folder in tare_keeper::cgroup::folders(Path::new("/")) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    }
+    names.retain(|name| {
+        group_owner(name, numbering).is_some_and(&is_dead)
+            && tare_keeper::cgroup::remove(&Path::new("/").join(name)).is_ok()
+    });
+    names.into_iter().collect()
+}
 
 /// The group that containers and our own groups are made in.
 #[derive(Debug, Clone)]
@@ -18,125 +58,98 @@ pub struct Parent {
     pub path: PathBuf,
     /// What limits below it need: the nearest group above that exists.
     pub existing: Cgroup,
+    /// The group itself.
+    pub(crate) group: Cgroup,
 }
 
 impl Parent {
-    /// Root gets a group of this process's own, `/tare-PID`; anybody else the group that was delegated to this process, from which the process
-    /// itself then moves into a leaf, because version 2 allows processes in leaves alone.
+    /// Root gets a group of this process's own, `/tare-NAMESPACE-PID`; any other user the group that was delegated
+    /// to this process, from which the process itself then moves into a leaf, because version 2 allows processes
+    /// in leaves alone.
     ///
     /// # Errors
     /// When none is writable; the text says why.
-    pub fn find(root: bool) -> Result<Self, CgroupError> {
-        let own = Cgroup::of_process(std::process::id().cast_signed())?;
+    pub fn find(root: bool) -> Result<Self, ContainerError> {
         if root {
-            let path = super::leftovers::group_of(std::process::id());
-            return Ok(Self { path, existing: Self::roots()? });
+            let (path, existing) = (group_of(std::process::id()), Cgroup::root()?);
+            let group = existing.join(relative(&path));
+            return Ok(Self { path, existing, group });
         }
-        let Cgroup::V2(folder) = &own else {
-            return Err(CgroupError::NotEnforceable {
-                limit: "anything",
-                reason: "only root may make groups of cgroup version 1".to_owned(),
-                hint: DELEGATE,
-            });
-        };
-        Self::delegated(folder)
+        match Cgroup::of_process(std::process::id().cast_signed())? {
+            Cgroup::V2(folder) => Self::delegated(&folder),
+            Cgroup::V1(_) => {
+                Err(not_enforceable("anything", "only root may make groups of cgroup version 1"))
+            }
+        }
     }
 
-    fn roots() -> Result<Cgroup, CgroupError> {
-        let path = Path::new("/proc/self/mounts");
-        let mounts = fs::read_to_string(path).map_err(CgroupError::on("read", path))?;
-        let mut of_root: String =
-            hierarchies(&mounts).iter().map(|it| format!("1:{}:/\n", it.controllers.join(","))).collect();
-        if !of_root.contains("1::/") {
-            of_root.push_str("0::/\n");
-        }
-        Cgroup::parse(&of_root, &mounts).ok_or_else(|| CgroupError::File {
-            operation: "read",
-            path: path.to_path_buf(),
-            source: io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted"),
-        })
-    }
-
-    fn delegated(own: &Path) -> Result<Self, CgroupError> {
+    fn delegated(own: &Path) -> Result<Self, ContainerError> {
         const LEAF: &str = "tare-tool";
         // A second runtime in the same process finds it in its leaf already.
         let folder = if own.ends_with(LEAF) { own.parent().unwrap_or(own) } else { own };
-        let refused = |path: &Path, error: &io::Error| CgroupError::NotEnforceable {
-            limit: "anything",
-            reason: format!("the group of this process is not delegated to you: {}: {error}", path.display()),
-            hint: DELEGATE,
-        };
         if folder == own {
-            let leaf = own.join(LEAF);
-            match fs::create_dir(&leaf) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(refused(&leaf, &error));
-                }
-                _ => {}
-            }
-            let path = own.join("cgroup.procs");
-            let processes = fs::read_to_string(&path).map_err(|error| refused(&path, &error))?;
-            let path = leaf.join("cgroup.procs");
-            for process in processes.lines() {
-                fs::write(&path, process).map_err(|error| refused(&path, &error))?;
-            }
+            move_into(&own.join(LEAF), own).map_err(|error| {
+                let reason = format!("the group of this process is not delegated to you: {error}");
+                not_enforceable("anything", &reason)
+            })?;
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let mount = hierarchies(&mounts).into_iter().find(|it| it.unified).map(|it| it.mount);
         let below = mount.as_deref().and_then(|mount| folder.strip_prefix(mount).ok());
-        Ok(Self {
-            path: Path::new("/").join(below.unwrap_or(Path::new(""))),
-            existing: Cgroup::V2(folder.to_path_buf()),
-        })
+        let group = Cgroup::V2(folder.to_path_buf());
+        Ok(Self { path: Path::new("/").join(below.unwrap_or(Path::new(""))), existing: group.clone(), group })
     }
 
     /// Hands controllers down from the root to a group in it (version 2, `cgroup.subtree_control`).
     ///
     /// # Errors
     /// When a group on the way cannot be made or does not hand down what it has.
-    pub fn prepare(&self, controllers: &[&str]) -> Result<(), CgroupError> {
-        let Cgroup::V2(existing) = &self.existing else { return Ok(()) };
-        let mut folders = vec![existing.clone()];
-        // Below the existing one: that of root.
-        if !existing.ends_with(self.path.strip_prefix("/").unwrap_or(&self.path)) {
-            let folder = existing.join(self.path.strip_prefix("/").unwrap_or(&self.path));
-            match fs::create_dir(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(CgroupError::on("create", &folder)(error));
-                }
-                _ => folders.push(folder),
-            }
-        }
+    pub(crate) fn prepare(&self) -> Result<(), ContainerError> {
+        let (Cgroup::V2(existing), Cgroup::V2(group)) = (&self.existing, &self.group) else { return Ok(()) };
+        fs::create_dir_all(group).map_err(ContainerError::on("create", group))?;
+        let folders = if group == existing { vec![group] } else { vec![existing, group] };
         for folder in folders {
-            let path = folder.join("cgroup.controllers");
-            let have = fs::read_to_string(&path).map_err(CgroupError::on("read", &path))?;
-            let path = folder.join("cgroup.subtree_control");
-            for controller in controllers.iter().filter(|it| have.split_whitespace().any(|name| name == **it))
-            {
-                fs::write(&path, format!("+{controller}")).map_err(CgroupError::on("write", &path))?;
+            let have = read(&folder.join("cgroup.controllers"))?;
+            for controller in have.split_whitespace().filter(|it| CONTROLLERS.contains(it)) {
+                write(&folder.join("cgroup.subtree_control"), &format!("+{controller}"))?;
             }
         }
         Ok(())
     }
 }
 
+/// A path without the slash at its beginning.
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Makes a leaf, and moves the processes of a group into it.
+fn move_into(leaf: &Path, group: &Path) -> io::Result<()> {
+    let named =
+        |path: PathBuf| move |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
+    fs::create_dir_all(leaf).map_err(named(leaf.to_path_buf()))?;
+    let (from, to) = (group.join("cgroup.procs"), leaf.join("cgroup.procs"));
+    let processes = fs::read_to_string(&from).map_err(named(from))?;
+    processes.lines().try_for_each(|process| fs::write(&to, process)).map_err(named(to))
+}
+
 /// The group of this process, removed with the last of its users.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// None where somebody else made it.
+    /// None where another program made it.
     made: Option<PathBuf>,
 }
 
 static CURRENT: Mutex<Weak<Kept>> = Mutex::new(Weak::new());
 
 impl Kept {
-    /// The one of this process; `parent` must be prepared under it.
-    pub(crate) fn hold(parent: &Parent, root: bool) -> Arc<Self> {
+    /// The one of this process.
+    pub(crate) fn hold(root: bool) -> Arc<Self> {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = current.upgrade() {
             return kept;
         }
-        let kept = Arc::new(Self { made: root.then(|| parent.path.clone()) });
+        let kept = Arc::new(Self { made: root.then(|| group_of(std::process::id())) });
         *current = Arc::downgrade(&kept);
         kept
     }
@@ -145,7 +158,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have come in between.
+        // Another user may have taken it meanwhile.
         if current.upgrade().is_some() {
             return;
         }
@@ -156,8 +169,8 @@ impl Drop for Kept {
     }
 }
 
-/// All that a container or a generator is counted and limited by.
-pub(crate) const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+/// Everything that a container or a generator is counted and limited by.
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
 /// A cgroup of one's own, for the process that sends the requests: its CPU time is counted by the kernel
 /// too, and it can be kept to CPUs. Dropped, its processes go back to where the caller came from, and it is
@@ -175,37 +188,21 @@ impl Group {
     ///
     /// # Errors
     /// When it cannot be made, or the CPUs cannot be set.
-    pub fn create(parent: &Parent, name: &str, cpuset: Option<&CpuSet>) -> Result<Self, CgroupError> {
+    pub fn create(parent: &Parent, name: &str, cpuset: Option<&CpuSet>) -> Result<Self, ContainerError> {
         let limits = Limits { cpuset: cpuset.cloned(), ..Limits::default() };
         check_enforceable(&parent.existing, &limits)?;
-        let _making = super::leftovers::making();
-        parent.prepare(&CONTROLLERS)?;
+        let _making = cleanup::making();
+        parent.prepare()?;
         let origin = Cgroup::of_process(std::process::id().cast_signed())?;
         // One process may have several of a name at once, and the first that goes must not take another's.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.path.join(format!("group-{}-{number}-{name}", std::process::id()));
-        let below = path.strip_prefix("/").unwrap_or(&path);
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let cgroup = match &parent.existing {
-            Cgroup::V2(_) => {
-                let mount = hierarchies(&mounts).into_iter().find(|it| it.unified).map(|it| it.mount);
-                Cgroup::V2(mount.unwrap_or_default().join(below))
-            }
-            Cgroup::V1(roots) => Cgroup::V1(
-                roots
-                    .iter()
-                    .filter(|(name, _)| {
-                        ["cpu", "cpuacct", "cpuset", "memory", "pids"].contains(&name.as_str())
-                    })
-                    .map(|(name, root)| (name.clone(), root.join(below)))
-                    .collect(),
-            ),
-        };
+        let name = format!("group-{}-{number}-{name}", std::process::id());
+        let (path, cgroup) = (parent.path.join(&name), parent.group.join(&name));
         // Dropped on the way, what was made is removed.
         let group = Self { cgroup, path, origin };
-        for folder in group.folders() {
-            fs::create_dir_all(&folder).map_err(CgroupError::on("create", &folder))?;
+        for (_, folder) in group.cgroup.folders() {
+            fs::create_dir_all(folder).map_err(ContainerError::on("create", folder))?;
         }
         if let Cgroup::V1(folders) = &group.cgroup
             && let Some(folder) = folders.get("cpuset")
@@ -213,36 +210,24 @@ impl Group {
             inherit_cpuset(folder)?;
         }
         if let (Some(cpuset), Some(folder)) = (cpuset, group.cgroup.folder("cpuset")) {
-            let file = folder.join("cpuset.cpus");
-            fs::write(&file, cpuset.to_string()).map_err(CgroupError::on("write", &file))?;
+            write(&folder.join("cpuset.cpus"), &cpuset.to_string())?;
         }
         group.cgroup.verify(&limits)?;
         Ok(group)
-    }
-
-    fn folders(&self) -> Vec<PathBuf> {
-        match &self.cgroup {
-            Cgroup::V1(folders) => folders.values().cloned().collect(),
-            Cgroup::V2(folder) => vec![folder.clone()],
-        }
     }
 
     /// Moves a process with all its threads into it.
     ///
     /// # Errors
     /// When the process is gone or may not be moved.
-    pub fn add(&self, process: u32) -> Result<(), CgroupError> {
-        for folder in self.folders() {
-            let file = folder.join("cgroup.procs");
-            fs::write(&file, process.to_string()).map_err(CgroupError::on("write", &file))?;
-        }
-        Ok(())
+    pub fn add(&self, process: u32) -> Result<(), ContainerError> {
+        self.procs().iter().try_for_each(|file| write(file, &process.to_string()))
     }
 
     /// The files that a process enters it by (`cgroup.procs`).
     #[must_use]
     pub fn procs(&self) -> Vec<PathBuf> {
-        self.folders().into_iter().map(|folder| folder.join("cgroup.procs")).collect()
+        self.cgroup.folders().iter().map(|(_, folder)| folder.join("cgroup.procs")).collect()
     }
 
     /// Its folders, to read counters from.
@@ -261,27 +246,20 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let processes = self.cgroup.processes().unwrap_or_default();
-        let homes: Vec<(PathBuf, PathBuf)> = match (&self.cgroup, &self.origin) {
-            (Cgroup::V1(own), Cgroup::V1(origin)) => own
-                .iter()
-                .filter_map(|(name, folder)| Some((folder.clone(), origin.get(name)?.clone())))
-                .collect(),
-            (Cgroup::V2(own), Cgroup::V2(origin)) => vec![(own.clone(), origin.clone())],
-            _ => Vec::new(),
-        };
-        for (own, home) in homes {
+        for (controller, folder) in self.cgroup.folders() {
+            let Some(home) = self.origin.folder(controller) else { continue };
             for process in &processes {
                 // A process that ended needs no home; what stays keeps the folder, which a later sweep removes.
                 let _ = fs::write(home.join("cgroup.procs"), process.to_string());
             }
-            let _ = fs::remove_dir(own);
+            let _ = fs::remove_dir(folder);
         }
     }
 }
 
 /// A new cpuset of version 1 is empty and takes no process until it has CPUs and memory nodes (cpusets.rst,
 /// 1.4).
-fn inherit_cpuset(folder: &Path) -> Result<(), CgroupError> {
+fn inherit_cpuset(folder: &Path) -> Result<(), ContainerError> {
     let mut missing: Vec<&Path> = folder
         .ancestors()
         .take_while(|it| fs::read_to_string(it.join("cpuset.cpus")).is_ok_and(|text| text.trim().is_empty()))
@@ -290,11 +268,28 @@ fn inherit_cpuset(folder: &Path) -> Result<(), CgroupError> {
     for folder in missing {
         for name in ["cpuset.cpus", "cpuset.mems"] {
             let Some(parent) = folder.parent() else { continue };
-            let from = parent.join(name);
-            let text = fs::read_to_string(&from).map_err(CgroupError::on("read", &from))?;
-            let file = folder.join(name);
-            fs::write(&file, text.trim()).map_err(CgroupError::on("write", &file))?;
+            write(&folder.join(name), read(&parent.join(name))?.trim())?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_name_their_owner_where_processes_are_numbered_alike() {
+        for (name, numbering, pid) in [
+            ("tare-4026531836-17", 4_026_531_836, Some(17)),
+            ("tare-4026531836-17", 4_026_532_999, None),
+            ("tare-17", 4_026_531_836, None),
+            ("tare-outside-17-x", 4_026_531_836, None),
+            ("docker", 4_026_531_836, None),
+        ] {
+            assert_eq!(group_owner(name, numbering), pid, "{name}");
+        }
+        let own = group_of(17).to_string_lossy().trim_start_matches('/').to_owned();
+        assert_eq!(group_owner(&own, numbering()), Some(17));
+    }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 
 use super::cgroup::Version;
-use super::counters::TICK;
+
+/// ns. USER_HZ is 100 on every architecture that images are built for (include/asm-generic/param.h).
+const TICK: u64 = 10_000_000;
 
 /// Of this host, as far as it can be seen; what cannot is `None`.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
-//! The other side of `tare-keeper`: starts it, talks to it, knows what it told, and keeps the last of what
-//! the container printed.
+//! The client of `tare-keeper`: starts it, sends its commands, collects its events, and keeps the end of the
+//! container's output.
 //!
-//! The only place of the scale that starts programs by itself: the keeper's three pipes live as long as the
-//! container does, which `tare_tool::process` is not made for.
+//! The only place that starts programs by itself: the keeper's three pipes live as long as the container does,
+//! which `tare_tool::process` is not made for.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Write as _};
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use tare_keeper::{Command, Create, Event, line};
 use tare_tool::process::{Shell, cmd};
 
-/// For what the container has printed and nobody has read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// For output that is still in the pipe.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// Bytes of output that are kept.
 const OUTPUT_KEPT: usize = 64 << 10;
 /// How long a creation or removal may take before the host is taken to be broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a keeper has told so far. Times are ns of CLOCK_MONOTONIC.
+/// The events of a container so far. Times are ns of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Events {
     pub(crate) pid: Option<i32>,
     pub(crate) created: Option<u64>,
     pub(crate) started: Option<u64>,
@@ -37,7 +37,7 @@ pub(crate) struct Told {
 
 #[derive(Debug, Default)]
 struct Shared {
-    told: Mutex<Told>,
+    events: Mutex<Events>,
     changed: Condvar,
     output: Mutex<VecDeque<u8>>,
 }
@@ -68,7 +68,7 @@ impl Keeper {
         let begun = tare_load::clock::now();
         let sh = Shell::new().map_err(|error| error.to_string())?;
         let mut command = Program::from(cmd!(sh, "{program}"));
-        // A group of its own: Ctrl-C is for whoever started it, which then removes the container in order.
+        // A group of its own: Ctrl-C is for this process, which then removes the container in order.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =
             command.spawn().map_err(|error| format!("cannot run {}: {error}", program.display()))?;
@@ -86,15 +86,15 @@ impl Keeper {
         let stdin = Mutex::new(child.stdin.take());
         let keeper = Self { child: Mutex::new(child), stdin, shared, pipe, begun };
         keeper.send(&Command::Create(request))?;
-        let told = keeper.wait(PATIENCE, |told| told.pid.is_some() || told.failed.is_some());
-        match told.pid {
+        let events = keeper.wait(PATIENCE, |events| events.pid.is_some() || events.failed.is_some());
+        match events.pid {
             Some(_) => Ok(keeper),
-            None => Err(told.failed.clone().unwrap_or_else(|| keeper.silence(&told))),
+            None => Err(events.failed.clone().unwrap_or_else(|| keeper.silence(&events))),
         }
     }
 
-    fn silence(&self, told: &Told) -> String {
-        match told.ended {
+    fn silence(&self, events: &Events) -> String {
+        match events.ended {
             true => format!("the runtime ended without a word: {}", self.output().trim()),
             false => format!("the runtime did not answer within {} s", PATIENCE.as_secs()),
         }
@@ -104,7 +104,7 @@ impl Keeper {
     pub(crate) fn send(&self, command: &Command) -> Result<(), String> {
         let line = line(command).map_err(|error| error.to_string())?;
         match lock(&self.stdin).as_mut() {
-            Some(stdin) => stdin.write_all(&line).map_err(|error| match self.told().failed {
+            Some(stdin) => stdin.write_all(&line).map_err(|error| match self.events().failed {
                 Some(reason) => reason,
                 None => format!("the runtime is gone: {error}"),
             }),
@@ -112,22 +112,22 @@ impl Keeper {
         }
     }
 
-    /// What it has told so far.
-    pub(crate) fn told(&self) -> Told {
-        lock(&self.shared.told).clone()
+    /// Its events so far.
+    pub(crate) fn events(&self) -> Events {
+        lock(&self.shared.events).clone()
     }
 
-    /// Waits until what it told is enough, nothing more can come, or the time is over.
-    pub(crate) fn wait(&self, timeout: Duration, enough: impl Fn(&Told) -> bool) -> Told {
+    /// Waits until the events are enough, nothing more can come, or the time is over.
+    pub(crate) fn wait(&self, timeout: Duration, enough: impl Fn(&Events) -> bool) -> Events {
         let deadline = Instant::now() + timeout;
-        let mut told = lock(&self.shared.told);
+        let mut events = lock(&self.shared.events);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if enough(&told) || told.ended || left.is_zero() {
-                return told.clone();
+            if enough(&events) || events.ended || left.is_zero() {
+                return events.clone();
             }
-            let waited = self.shared.changed.wait_timeout(told, left);
-            told = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.shared.changed.wait_timeout(events, left);
+            events = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -136,18 +136,18 @@ impl Keeper {
     /// # Errors
     /// When it cannot be run.
     pub(crate) fn wait_executed(&self) -> Result<(), String> {
-        let told = self.wait(PATIENCE, |told| told.executed.is_some() || told.failed.is_some());
-        match (told.executed, told.failed.clone()) {
+        let events = self.wait(PATIENCE, |events| events.executed.is_some() || events.failed.is_some());
+        match (events.executed, events.failed.clone()) {
             (Some(_), _) => Ok(()),
             (None, Some(reason)) => Err(reason),
-            (None, None) => Err(self.silence(&told)),
+            (None, None) => Err(self.silence(&events)),
         }
     }
 
     /// The last of what the container printed.
     pub(crate) fn output(&self) -> String {
         // What is in the pipe is read by a thread of its own, which may not have had its turn yet.
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + LAST_OUTPUT;
         let unread = || self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
         while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -162,15 +162,15 @@ impl Keeper {
         // Its end has the same effect, should it not take the command.
         let _ = self.send(&Command::Remove);
         drop(lock(&self.stdin).take());
-        let told = self.wait(PATIENCE, |_| false);
-        if !told.ended {
+        let events = self.wait(PATIENCE, |_| false);
+        if !events.ended {
             let _ = lock(&self.child).kill();
         }
         let status = lock(&self.child).wait();
-        match (told.removed, told.failed, status) {
+        match (events.removed, events.failed, status) {
             (true, _, _) => Ok(()),
             // It removes what it has made when a creation fails, too.
-            (false, Some(reason), _) if told.pid.is_some() => Err(reason),
+            (false, Some(reason), _) if events.pid.is_some() => Err(reason),
             (false, Some(_), _) => Ok(()),
             (false, None, Ok(status)) => Err(format!("the runtime ended early ({status})")),
             (false, None, Err(error)) => Err(error.to_string()),
@@ -187,30 +187,30 @@ impl Drop for Keeper {
 }
 
 impl Shared {
-    fn listen(&self, events: impl io::BufRead) {
-        for line in events.lines() {
+    fn listen(&self, lines: impl io::BufRead) {
+        for line in lines.lines() {
             let Ok(line) = line else { break };
             let event = serde_json::from_str(&line);
-            let mut told = lock(&self.told);
+            let mut events = lock(&self.events);
             match event {
                 Ok(Event::Created { pid, at, .. }) => {
-                    told.pid = Some(pid);
-                    told.created = Some(at);
+                    events.pid = Some(pid);
+                    events.created = Some(at);
                 }
-                Ok(Event::Started { at }) => told.started = Some(at),
-                Ok(Event::Executed { at }) => told.executed = Some(at),
-                Ok(Event::Exited { at, code, signal }) => told.exited = Some((at, code, signal)),
-                Ok(Event::Removed) => told.removed = true,
-                Ok(Event::Failed { message }) => told.failed = Some(message),
-                Err(error) => told.failed = Some(format!("cannot understand `{line}`: {error}")),
+                Ok(Event::Started { at }) => events.started = Some(at),
+                Ok(Event::Executed { at }) => events.executed = Some(at),
+                Ok(Event::Exited { at, code, signal }) => events.exited = Some((at, code, signal)),
+                Ok(Event::Removed) => events.removed = true,
+                Ok(Event::Failed { message }) => events.failed = Some(message),
+                Err(error) => events.failed = Some(format!("cannot understand `{line}`: {error}")),
             }
             self.changed.notify_all();
         }
-        lock(&self.told).ended = true;
+        lock(&self.events).ended = true;
         self.changed.notify_all();
     }
 
-    /// Reads on to the end, so that the container never waits for somebody to read.
+    /// Reads on to the end, so that the container never waits for a reader.
     fn collect(&self, mut output: impl io::Read) {
         let mut buffer = [0; 8192];
         loop {
@@ -233,13 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_keeper_tells_is_known_and_its_end_too() {
+    fn events_of_a_keeper_are_kept_and_its_end_too() {
         let shared = Shared::default();
         let events = "{\"event\":\"created\",\"pid\":7,\"begun\":1,\"at\":2}\n\
             {\"event\":\"started\",\"at\":3}\n{\"event\":\"executed\",\"at\":4}\n\
             {\"event\":\"exited\",\"at\":5,\"code\":null,\"signal\":9}\n{\"event\":\"removed\"}\n";
         shared.listen(events.as_bytes());
-        let expected = Told {
+        let expected = Events {
             pid: Some(7),
             created: Some(2),
             started: Some(3),
@@ -249,7 +249,7 @@ mod tests {
             removed: true,
             ended: true,
         };
-        assert_eq!(*lock(&shared.told), expected);
+        assert_eq!(*lock(&shared.events), expected);
     }
 
     #[test]

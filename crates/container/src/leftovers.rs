@@ -1,20 +1,21 @@
 //! What is on record about containers while they live, and what becomes of those whose owner was killed.
 //!
-//! Every container has a folder that says who owns it. A process is known by its id and the time of its
-//! start, because ids are used again. Whoever opens a runtime first removes what dead owners left: the
-//! container, its cgroup, its interfaces, its folder.
+//! Every container has a folder that names its owner. A process is known by its id and the time of its
+//! start, because ids are used again. Opening a runtime first removes what dead owners left: the container, its
+//! cgroup, its interfaces, its folder.
 
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use serde::{Deserialize, Serialize};
 use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
 
-use super::runtime::RuntimeKind;
+use super::cleanup::{self, Cleanup};
+use super::kind::RuntimeKind;
+use super::{group, network, rights};
 
 /// A process that owns containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +60,8 @@ impl std::str::FromStr for Owner {
     }
 }
 
-/// Where a process's start is not known: whether there is one of that id at all. On Windows nobody asks,
-/// which is taken for life, so that nothing of a living one is removed.
+/// Where a process's start is not known: whether there is one of that id at all. On Windows every process counts
+/// as alive, so that nothing of a living one is removed.
 fn exists(pid: u32) -> bool {
     #[cfg(unix)]
     {
@@ -109,7 +110,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes one with an id that nobody else has.
+    /// Makes one with an id that no other container has.
     pub(crate) fn create(state: &Path, record: &Record) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -197,8 +198,10 @@ pub fn sweep(state: &Path, find: &dyn Fn(RuntimeKind) -> Option<PathBuf>) -> Vec
             Err(why) => Leftover::Kept { what, why },
         });
     }
-    left.extend(sweep_links().into_iter().map(Leftover::Removed));
-    left.extend(sweep_groups().into_iter().map(Leftover::Removed));
+    let is_dead = |pid| started(pid).is_none();
+    let removed = |what: &str, name: String| Leftover::Removed(format!("{what} {name}"));
+    left.extend(network::sweep(is_dead).into_iter().map(|name| removed("interface", name)));
+    left.extend(group::sweep(is_dead).into_iter().map(|name| removed("cgroup", name)));
     left
 }
 
@@ -248,145 +251,16 @@ fn remove_left(
     fs::remove_dir_all(path).map_err(|error| format!("cannot remove {}: {error}", path.display()))
 }
 
-/// Root's groups, followed by who made them.
-#[cfg(target_os = "linux")]
-const GROUP_PREFIX: &str = "tare-";
-
-/// The group that a process of root makes its own in. An id means something only among those that number
-/// processes alike: others may see the same groups, and must not take them for a dead process's.
-#[cfg(target_os = "linux")]
-#[must_use]
-pub fn group_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/{GROUP_PREFIX}{}-{pid}", numbering()))
-}
-
-/// Elsewhere there are no groups.
-#[cfg(not(target_os = "linux"))]
-#[must_use]
-pub fn group_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/tare-{pid}"))
-}
-
-/// Shared by all that make groups and containers, and closed for good before everything is removed.
-static GATE: RwLock<()> = RwLock::new(());
-
-/// To be held while a group or container is made. Waits for ever once the process is about to end.
-pub fn making() -> RwLockReadGuard<'static, ()> {
-    GATE.read().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Removes everything that must not outlive this process, and then calls `end`, which ends it. What is being
 /// made is waited for, and nothing is made any more: it would stay.
 pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
-    let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    let _closed = cleanup::close();
     cleanup.run();
-    remove_own_group();
-    end();
-}
-
-/// Removes the group of this process with whatever is in it.
-fn remove_own_group() {
-    #[cfg(target_os = "linux")]
-    if super::runtime::is_root() {
+    if rights::is_root() {
         // What stays the next run removes.
-        let _ = tare_keeper::cgroup::remove(&group_of(std::process::id()));
+        let _ = tare_keeper::cgroup::remove(&group::group_of(std::process::id()));
     }
-}
-
-/// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
-#[cfg(target_os = "linux")]
-fn numbering() -> u64 {
-    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
-    number.unwrap_or(0)
-}
-
-/// The process that made a group, if it is numbered as here.
-#[cfg(target_os = "linux")]
-fn group_owner(name: &str, numbering: u64) -> Option<u32> {
-    let (theirs, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
-    (theirs.parse() == Ok(numbering)).then(|| pid.parse().ok())?
-}
-
-/// Removes the groups of dead processes, with whatever is in them.
-#[cfg(target_os = "linux")]
-fn sweep_groups() -> Vec<String> {
-    let numbering = numbering();
-    let mut names = std::collections::BTreeSet::new();
-    for folder in tare_keeper::cgroup::folders(Path::new("/")) {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    }
-    let dead = |name: &String| group_owner(name, numbering).is_some_and(|pid| started(pid).is_none());
-    let mut removed = Vec::new();
-    for name in names.iter().filter(|name| dead(name)) {
-        if tare_keeper::cgroup::remove(&Path::new("/").join(name)).is_ok() {
-            removed.push(format!("cgroup {name}"));
-        }
-    }
-    removed
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sweep_groups() -> Vec<String> {
-    Vec::new()
-}
-
-/// Removes interfaces of dead processes.
-#[cfg(target_os = "linux")]
-fn sweep_links() -> Vec<String> {
-    let mut removed = Vec::new();
-    for name in super::network::interfaces() {
-        if link_owner(&name).is_some_and(|pid| started(pid).is_none()) {
-            super::network::remove_link(&name);
-            removed.push(format!("interface {name}"));
-        }
-    }
-    removed
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sweep_links() -> Vec<String> {
-    Vec::new()
-}
-
-/// The process that made an interface, by its name: `tare`, its id in hexadecimal, `b` or `v`, and digits.
-/// `b` is a digit too, so the kind is looked for at its place from the end.
-#[cfg(target_os = "linux")]
-fn link_owner(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix(super::network::PREFIX)?;
-    let pid = match rest.len() {
-        length if length >= 6 && rest.as_bytes()[length - 5] == b'v' => &rest[..length - 5],
-        length if length >= 4 && rest.as_bytes()[length - 3] == b'b' => &rest[..length - 3],
-        _ => return None,
-    };
-    u32::from_str_radix(pid, 16).ok()
-}
-
-/// Everything that must not outlive this process. Whoever handles SIGINT and SIGTERM calls [`Self::run`].
-#[derive(Debug, Clone, Default)]
-pub struct Cleanup(Arc<Mutex<Vec<Weak<dyn Removable>>>>);
-
-/// What can be removed, more than once and from any thread.
-pub(crate) trait Removable: Send + Sync + std::fmt::Debug {
-    fn remove_now(&self);
-}
-
-impl Cleanup {
-    pub(crate) fn register(&self, what: &Arc<impl Removable + 'static>) {
-        let what: Arc<dyn Removable> = what.clone();
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|it| it.strong_count() > 0);
-        list.push(Arc::downgrade(&what));
-    }
-
-    /// Removes all of it, now.
-    pub fn run(&self) {
-        let list = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for it in list.iter().filter_map(Weak::upgrade) {
-            it.remove_now();
-        }
-    }
+    end();
 }
 
 #[cfg(test)]
@@ -528,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_containers_are_told_from_others() {
+    fn names_of_containers_are_recognised() {
         for (name, is) in [
             ("tare-7-0", true),
             ("tare-4294967295-12", true),
@@ -542,35 +416,6 @@ mod tests {
         ] {
             assert_eq!(is_container(name), is, "{name}");
         }
-    }
-
-    #[test]
-    fn interfaces_tell_their_owner() {
-        for (name, pid) in [
-            ("tare1bb07", Some(0x1b)),
-            ("tareb0bb07", Some(0xb0b)),
-            ("tare400000v0702", Some(0x40_0000)),
-            ("tare", None),
-            ("eth0", None),
-            ("tare-br", None),
-        ] {
-            assert_eq!(link_owner(name), pid, "{name}");
-        }
-    }
-
-    #[test]
-    fn groups_tell_their_owner_where_processes_are_numbered_alike() {
-        for (name, numbering, pid) in [
-            ("tare-4026531836-17", 4_026_531_836, Some(17)),
-            ("tare-4026531836-17", 4_026_532_999, None),
-            ("tare-17", 4_026_531_836, None),
-            ("tare-outside-17-x", 4_026_531_836, None),
-            ("docker", 4_026_531_836, None),
-        ] {
-            assert_eq!(group_owner(name, numbering), pid, "{name}");
-        }
-        let own = group_of(17).to_string_lossy().trim_start_matches('/').to_owned();
-        assert_eq!(group_owner(&own, numbering()), Some(17));
     }
 
     #[test]

@@ -9,21 +9,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
+use tare_tool::process::{Execute as _, Shell, cmd, xshell};
 
-/// Why there is no network.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// `ip` failed.
-    #[error("cannot set the network up")]
-    Ip(#[from] ProcessError),
-    /// Every network that could be used is.
-    #[error("all networks from 10.231.0.0/24 to 10.231.255.0/24 are in use")]
-    NoneFree,
-    /// A bridge holds only so many.
-    #[error("a bridge takes 200 containers")]
-    Full,
-}
+use super::error::ContainerError;
 
 /// A bridge that containers are put on. Dropped, it is removed.
 #[derive(Debug)]
@@ -39,13 +27,13 @@ pub struct Bridge {
 pub(crate) struct Pair {
     host: String,
     pub(crate) address: Ipv4Addr,
-    /// It stays as long as somebody is on it.
+    /// It stays as long as a container is on it.
     _bridge: Arc<Bridge>,
 }
 
 /// All names begin so, followed by the hexadecimal id of the process that made them, for a sweep to find them
 /// (an interface's name has 15 bytes at most).
-pub(crate) const PREFIX: &str = "tare";
+const PREFIX: &str = "tare";
 
 impl PartialEq for Bridge {
     fn eq(&self, other: &Self) -> bool {
@@ -60,21 +48,18 @@ impl Bridge {
     ///
     /// # Errors
     /// When `ip` fails, or all networks are in use.
-    pub fn create() -> Result<Self, NetworkError> {
+    pub fn create() -> Result<Self, ContainerError> {
         let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
         let used = used_networks(&routes);
-        let mut error = NetworkError::NoneFree;
+        let mut error = ContainerError::new("all networks from 10.231.0.0/24 to 10.231.255.0/24 are in use");
         for network in (0..=u8::MAX).filter(|network| !used.contains(network)) {
             let name = format!("{PREFIX}{:x}b{network:02x}", std::process::id());
             match ip(&["link", "add", &name, "type", "bridge"]) {
                 Ok(()) => {}
                 // Another container of this process has just taken it.
-                Err(failed @ NetworkError::Ip(ProcessError::Failed { .. })) => {
+                Err(failed) if interfaces().contains(&name) => {
                     error = failed;
-                    if interfaces().contains(&name) {
-                        continue;
-                    }
-                    break;
+                    continue;
                 }
                 Err(failed) => return Err(failed),
             }
@@ -88,12 +73,12 @@ impl Bridge {
     }
 
     /// Puts a container on it, by the id of a process in its network namespace.
-    pub(crate) fn join(self: &Arc<Self>, pid: i32) -> Result<Pair, NetworkError> {
+    pub(crate) fn join(self: &Arc<Self>, pid: i32) -> Result<Pair, ContainerError> {
         let last = {
             let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let last = *next;
             if last > 201 {
-                return Err(NetworkError::Full);
+                return Err(ContainerError::new("a bridge takes 200 containers"));
             }
             *next += 1;
             last
@@ -101,11 +86,8 @@ impl Bridge {
         let address = Ipv4Addr::new(10, 231, self.network, last);
         let host = format!("{PREFIX}{:x}v{:02x}{last:02x}", std::process::id(), self.network);
         let process = pid.to_string();
-        let inside = |arguments: &[&str]| -> Result<(), NetworkError> {
-            let sh = Shell::new().map_err(ProcessError::from)?;
-            cmd!(sh, "nsenter --net --target {process} ip {arguments...}").capture()?;
-            Ok(())
-        };
+        let inside =
+            |arguments: &[&str]| run(|sh| cmd!(sh, "nsenter --net --target {process} ip {arguments...}"));
         ip(&["link", "add", &host, "type", "veth", "peer", "name", "eth0", "netns", &process])?;
         let pair = Pair { host, address, _bridge: Arc::clone(self) };
         ip(&["link", "set", &pair.host, "master", &self.name, "up"])?;
@@ -117,7 +99,7 @@ impl Bridge {
 
 impl Pair {
     /// Joins a container and this host.
-    pub(crate) fn create(pid: i32) -> Result<Self, NetworkError> {
+    pub(crate) fn create(pid: i32) -> Result<Self, ContainerError> {
         Arc::new(Bridge::create()?).join(pid)
     }
 }
@@ -135,22 +117,45 @@ impl Drop for Bridge {
 }
 
 /// What is gone already needs no more; what stays a sweep removes.
-pub(crate) fn remove_link(name: &str) {
+fn remove_link(name: &str) {
     if interfaces().iter().any(|it| it == name) {
         let _ = ip(&["link", "delete", name]);
     }
 }
 
 /// The interfaces that this thread sees. (`/sys/class/net` has those of the network it was mounted in.)
-pub(crate) fn interfaces() -> Vec<String> {
+fn interfaces() -> Vec<String> {
     let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
-fn ip(arguments: &[&str]) -> Result<(), NetworkError> {
-    let sh = Shell::new().map_err(ProcessError::from)?;
-    cmd!(sh, "ip {arguments...}").capture()?;
-    Ok(())
+/// Removes the interfaces of dead processes, and returns their names.
+pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
+    let mut names = interfaces();
+    names.retain(|name| link_owner(name).is_some_and(&is_dead));
+    names.iter().for_each(|name| remove_link(name));
+    names
+}
+
+/// The process that made an interface, by its name: `tare`, its id in hexadecimal, `b` or `v`, and digits.
+/// `b` is a digit too, so the kind is looked for at its place from the end.
+fn link_owner(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let pid = match rest.len() {
+        length if length >= 6 && rest.as_bytes()[length - 5] == b'v' => &rest[..length - 5],
+        length if length >= 4 && rest.as_bytes()[length - 3] == b'b' => &rest[..length - 3],
+        _ => return None,
+    };
+    u32::from_str_radix(pid, 16).ok()
+}
+
+fn ip(arguments: &[&str]) -> Result<(), ContainerError> {
+    run(|sh| cmd!(sh, "ip {arguments...}"))
+}
+
+fn run(command: impl Fn(&Shell) -> xshell::Cmd<'_>) -> Result<(), ContainerError> {
+    let done = Shell::new().map_err(Into::into).and_then(|sh| command(&sh).capture());
+    done.map(drop).map_err(|error| ContainerError::new("cannot set the network up").because(error))
 }
 
 /// The third bytes of routes in 10.231.0.0/16, from `/proc/net/route`, where addresses are hexadecimal
@@ -175,5 +180,19 @@ mod tests {
             route([10, 1, 7, 0])
         );
         assert_eq!(used_networks(&text), BTreeSet::from([4]));
+    }
+
+    #[test]
+    fn interfaces_name_their_owner() {
+        for (name, pid) in [
+            ("tare1bb07", Some(0x1b)),
+            ("tareb0bb07", Some(0xb0b)),
+            ("tare400000v0702", Some(0x40_0000)),
+            ("tare", None),
+            ("eth0", None),
+            ("tare-br", None),
+        ] {
+            assert_eq!(link_owner(name), pid, "{name}");
+        }
     }
 }

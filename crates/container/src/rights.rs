@@ -1,4 +1,4 @@
-//! Who this process is to the kernel, and the user namespace that an ordinary user makes containers in.
+//! The rights of this process, and the user namespace that an ordinary user makes containers in.
 //!
 //! It is entered once and by the whole process: prober, generator and keeper are then all where the
 //! containers' networks belong, and no start waits for a namespace to be made.
@@ -40,6 +40,12 @@ impl Rights {
     }
 }
 
+/// Whether this process is root, and not only in a user namespace of its own.
+#[must_use]
+pub fn is_root() -> bool {
+    Rights::of_this_process() == Rights::Root
+}
+
 /// Why the namespace cannot be entered.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} a user namespace")]
@@ -76,7 +82,7 @@ pub fn enter_namespace() -> Result<(), NamespaceError> {
             Err(error) => return Err(NamespaceError { step: "make", source: error.into() }),
         }
     }
-    // Who may not map other users gives up setgroups first.
+    // Without the right to map other users setgroups is given up first.
     let files = [
         ("/proc/self/setgroups", "deny".to_owned()),
         ("/proc/self/uid_map", format!("0 {user} 1")),
@@ -96,7 +102,7 @@ mod tests {
     fn root_of_a_namespace_of_one_user_is_not_root() {
         for (root, map, expected) in [
             (true, "         0          0 4294967295\n", Rights::Root),
-            // Of a container that somebody else made for many users.
+            // Of a container that was made for many users.
             (true, "         0     100000      65536\n", Rights::Root),
             (true, "0 1000 1\n1 100000 65536\n", Rights::Root),
             (true, "         0       1000          1\n", Rights::Namespace),

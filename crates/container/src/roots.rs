@@ -1,7 +1,7 @@
 //! The cache of unpacked roots.
 //!
 //! A root becomes visible only once it is whole, and goes when others were used later and there are too many.
-//! The cache's folder is for its owner alone: what is set-user-id in an image is of no use to anybody else on
+//! The cache's folder is for its owner alone: what is set-user-id in an image is of no use to other users of
 //! the host.
 
 use std::collections::HashSet;
@@ -15,8 +15,10 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use tare_oci::digest::Digest;
 use tare_tool::private;
 
+use super::error::ContainerError;
+use super::rights::is_root;
 use super::target::Target;
-use super::unpack::{Bounds, UnpackError, chain_id, remove_all, unpack};
+use super::unpack::{Bounds, chain_id, remove_all, unpack};
 
 /// How much a cache keeps of what is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +75,14 @@ impl Cache {
     ///
     /// # Errors
     /// When a layer is damaged, hostile or too large, or the cache cannot be written.
-    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<Root, UnpackError> {
+    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<Root, ContainerError> {
         let (diff_ids, blobs) = (&target.config.rootfs.diff_ids, &target.image.layers);
         if diff_ids.len() != blobs.len() {
-            let (listed, found) = (diff_ids.len(), blobs.len());
-            return Err(UnpackError::Layers { name: target.name.clone(), listed, found });
+            let (name, listed, found) = (&target.name, diff_ids.len(), blobs.len());
+            let message = format!("{name}: the config lists {listed} layers, and there are {found}");
+            return Err(ContainerError::new(message));
         }
-        let root = super::runtime::is_root();
+        let root = is_root();
         let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
         let place = self.folder.join(Digest::of(key.as_bytes()).hex());
         // Before anything in it is used.
@@ -88,16 +91,16 @@ impl Cache {
             return Ok(found);
         }
         let lock = self.folder.join("lock");
-        let file = File::create(&lock).map_err(on("create", &lock))?;
-        file.lock().map_err(on("lock", &lock))?;
+        let file = File::create(&lock).map_err(ContainerError::on("create", &lock))?;
+        file.lock().map_err(ContainerError::on("lock", &lock))?;
         // Another run may have been quicker.
         if let Some(found) = hold(&place) {
             return Ok(found);
         }
         // Under the lock whatever is there was left by a killed run.
         let staging = self.folder.join("staging");
-        remove_all(&staging).map_err(on("remove", &staging))?;
-        fs::create_dir(&staging).map_err(on("create", &staging))?;
+        remove_all(&staging).map_err(ContainerError::on("remove", &staging))?;
+        fs::create_dir(&staging).map_err(ContainerError::on("create", &staging))?;
         let bounds = Bounds::for_compressed(target.stored_bytes());
         let result = unpack(target, &staging, bounds, mount_points, root);
         if let Err(error) = result {
@@ -106,16 +109,17 @@ impl Cache {
             return Err(error);
         }
         let record = place.with_extension(RECORD);
-        let bytes = bytes_on_disk(&staging, &mut HashSet::new()).map_err(on("read", &staging))?;
-        fs::write(&record, bytes.to_string()).map_err(on("write", &record))?;
-        fs::rename(&staging, &place).map_err(on("create", &place))?;
+        let bytes =
+            bytes_on_disk(&staging, &mut HashSet::new()).map_err(ContainerError::on("read", &staging))?;
+        fs::write(&record, bytes.to_string()).map_err(ContainerError::on("write", &record))?;
+        fs::rename(&staging, &place).map_err(ContainerError::on("create", &place))?;
         let made = hold(&place).unwrap_or_else(|| Root { path: place.clone(), _lock: None });
-        self.evict(&place).map_err(on("clear", &self.folder))?;
+        self.evict(&place).map_err(ContainerError::on("clear", &self.folder))?;
         Ok(made)
     }
 
     /// Removes what was used too long ago, and of the rest what was used longest ago until it is little enough;
-    /// never what is in use, and never the root that was just made, by whose record the time is told.
+    /// never what is in use, and never the root that was just made, the time of whose record counts as now.
     fn evict(&self, made: &Path) -> io::Result<()> {
         let now = fs::metadata(made.with_extension(RECORD))?.modified()?;
         let mut total = 0;
@@ -142,7 +146,7 @@ impl Cache {
                 continue;
             }
             let in_use = File::open(&path).is_ok_and(|folder| match folder.try_lock() {
-                // Under the lock it is moved out of everybody's sight.
+                // Under the lock it is moved out of sight.
                 Ok(()) => fs::rename(&path, self.folder.join("staging")).is_err(),
                 Err(_) => true,
             });
@@ -150,17 +154,12 @@ impl Cache {
                 continue;
             }
             remove_all(&self.folder.join("staging"))?;
-            // Nobody misses it: it belongs to no root any more.
+            // It belongs to no root any more.
             let _ = fs::remove_file(path.with_extension(RECORD));
             total -= bytes;
         }
         Ok(())
     }
-}
-
-fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
-    let path = path.to_path_buf();
-    move |source| UnpackError::File { operation, path, source }
 }
 
 /// A root that is there, kept from now on, and its use noted.

@@ -1,4 +1,4 @@
-//! What a user names becomes an image: a path, an archive, or a name in somebody else's local store.
+//! From the name that a user gives to an image: a path, an archive, or a name in docker's or podman's store.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,6 +9,8 @@ use tare_oci::digest::Digest;
 use tare_oci::reader::{self, ReadError, ReadImage, Source};
 use tare_oci::spec::Config;
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd, xshell};
+
+use super::error::ContainerError;
 
 /// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
 /// are unpacked.
@@ -29,76 +31,10 @@ pub struct Target {
     temporary: Option<Arc<Temporary>>,
 }
 
-/// Why there is no image.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// It cannot be read.
-    #[error("{name}")]
-    Read {
-        /// As named.
-        name: String,
-        /// Why.
-        source: ReadError,
-    },
-    /// No image for this host.
-    #[error("{name} is for {has}, and this host is {host}")]
-    Platform {
-        /// As named.
-        name: String,
-        /// The platforms it is for.
-        has: String,
-        /// This one.
-        host: String,
-        /// What to do.
-        hint: String,
-    },
-    /// Several images, and nothing to choose by.
-    #[error("{name} holds several images: {found}")]
-    Several {
-        /// As named.
-        name: String,
-        /// Their names.
-        found: String,
-    },
-    /// It holds no image.
-    #[error("{name} holds no image")]
-    Empty {
-        /// As named.
-        name: String,
-    },
-    /// Registries are not read.
-    #[error("`{0}` is no path, and images are not pulled from registries here")]
-    Registry(String),
-    /// Another tool's store.
-    #[error("cannot get {name} out of its store")]
-    Store {
-        /// As named.
-        name: String,
-        /// Why.
-        source: ProcessError,
-    },
-}
-
-impl TargetError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Platform { hint, .. } => Some(hint.clone()),
-            Self::Registry(name) => Some(format!(
-                "fetch it first, for example with `skopeo copy docker://{name} oci-archive:image.tar` or `docker pull {name}`, then name `image.tar` or `docker-daemon:{name}`"
-            )),
-            Self::Several { name, .. } => Some(format!("choose one: {name}:TAG")),
-            Self::Read { source, .. } => source.hint().map(str::to_owned),
-            _ => None,
-        }
-    }
-}
-
 /// Where an image lies, in skopeo's names (containers-transports(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A layout, an OCI archive or a docker archive; which of them is told by its content.
+    /// A layout, an OCI archive or a docker archive; its content shows which.
     Path {
         /// Where.
         path: PathBuf,
@@ -112,10 +48,18 @@ pub enum Location {
 }
 
 impl FromStr for Location {
-    type Err = TargetError;
+    type Err = ContainerError;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let registry = || TargetError::Registry(text.strip_prefix("docker://").unwrap_or(text).to_owned());
+    fn from_str(text: &str) -> Result<Self, ContainerError> {
+        let registry = || {
+            let name = text.strip_prefix("docker://").unwrap_or(text);
+            ContainerError::new(format_args!(
+                "`{name}` is no path, and images are not pulled from registries here"
+            ))
+            .with_hint(format!(
+                "fetch it first, for example with `skopeo copy docker://{name} oci-archive:image.tar` or `docker pull {name}`, then name `image.tar` or `docker-daemon:{name}`"
+            ))
+        };
         if let Some(name) = text.strip_prefix("docker-daemon:") {
             return Ok(Self::DockerDaemon(name.to_owned()));
         }
@@ -172,9 +116,8 @@ impl Target {
     ///
     /// # Errors
     /// When there is no such image, none for the architecture, or its documents are damaged.
-    pub fn resolve(name: &str, architecture: Option<&str>, temporary: &Path) -> Result<Self, TargetError> {
-        let sh = Shell::new()
-            .map_err(|error| TargetError::Store { name: name.to_owned(), source: error.into() })?;
+    pub fn resolve(name: &str, architecture: Option<&str>, temporary: &Path) -> Result<Self, ContainerError> {
+        let sh = Shell::new().map_err(|error| not_in_store(name, error.into()))?;
         match name.parse()? {
             Location::Path { path, tag } => Self::open(name, &path, tag.as_deref(), architecture, None),
             Location::DockerDaemon(reference) => {
@@ -197,8 +140,8 @@ impl Target {
         command: xshell::Cmd<'_>,
         file: Temporary,
         architecture: Option<&str>,
-    ) -> Result<Self, TargetError> {
-        command.capture().map_err(|source| TargetError::Store { name: name.to_owned(), source })?;
+    ) -> Result<Self, ContainerError> {
+        command.capture().map_err(|error| not_in_store(name, error))?;
         let path = file.0.clone();
         Self::open(name, &path, None, architecture, Some(Arc::new(file)))
     }
@@ -209,8 +152,8 @@ impl Target {
         tag: Option<&str>,
         architecture: Option<&str>,
         temporary: Option<Arc<Temporary>>,
-    ) -> Result<Self, TargetError> {
-        let read = |source| TargetError::Read { name: name.to_owned(), source };
+    ) -> Result<Self, ContainerError> {
+        let read = |source| unreadable(name, source);
         let source = Source::open(path).map_err(read)?;
         let images = reader::images(&source).map_err(read)?;
         let image = choose(name, images, tag, architecture)?;
@@ -225,7 +168,7 @@ impl Target {
         })
     }
 
-    /// The archive that it was fetched into out of somebody's store, if it was.
+    /// The archive that it was fetched into out of another tool's store, if it was.
     #[must_use]
     pub fn fetched(&self) -> Option<&Path> {
         self.temporary.as_ref().map(|file| file.0.as_path())
@@ -241,6 +184,19 @@ impl Target {
     }
 }
 
+/// An image that cannot be read.
+pub(crate) fn unreadable(name: &str, source: ReadError) -> ContainerError {
+    match source.hint() {
+        Some(hint) => ContainerError::new(name).because(source).with_hint(hint),
+        None => ContainerError::new(name).because(source),
+    }
+}
+
+/// An image that its tool does not hand out.
+fn not_in_store(name: &str, error: ProcessError) -> ContainerError {
+    ContainerError::new(format_args!("cannot get {name} out of its store")).because(error)
+}
+
 fn temporary_file(folder: &Path) -> Temporary {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -253,33 +209,32 @@ fn choose(
     mut images: Vec<ReadImage>,
     tag: Option<&str>,
     architecture: Option<&str>,
-) -> Result<ReadImage, TargetError> {
+) -> Result<ReadImage, ContainerError> {
     if let Some(tag) = tag {
         images.retain(|image| {
             image.names.iter().any(|it| it == tag || it.rsplit_once(':').is_some_and(|(_, end)| end == tag))
         });
     }
     if images.is_empty() {
-        return Err(TargetError::Empty { name: name.to_owned() });
+        return Err(ContainerError::new(format_args!("{name} holds no image")));
     }
     let wanted = architecture.unwrap_or(host_architecture());
     let platform = |image: &ReadImage| format!("{}/{}", image.config.os, image.config.architecture);
     let has: Vec<String> = images.iter().map(platform).collect();
     images.retain(|image| image.config.os == "linux" && image.config.architecture == wanted);
-    let several = |images: &[ReadImage]| {
-        let names: Vec<String> =
-            images.iter().map(|it| it.names.first().map_or("(unnamed)", String::as_str).to_owned()).collect();
-        TargetError::Several { name: name.to_owned(), found: names.join(", ") }
-    };
     match images.as_slice() {
-        [] => Err(TargetError::Platform {
-            name: name.to_owned(),
-            host: format!("linux/{wanted}"),
-            hint: foreign_hint(&has, &|path| Path::new(path).exists()),
-            has: has.join(", "),
-        }),
         [image] => Ok(image.clone()),
-        many => Err(several(many)),
+        [] => {
+            let has_all = has.join(", ");
+            let message = format!("{name} is for {has_all}, and this host is linux/{wanted}");
+            Err(ContainerError::new(message).with_hint(foreign_hint(&has, &|path| Path::new(path).exists())))
+        }
+        many => {
+            let named = |it: &ReadImage| it.names.first().map_or("(unnamed)", String::as_str).to_owned();
+            let found: Vec<String> = many.iter().map(named).collect();
+            let message = format!("{name} holds several images: {}", found.join(", "));
+            Err(ContainerError::new(message).with_hint(format!("choose one: {name}:TAG")))
+        }
     }
 }
 
@@ -326,7 +281,7 @@ mod tests {
         }
         for text in ["docker://nginx:1", "nginx:1", "ghcr.io/a/b"] {
             let error = text.parse::<Location>().unwrap_err();
-            assert!(matches!(error, TargetError::Registry(_)), "{text}");
+            assert!(error.to_string().ends_with("images are not pulled from registries here"), "{text}");
             assert!(error.hint().unwrap().contains("skopeo copy docker://"), "{text}");
         }
     }

@@ -16,58 +16,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use tare_oci::digest::{DiffId, Digest};
-use tare_oci::reader::{self, ReadEntry, ReadError};
-use tare_tool::private::PrivateError;
+use tare_oci::reader::{self, ReadEntry};
 
-use super::target::Target;
-
-/// What a layer holds that no honest one does, or what does not fit.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// A layer cannot be read, or an entry of it was refused.
-    #[error("{name}")]
-    Read {
-        /// Of the image.
-        name: String,
-        /// Why.
-        source: ReadError,
-    },
-    /// A layer is not what the config says.
-    #[error("{name}: layer {file} has the diff id {found}, not {expected}: it was damaged or changed")]
-    Tampered {
-        /// Of the image.
-        name: String,
-        /// Which layer.
-        file: String,
-        /// As it should be.
-        expected: Box<Digest>,
-        /// As it is.
-        found: Box<Digest>,
-    },
-    /// The config lists other layers than there are.
-    #[error("{name}: the config lists {listed} layers, and there are {found}")]
-    Layers {
-        /// Of the image.
-        name: String,
-        /// In the config.
-        listed: usize,
-        /// In the manifest.
-        found: usize,
-    },
-    /// The folder of the cache may be another user's.
-    #[error(transparent)]
-    Private(#[from] PrivateError),
-    /// The cache cannot be used.
-    #[error("cannot {operation} {path}", path = path.display())]
-    File {
-        /// `create`, `lock`, …
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
+use super::error::ContainerError;
+use super::target::{Target, unreadable};
 
 /// How much an image may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,9 +95,9 @@ pub fn unpack(
     bounds: Bounds,
     mount_points: &[String],
     as_root: bool,
-) -> Result<(), UnpackError> {
-    let on = |source| UnpackError::File { operation: "write", path: folder.to_path_buf(), source };
-    let mut tree = Tree::open(folder, bounds, as_root).map_err(on)?;
+) -> Result<(), ContainerError> {
+    let on = || ContainerError::on("write", folder);
+    let mut tree = Tree::open(folder, bounds, as_root).map_err(on())?;
     for layer in &target.image.layers {
         tree.begin_layer();
         let facts = reader::read_layer(&target.source, layer, |entry, content| {
@@ -155,19 +107,21 @@ pub fn unpack(
             };
             tree.add(&entry, content).map_err(named)
         });
-        let facts = facts.map_err(|source| UnpackError::Read { name: target.name.clone(), source })?;
+        let facts = facts.map_err(|source| unreadable(&target.name, source))?;
         if let Some(expected) = layer.diff_id
             && expected != facts.diff_id
         {
-            let (name, file) = (target.name.clone(), layer.file.clone());
-            let (expected, found) = (Box::new(expected.0), Box::new(facts.diff_id.0));
-            return Err(UnpackError::Tampered { name, file, expected, found });
+            let error = ContainerError::new(format_args!(
+                "{}: layer {} has the diff id {}, not {}: it was damaged or changed",
+                target.name, layer.file, facts.diff_id.0, expected.0
+            ));
+            return Err(error.with_hint("fetch or build it again"));
         }
     }
-    tree.finish(mount_points).map_err(on)
+    tree.finish(mount_points).map_err(on())
 }
 
-/// A name of somebody else's making, fit for a terminal.
+/// A name from an image, fit for a terminal.
 fn shown(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
     if name.is_empty() { "(no name)".to_owned() } else { name }

@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tare_container::cgroup::Version;
 use tare_container::host::HostFacts;
-use tare_container::runtime::is_root;
+use tare_container::rights::is_root;
 use tare_oci::platform::Platform;
 use tare_profiler::profile::startup::runtime_baseline;
 use tempfile::TempDir;

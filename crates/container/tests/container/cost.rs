@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tare_container::runtime::{Runtime, RuntimeKind};
 use tare_container::spec::ContainerSpec;
+use tare_container::{Runtime, RuntimeKind};
 use tare_load::clock::now;
 
 use crate::fixture::{BOUND, World, possible};

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tare_container::life::Container;
-use tare_container::runtime::{Options, Runtime, RuntimeKind};
 use tare_container::spec::{ContainerSpec, Network};
 use tare_container::target::Target;
+use tare_container::{Options, Runtime, RuntimeKind};
 
 use crate::fixture::World;
 

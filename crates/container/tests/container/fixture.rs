@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tare_container::Cleanup;
 use tare_container::choice::Facts;
-use tare_container::leftovers::Cleanup;
 use tare_container::life::Container;
 use tare_container::rights::Rights;
-use tare_container::runtime::{Options, Runtime, RuntimeKind};
 use tare_container::spec::ContainerSpec;
 use tare_container::target::{Target, host_architecture};
+use tare_container::{Options, Runtime, RuntimeKind};
 use tare_oci::digest::Digest;
 use tempfile::TempDir;
 
@@ -93,7 +93,7 @@ pub(crate) fn possible() -> bool {
 
 /// What only root can do or see.
 pub(crate) fn as_root() -> bool {
-    tare_container::runtime::is_root()
+    tare_container::rights::is_root()
 }
 
 /// A world of its own for one test.

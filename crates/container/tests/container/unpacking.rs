@@ -1,6 +1,7 @@
 //! Layers that mean no good, and honest ones that are hard to get right.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tare_container::roots::{Cache, Keep, Root};
-use tare_container::target::{Target, TargetError};
-use tare_container::unpack::{Bounds, UnpackError, unpack};
+use tare_container::target::Target;
+use tare_container::unpack::{Bounds, unpack};
 use tempfile::TempDir;
 
 use crate::fixture::{as_root, possible, write_layout};
@@ -189,10 +190,7 @@ fn size_and_number_are_bounded() {
     {
         let root = tempfile::tempdir().unwrap();
         let result = unpack(&target, root.path(), Bounds { bytes, entries }, &[], as_root());
-        let error = result.err().map(|error| match error {
-            UnpackError::Read { source, .. } => std::error::Error::source(&source).unwrap().to_string(),
-            other => other.to_string(),
-        });
+        let error = result.err().map(|error| error.source().unwrap().source().unwrap().to_string());
         assert_eq!(error.as_deref(), expected);
     }
 }
@@ -214,9 +212,9 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     changed[512] ^= 1;
     fs::write(&blob, &changed).unwrap();
     let place = format!("blobs/sha256/{}", digest.hex());
-    let unpack = || match Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err() {
-        UnpackError::Read { source, .. } => source.to_string(),
-        other => other.to_string(),
+    let unpack = || {
+        let error = Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err();
+        error.source().unwrap().to_string()
     };
     let found = tare_oci::digest::Digest::of(&changed);
     assert_eq!(unpack(), format!("{place} is damaged: its digest is {found}"));
@@ -240,8 +238,8 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
 /// Why an image is refused.
 fn refusal(image: &Path) -> String {
     let error = Target::resolve(image.to_str().unwrap(), None, image.parent().unwrap()).unwrap_err();
-    let TargetError::Read { source, .. } = &error else { panic!("{error}") };
-    match std::error::Error::source(source) {
+    let source = error.source().unwrap();
+    match source.source() {
         Some(cause) => format!("{source}: {cause}"),
         None => source.to_string(),
     }

@@ -6,9 +6,7 @@ use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::SourceError;
 use crate::profile::size::SizeError;
 use crate::profile::subject::PassError;
-use tare_container::cgroup::CgroupError;
-use tare_container::runtime::RuntimeError;
-use tare_container::target::TargetError;
+use tare_container::ContainerError;
 use tare_load::LoadError;
 use tare_oci::input::Refusal;
 use tare_tool::exit;
@@ -26,14 +24,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<LoadError>() {
         return load::hint(error);
     }
-    if let Some(error) = cause.downcast_ref::<RuntimeError>() {
-        return error.hint();
-    }
-    if let Some(error) = cause.downcast_ref::<CgroupError>() {
-        return error.hint();
-    }
-    if let Some(error) = cause.downcast_ref::<TargetError>() {
-        return error.hint();
+    if let Some(error) = cause.downcast_ref::<ContainerError>() {
+        return error.hint().map(str::to_owned);
     }
     if let Some(error) = cause.downcast_ref::<Stopped>() {
         return Some(error.hint.clone());
@@ -70,13 +62,13 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tare_container::runtime::{RuntimeError, RuntimeKind};
+    use tare_container::RuntimeKind;
 
     use super::*;
 
     #[test]
     fn the_hint_of_an_error_is_found_through_those_that_pass_it_on() {
-        let error = || RuntimeError::NotInstalled(RuntimeKind::Runc);
+        let error = || RuntimeKind::Runc.find(Some(&"/no/such/folder".into())).unwrap_err();
         let expected = Some("install runc, or leave `--runtime` out to use the embedded one".to_owned());
         assert_eq!(hint(&error().into()), expected);
         assert_eq!(hint(&PassError::from(error()).into()), expected);

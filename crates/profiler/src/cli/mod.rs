@@ -28,7 +28,7 @@ use tare_tool::ui::Ui;
 use self::profile::ProfileArguments;
 use self::stage::Session;
 use crate::profile::render::terminal::WIDEST;
-use tare_container::leftovers;
+use tare_container::cleanup;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
         }
     };
     // After a signal the error is only that the container is gone, and whoever removes it ends the process.
-    drop(leftovers::making());
+    drop(cleanup::making());
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),

@@ -16,8 +16,8 @@ use crate::profile::metric::Pass;
 use crate::profile::profiling::{self, Image, Options};
 use crate::profile::render;
 use crate::profile::report::{Overall, Report};
-use tare_container::runtime::{Runtime, RuntimeKind};
 use tare_container::target::{Location, Target};
+use tare_container::{Runtime, RuntimeKind};
 
 use super::Outcome;
 use super::compare::{self, CompareArguments};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tare_container::runtime::RuntimeKind;
+use tare_container::kind::RuntimeKind;
 use tare_tool::ui::Ui;
 
 use crate::profile::measure::Step;

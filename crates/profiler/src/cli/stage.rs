@@ -14,10 +14,9 @@ use tare_tool::ui::Ui;
 use crate::profile::definition::Profile;
 use crate::profile::subject;
 use tare_container::choice::{self, Asked, Choice, Facts};
-use tare_container::leftovers::{self, Cleanup};
-#[cfg(target_os = "linux")]
-use tare_container::rights;
-use tare_container::runtime::{Options, Runtime, RuntimeKind, is_root};
+use tare_container::leftovers;
+use tare_container::rights::{self, is_root};
+use tare_container::{Cleanup, Options, Runtime, RuntimeKind};
 
 use super::profile::CommonArguments;
 use super::sudo;

@@ -143,7 +143,7 @@ mod tests {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
         use std::path::Path;
 
-        if !tare_container::runtime::is_root() {
+        if !tare_container::rights::is_root() {
             return;
         }
         let folder = tempfile::tempdir().unwrap();

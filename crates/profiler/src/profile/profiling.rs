@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use tare_container::host::HostFacts;
-use tare_container::runtime::{self, Runtime, RuntimeError};
+use tare_container::rights::is_root;
 use tare_container::spec::ContainerSpec;
-use tare_container::target::{Target, TargetError, host_architecture};
+use tare_container::target::{Target, host_architecture};
+use tare_container::{ContainerError, Runtime};
 use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 
@@ -38,7 +39,7 @@ impl Image {
     ///
     /// # Errors
     /// When there is no image for this host.
-    pub fn open(location: &str, temporary: &Path) -> Result<Self, TargetError> {
+    pub fn open(location: &str, temporary: &Path) -> Result<Self, ContainerError> {
         let target = Target::resolve(location, None, temporary)?;
         Ok(Self { name: folder_name(location), target, unstripped: None })
     }
@@ -82,9 +83,9 @@ pub enum ProfileError {
     /// A container cannot be had. What the server does wrong is part of the report, not an error.
     #[error("{0}")]
     Pass(#[from] PassError),
-    /// The image of the runtime baseline cannot be opened.
+    /// The image of the runtime baseline cannot be opened, or the runtime cannot be used.
     #[error("{0}")]
-    Target(#[from] TargetError),
+    Container(#[from] ContainerError),
     /// The baseline was measured in other circumstances.
     #[error("{0}")]
     Baseline(#[from] BaselineError),
@@ -97,12 +98,6 @@ pub enum ProfileError {
     /// The path of the current program is unknown.
     #[error("cannot find this program")]
     NoProgram(#[source] std::io::Error),
-}
-
-impl From<RuntimeError> for ProfileError {
-    fn from(error: RuntimeError) -> Self {
-        Self::Pass(error.into())
-    }
 }
 
 /// Runs every pass of the profile on the image, under each of its limits, and judges the profile's gates. `watch` is called
@@ -169,7 +164,7 @@ fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Re
         runtime: runtime.map(|runtime| RuntimeFacts {
             name: runtime.kind().name().to_owned(),
             version: runtime.version(),
-            rootless: !runtime::is_root(),
+            rootless: !is_root(),
         }),
         profile: report::profile_facts(profile),
         runs: vec![],

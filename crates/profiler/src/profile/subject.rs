@@ -7,10 +7,10 @@ use tare_oci::units::ByteSize;
 
 use crate::generator::ChildError;
 use tare_container::limits::{CpuLimit, CpuSet, LimitError, Limits};
-use tare_container::runtime::{Runtime, RuntimeError};
 use tare_container::spec::{ContainerSpec, Network};
 use tare_container::target::Target;
 use tare_container::{Container, Exit};
+use tare_container::{ContainerError, Runtime};
 use tare_load::LoadError;
 
 use super::cpus::{self, Placement};
@@ -68,7 +68,7 @@ pub enum PassError {
     Place(#[from] LoadError),
     /// The container cannot be had.
     #[error("{0}")]
-    Runtime(#[from] RuntimeError),
+    Runtime(#[from] ContainerError),
     /// More CPU time is allowed than there is, so that nothing would be limited.
     #[error("the profile allows {wanted} CPUs, and this host has {has}")]
     Cpus {

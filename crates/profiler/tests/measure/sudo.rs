@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
-use tare_container::leftovers::group_of;
+use tare_container::group::group_of;
 
 use crate::fixture::{World, as_root, until};
 

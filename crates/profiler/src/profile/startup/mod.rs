@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tare_container::Container;
-use tare_container::runtime::RuntimeError;
 use tare_container::target::Target;
+use tare_container::{Container, Counters};
 use tare_load::host;
 
 use super::definition::StartupOptions;
@@ -193,7 +192,7 @@ fn start_baseline(subject: &Subject<'_>, baseline: &Target) -> Result<u64, PassE
             container.remove()?;
             Ok(done.saturating_sub(clock.begun))
         }
-        _ => Err(PassError::Runtime(RuntimeError::NoCounters(subject.runtime.kind()))),
+        _ => Err(PassError::Runtime(Counters::missing(subject.runtime.kind()))),
     }
 }
 
