@@ -18,6 +18,8 @@ pub enum Part {
     Profiler,
     /// `tare-keeper`: runs one container on libcontainer. Linux only.
     Keeper,
+    /// `tare-deploy`: manifests.
+    Deploy,
     /// `tare-checks`: `cargo xtask test` and `bench` of the toolkit's own workspace.
     Checks,
 }
@@ -27,6 +29,7 @@ impl Part {
         match self {
             Self::Profiler => "tare-profiler",
             Self::Keeper => "tare-keeper",
+            Self::Deploy => "tare-deploy",
             Self::Checks => "tare-checks",
         }
     }
@@ -35,6 +38,7 @@ impl Part {
         match self {
             Self::Profiler => "crates/profiler",
             Self::Keeper => "crates/keeper",
+            Self::Deploy => "crates/deploy",
             Self::Checks => "crates/checks",
         }
     }
@@ -43,6 +47,7 @@ impl Part {
         match self {
             Self::Profiler => "which measures images",
             Self::Keeper => "which runs containers without docker",
+            Self::Deploy => "which writes manifests from measured figures",
             Self::Checks => "which tests and benches this workspace",
         }
     }
@@ -113,7 +118,7 @@ impl Toolkit {
     /// The parts that a workspace can use on this system.
     #[must_use]
     pub fn parts(&self, workspace: &Path) -> Vec<Part> {
-        let mut parts = vec![Part::Profiler];
+        let mut parts = vec![Part::Profiler, Part::Deploy];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }
@@ -203,7 +208,7 @@ mod tests {
     fn all_parts_are_built_with_one_call_and_the_lock_file_of_the_toolkit() {
         let env = Environment { variables: Default::default(), current_dir: PathBuf::new(), parallelism: 1 };
         let foreign = Toolkit::new(Path::new("/w"), Path::new("/w/target"));
-        let mut parts = vec![Part::Profiler];
+        let mut parts = vec![Part::Profiler, Part::Deploy];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use tare_tool::environment::Environment;
 use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ enum Command {
     Profile(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
+    /// Write manifests with requests, limits and probes computed from what was measured
+    Deploy(PassedOn),
     /// Build everything that is otherwise built when it is first used, for CI caches and for work without a network
     Toolkit,
     #[command(flatten)]
@@ -73,8 +76,11 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
-        Command::Profile(arguments) => profiler::profile(&arguments, &env, ui(false)),
+        Command::Profile(arguments) => {
+            profiler::planned(Part::Profiler, "profile", &arguments, &env, ui(false))
+        }
         Command::Load(arguments) => profiler::load(&arguments, &env, ui(false)),
+        Command::Deploy(arguments) => profiler::planned(Part::Deploy, "deploy", &arguments, &env, ui(false)),
         Command::Toolkit => profiler::toolkit(&env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });

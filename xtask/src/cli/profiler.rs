@@ -1,5 +1,5 @@
-//! `cargo xtask profile` and `cargo xtask load`: the toolkit's profiler reads the arguments itself. Where it needs
-//! images of the workspace or the embedded runtime, it plans first; what it wants is built here, and only here.
+//! Commands that are other programs of the toolkit: these read the arguments themselves. Where they need images of the
+//! workspace or the embedded runtime, they plan first; what they want is built here, and only here.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,20 +30,26 @@ pub(super) fn toolkit(env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Has the profiler plan, builds what it wants, and becomes the profiler, or on Windows waits for it.
-pub(super) fn profile(arguments: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
+/// Has a part plan its command `verb`, builds what it wants, and becomes the part, or on Windows waits for it.
+pub(super) fn planned(
+    part: Part,
+    verb: &str,
+    arguments: &PassedOn,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
-    let profiler = workspace.toolkit().build(Part::Profiler, env, ui)?;
+    let program = workspace.toolkit().build(part, env, ui)?;
     let words: Vec<OsString> =
-        std::iter::once("profile".into()).chain(arguments.arguments.iter().cloned()).collect();
+        std::iter::once(verb.into()).chain(arguments.arguments.iter().cloned()).collect();
     let plans = workspace.output_dir().join(".cache/plans");
-    let (wanted, file) = match plan::ask(&profiler, &workspace.root, &words, &plans)? {
+    let (wanted, file) = match plan::ask(&program, &workspace.root, &words, &plans)? {
         Planned::Wanted(wanted, file) => (wanted, file),
         Planned::Ended(code) => return Ok(Outcome::Exit(code)),
     };
     plan::write(&file, &build(&wanted, &workspace, env, ui)?)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{profiler} run --plan {file} -- {words...}").replace()?))
+    Ok(Outcome::Exit(cmd!(sh, "{program} run --plan {file} -- {words...}").replace()?))
 }
 
 /// Builds what a part wants.
@@ -56,11 +62,11 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
     let keeper: Option<PathBuf> =
         wanted.keeper.then(|| workspace.toolkit().build(Part::Keeper, env, ui)).transpose()?;
     let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
-    let images = images.into_iter().map(planned).collect();
+    let images = images.into_iter().map(planned_image).collect();
     Ok(Plan { workspace: folders, keeper, images, user: None })
 }
 
-fn planned(image: Summary) -> PlannedImage {
+fn planned_image(image: Summary) -> PlannedImage {
     let platforms = image
         .platforms
         .into_iter()

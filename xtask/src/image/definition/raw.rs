@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 
 use super::values::{FileTime, Mode, Port, Signal, User};
 use tare_oci::capabilities::Capabilities;
@@ -28,6 +28,9 @@ pub(super) struct RawDefinition {
     pub(super) config: RawConfig,
     #[serde(default)]
     pub(super) layers: Vec<RawLayer>,
+    /// `tare-deploy` reads it.
+    #[serde(rename = "deploy")]
+    _deploy: Option<IgnoredAny>,
 }
 
 /// `[build]`
