@@ -22,7 +22,8 @@ use crate::lab::context::{Context, write};
 use crate::lab::tools::Tool;
 use tare_profiler::profile::metric::Unit;
 use tare_tool::environment::Environment;
-use tare_tool::process::Cmd;
+use tare_tool::process::Execute as _;
+use tare_tool::process::xshell::Cmd;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -140,9 +141,9 @@ fn in_turn(rounds: u32, contestants: &[Contestant<'_>]) -> anyhow::Result<Vec<Se
 }
 
 /// How long a command takes.
-fn time(command: Cmd) -> anyhow::Result<Duration> {
+fn time(command: Cmd<'_>) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    command.read()?;
+    command.capture()?;
     Ok(started.elapsed())
 }
 

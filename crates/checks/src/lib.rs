@@ -25,7 +25,7 @@ use anyhow::Context as _;
 #[cfg(target_os = "linux")]
 use tare_oci::platform::Platform;
 #[cfg(target_os = "linux")]
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 
 /// The program of `cargo xtask`, which built this one beside itself.
 #[cfg(target_os = "linux")]
@@ -43,7 +43,9 @@ fn host() -> Platform {
 /// Compiles a program of one file, which needs nothing but the standard library, for containers.
 #[cfg(target_os = "linux")]
 fn compile(source: &Path, program: &Path, target: &str, dir: &Path) -> Result<(), ProcessError> {
-    let command = Cmd::new("rustc").args(["--edition", "2024", "-O", "-C", "linker=rust-lld"]);
     // In the workspace's folder it is the workspace's compiler.
-    command.args(["--target", target, "-o"]).arg(program).arg(source).current_dir(dir).read().map(drop)
+    let sh = shell_in(dir)?;
+    cmd!(sh, "rustc --edition 2024 -O -C linker=rust-lld --target {target} -o {program} {source}")
+        .capture()
+        .map(drop)
 }

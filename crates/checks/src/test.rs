@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -16,18 +16,14 @@ const ALL: [&[&str]; 2] = [
 
 /// Runs the tests; false if one failed.
 pub(crate) fn run(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
-    let mut passed = true;
+    let (sh, mut passed) = (shell_in(&workspace.root)?, true);
     for which in ALL {
         let started = Instant::now();
-        let command = Cmd::new(env.cargo())
-            .args(["test", "--locked", "--profile", "xtask"])
-            .args(which)
-            // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
-            .arg("--target-dir")
-            .arg(workspace.target_dir.join("tests"))
-            .without_env(env.of_cargo_run())
-            .current_dir(&workspace.root);
-        ui.status("Testing", &command.display());
+        // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
+        let (cargo, target) = (env.cargo(), workspace.target_dir.join("tests"));
+        let command = cmd!(sh, "{cargo} test --locked --profile xtask {which...} --target-dir {target}")
+            .without_env(env.of_cargo_run());
+        ui.status("Testing", &command.to_string());
         // Its output is not our result.
         match command.run_with_input(|_| Ok(())) {
             Ok(()) => {

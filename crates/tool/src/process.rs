@@ -8,9 +8,6 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 pub use xshell::{self, Shell, cmd};
 
-mod transitional;
-pub use transitional::Cmd;
-
 /// A command that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {

@@ -13,11 +13,12 @@ use crate::lab::context::{Context, MadeUp, PREBUILT, SAMPLE_PORT};
 use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::json;
 use crate::lab::namespace::Isolated;
-use crate::lab::profile::{PLAIN, Profiler, figure};
+use crate::lab::profile::{Profiler, figure};
 use crate::lab::tools::Tool;
 use tare_load::Outcome;
 use tare_profiler::profile::metric::Unit;
-use tare_tool::process::Cmd;
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// The profiler, and images of a server whose work for a request is a number of steps.
 struct Lab<'a> {
@@ -56,7 +57,8 @@ impl<'a> Lab<'a> {
 
     /// A metric of an image, measured once by a profile.
     fn figure(&self, image: &str, profile: &str, metric: &str) -> anyhow::Result<f64> {
-        figure(&self.profiler.report(Cmd::new(PLAIN), image, &["--profile", profile])?, metric)
+        let sh = &self.context.sh;
+        figure(&self.profiler.report(cmd!(sh, "env"), image, &["--profile", profile])?, metric)
     }
 }
 
@@ -100,13 +102,13 @@ pub(super) fn wrk(bench: &Bench<'_>) -> anyhow::Result<Part> {
 }
 
 /// Requests per second, and nanoseconds of the generator's CPU for each.
-fn with_load(profiler: &Profiler, taskset: Cmd, url: &str) -> anyhow::Result<[f64; 2]> {
+fn with_load(profiler: &Profiler, taskset: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
     #[derive(Deserialize)]
     struct Document {
         outcome: Outcome,
     }
     let command = taskset.args(["--cpu-list", "1"]).arg(&profiler.program);
-    let output = command.args(["load", url, "--duration", "2s", "--json"]).read()?;
+    let output = command.args(["load", url, "--duration", "2s", "--json"]).capture()?;
     let Document { outcome } = serde_json::from_value(json("`load --json`", &output)?)?;
     anyhow::ensure!(outcome.failed() == 0, "{} requests failed", outcome.failed());
     let cpu = outcome.cpu.context("the generator's CPU time is not known")?;
@@ -115,12 +117,11 @@ fn with_load(profiler: &Profiler, taskset: Cmd, url: &str) -> anyhow::Result<[f6
 }
 
 /// The same of wrk; its CPU time is what bash says.
-fn with_wrk(bash: Cmd, url: &str) -> anyhow::Result<[f64; 2]> {
+fn with_wrk(bash: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
     const SCRIPT: &str = "exec 2>&1; TIMEFORMAT='CPU %U %S'; time \"$@\"";
     let wrk =
         ["taskset", "--cpu-list", "1", "wrk", "--threads", "1", "--connections", "64", "--duration", "2s"];
-    let output = bash.args(["-c", SCRIPT, "bash"]).args(wrk).arg(url).read()?;
-    let text = String::from_utf8_lossy(&output);
+    let text = bash.args(["-c", SCRIPT, "bash"]).args(wrk).arg(url).capture_text()?;
     anyhow::ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "wrk had errors: {text}");
     parse_wrk(&text).with_context(|| format!("wrk printed something else: {text}"))
 }
@@ -230,13 +231,14 @@ fn compare(lab: &Lab<'_>, steps: f64, count: u32) -> anyhow::Result<(Part, [f64;
         throughput = { connections = 16 }\n";
     let profile = lab.profiler.write_profile("compare", PROFILE)?;
     let (a, b) = (lab.image("a", STEPS)?, lab.image("b", steps)?);
+    let sh = &lab.context.sh;
     let (mut findings, mut changes, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=count {
         lab.context.ui.status("Comparing", &format!("{number} of {count}"));
         let started = Instant::now();
         let arguments = ["compare", &a, &b, "--profile", &profile, "--metric", COST];
         // The exit code says the same as the finding.
-        let (_, output) = lab.profiler.run(Cmd::new(PLAIN), &arguments)?;
+        let (_, output) = lab.profiler.run(cmd!(sh, "env"), &arguments)?;
         times.push(started.elapsed().as_secs_f64() * 1e9);
         let comparison = json("`profile compare --json`", &output)?;
         let mut rows = comparison["rows"].as_array().into_iter().flatten();

@@ -9,7 +9,7 @@ use super::Bench;
 use super::report::{Part, Series};
 use crate::lab::context::{MadeUp, PREBUILT, write};
 use tare_profiler::profile::metric::Unit;
-use tare_tool::process::{Cmd, Running};
+use tare_tool::process::{Execute as _, Running};
 
 /// Bytes of memory beyond those for an image of the program alone.
 const LIMIT: f64 = (96 << 20) as f64;
@@ -57,7 +57,7 @@ fn pack(bench: &Bench<'_>, made_up: &MadeUp, image: &str) -> anyhow::Result<[Ser
     let log = context.folder().join("large.log");
     let create = || File::create(&log).with_context(|| format!("cannot write {}", log.display()));
     let started = Instant::now();
-    let command: Cmd = context.xtask(&made_up.root).args(["image", image, "--quiet"]);
+    let command = context.xtask(&made_up.root).args(["image", image, "--quiet"]);
     let peak = peak(command.start_beside(create()?, create()?)?)
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
     let time = started.elapsed().as_secs_f64() * 1e9;

@@ -3,7 +3,7 @@
 use super::report::Part;
 use super::{Bench, Contestant, in_turn, time};
 use crate::lab::context::SAMPLE;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// Nanoseconds that an unchanged image may take more than cargo.
 const LIMIT: f64 = 100e6;
@@ -13,10 +13,9 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
     let folder = context.new_folder("rebuild")?;
     let root = &context.workspace.root;
     let tare = || context.xtask(root).args(["image", SAMPLE, "--quiet", "--output"]).arg(&folder);
+    let (sh, cargo) = (&context.sh, context.env.cargo());
     let cargo = || {
-        let command =
-            Cmd::new(context.env.cargo()).args(["build", "--quiet", "--locked", "--package", SAMPLE]);
-        command.without_env(context.env.of_cargo_run()).current_dir(root)
+        cmd!(sh, "{cargo} build --quiet --locked --package {SAMPLE}").without_env(context.env.of_cargo_run())
     };
     let contestants: [Contestant<'_>; 2] = [Box::new(|_| time(tare())), Box::new(|_| time(cargo()))];
     let times = in_turn(bench.options.rounds, &contestants)?;

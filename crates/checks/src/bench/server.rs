@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use super::Bench;
 use super::report::{Part, Series};
 use crate::lab::context::SAMPLE;
-use crate::lab::profile::{PLAIN, Profiler, figure};
+use crate::lab::profile::{Profiler, figure};
 use tare_profiler::profile::metric;
 use tare_profiler::profile::report::Report;
-use tare_tool::process::Cmd;
+use tare_tool::process::cmd;
 
 /// The bare loop: the least that answers.
 const BASELINE: &str = "floor";
@@ -45,7 +45,7 @@ const LIMIT: f64 = 1.10;
 pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
     let context = &bench.context;
     let servers = chosen(&bench.options.servers)?;
-    let profiler = Profiler::new(context, "server")?;
+    let (sh, profiler) = (&context.sh, Profiler::new(context, "server")?);
     let profile = profiler.write_profile("bench", PROFILE)?;
     let build = |name: &&str| Ok(context.build(name, name, &[])?.layout.display().to_string());
     let layouts: Vec<String> = servers.iter().map(build).collect::<anyhow::Result<_>>()?;
@@ -55,7 +55,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
         for turn in 0..servers.len() {
             let at = (round + turn) % servers.len();
             context.ui.status("Measuring", &format!("{}, round {}", servers[at], round + 1));
-            let report = profiler.report(Cmd::new(PLAIN), &layouts[at], &["--profile", &profile])?;
+            let report = profiler.report(cmd!(sh, "env"), &layouts[at], &["--profile", &profile])?;
             reports[at].push(report);
         }
     }

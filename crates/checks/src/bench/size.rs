@@ -7,7 +7,7 @@ use super::report::{Part, Series};
 use crate::lab::tools::Tool;
 use tare_oci::blob::blob_path;
 use tare_profiler::profile::metric::Unit;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// How much larger than zopfli's layers ours may be, as a part of zopfli's.
 const LIMIT: f64 = 0.005;
@@ -21,14 +21,13 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Part> {
         part.left_out.push("zopfli: it is not installed".to_owned());
         return Ok(part);
     }
-    let tar = context.new_folder("size")?.join("layer.tar");
+    let (sh, tar) = (&context.sh, context.new_folder("size")?.join("layer.tar"));
     let mut all = [0.0; 2];
     for layer in &sample.first()?.layers {
         let length = |compress: &str| -> anyhow::Result<f64> {
             let script = format!("gzip -dc \"$0\" >\"$1\" && {compress} \"$1\" | wc -c");
             let blob = sample.layout.join(blob_path(&layer.digest));
-            let output = Cmd::new("sh").args(["-c", &script]).arg(blob).arg(&tar).read()?;
-            let text = String::from_utf8_lossy(&output).trim().to_owned();
+            let text = cmd!(sh, "sh -c {script} {blob} {tar}").capture_text()?;
             text.parse().with_context(|| format!("wc printed {text}"))
         };
         let (ours, zopfli) = (layer.size as f64, length("zopfli --gzip -c")?);

@@ -17,7 +17,8 @@ use crate::host;
 use tare_oci::platform::Platform;
 use tare_oci::reader::{ReadImage, Source, images};
 use tare_tool::environment::Environment;
-use tare_tool::process::Cmd;
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
 use xtask_tare::image::outputs::{PlatformSummary, Summary};
 use xtask_tare::workspace::Workspace;
@@ -113,6 +114,8 @@ pub(crate) struct Context<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) ui: Ui,
     pub(crate) found: Found,
+    /// In the workspace.
+    pub(crate) sh: Shell,
     /// The program of `cargo xtask`.
     pub(crate) program: PathBuf,
     sample: OnceCell<Built>,
@@ -135,6 +138,7 @@ impl<'a> Context<'a> {
             env,
             ui,
             found: Found::probe(tools, env),
+            sh: shell_in(&workspace.root)?,
             program: crate::xtask()?,
             sample: OnceCell::new(),
             both: OnceCell::new(),
@@ -177,8 +181,9 @@ impl<'a> Context<'a> {
     }
 
     /// `cargo xtask` in a workspace, without cargo in between.
-    pub(crate) fn xtask(&self, root: &Path) -> Cmd {
-        let command = Cmd::new(&self.program).current_dir(root).without_env(self.env.of_cargo_run());
+    pub(crate) fn xtask(&self, root: &Path) -> Cmd<'_> {
+        let (sh, xtask) = (&self.sh, &self.program);
+        let command = cmd!(sh, "env -C {root} {xtask}").without_env(self.env.of_cargo_run());
         if root == self.workspace.root {
             command
         } else {
@@ -195,7 +200,7 @@ impl<'a> Context<'a> {
     /// The same by a command that begins with `xtask`.
     pub(crate) fn build_with(
         &self,
-        command: Cmd,
+        command: Cmd<'_>,
         name: &str,
         folder: &str,
         arguments: &[&str],
@@ -205,7 +210,7 @@ impl<'a> Context<'a> {
             .args(arguments)
             .arg("--output")
             .arg(self.folder().join(folder))
-            .read()?;
+            .capture()?;
         Ok(serde_json::from_value(json("`image --json`", &output)?)?)
     }
 

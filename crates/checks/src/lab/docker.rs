@@ -6,7 +6,8 @@ use super::context::{Context, write};
 use super::expect::poll;
 use super::namespace::{Cgroup, Isolated};
 use super::tools::Tool;
-use tare_tool::process::Cmd;
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// How a daemon keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +69,18 @@ impl Docker {
         let mut docker = Self { daemon, store, host, config: folder.join("client"), _cgroup: cgroup };
         poll("the daemon's readiness", || {
             docker.daemon.check_running()?;
-            Ok(docker.command(&["version"]).read().ok())
+            Ok(docker.command(&["version"]).capture().ok())
         })?;
         Ok(docker)
     }
 
     /// The client.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Cmd {
-        self.client(Cmd::new("docker").args(arguments))
+    pub(crate) fn command(&self, arguments: &[&str]) -> Cmd<'_> {
+        self.client(cmd!(self.daemon.sh, "docker {arguments...}"))
     }
 
     /// A program that is or calls the client of this daemon, without the configuration of this host.
-    pub(crate) fn client(&self, command: Cmd) -> Cmd {
+    pub(crate) fn client<'a>(&self, command: Cmd<'a>) -> Cmd<'a> {
         command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.config).without_env([
             "BUILDX_BUILDER",
             "BUILDX_CONFIG",
@@ -91,7 +92,7 @@ impl Docker {
     }
 
     pub(crate) fn read(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        Ok(String::from_utf8_lossy(&self.command(arguments).read()?).trim().to_owned())
+        Ok(self.command(arguments).capture_text()?)
     }
 
     pub(crate) fn load(&self, archive: &Path) -> anyhow::Result<String> {

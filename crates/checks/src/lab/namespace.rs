@@ -8,19 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::expect::poll;
-use tare_tool::process::{Cmd, Running};
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, Running, Shell, cmd};
 
 /// `/run` is empty, for what writes there whatever it is told; loopback is up; then `$@` is process 1.
 const SET_UP: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\"";
 
 /// A command that runs in namespaces of its own as long as it takes.
-pub(crate) fn in_namespaces(program: &Path) -> Cmd {
+pub(crate) fn in_namespaces<'a>(sh: &'a Shell, program: &Path) -> Cmd<'a> {
     // When we are killed, unshare is, and with it process 1 and all others.
-    Cmd::new("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare"])
-        .args(["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-c", SET_UP, "sh"])
-        .arg(program)
+    let unshare =
+        cmd!(sh, "setpriv --pdeathsig KILL unshare --net --pid --mount --fork --kill-child --mount-proc");
+    unshare.args(["sh", "-c", SET_UP, "sh"]).arg(program)
 }
 
 /// A program that runs in namespaces of its own. Dropped, it is ended with all that it started.
@@ -29,6 +28,7 @@ pub(crate) struct Isolated {
     id: u32,
     /// None once its end was waited for.
     running: Option<Running>,
+    pub(crate) sh: Shell,
     log: PathBuf,
 }
 
@@ -51,9 +51,10 @@ impl Isolated {
     ) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let second = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
-        let running =
-            in_namespaces(program).args(arguments).envs(env.iter().copied()).start_beside(file, second)?;
-        Ok(Self { id: running.id(), running: Some(running), log: log.to_path_buf() })
+        let sh = Shell::new()?;
+        let command = in_namespaces(&sh, program).args(arguments).envs(env.iter().copied());
+        let running = command.start_beside(file, second)?;
+        Ok(Self { id: running.id(), running: Some(running), sh, log: log.to_path_buf() })
     }
 
     /// What it has printed so far.
@@ -75,15 +76,15 @@ impl Isolated {
     }
 
     /// A command in its network.
-    pub(crate) fn inside(&self, program: &str) -> Cmd {
-        Cmd::new("nsenter").args(["--net", "--target", &self.id.to_string()]).arg("--").arg(program)
+    pub(crate) fn inside(&self, program: &str) -> Cmd<'_> {
+        let id = self.id.to_string();
+        cmd!(self.sh, "nsenter --net --target {id} -- {program}")
     }
 
     /// The beginning of a command in all of its namespaces: the program follows.
-    pub(crate) fn inside_all(&self) -> anyhow::Result<Cmd> {
-        let first = *self.processes().first().context("it has no process")?;
-        let namespaces = ["--net", "--pid", "--mount", "--target", &first.to_string()];
-        Ok(Cmd::new("nsenter").args(namespaces).arg("--"))
+    pub(crate) fn inside_all(&self) -> anyhow::Result<Cmd<'_>> {
+        let first = self.processes().first().context("it has no process")?.to_string();
+        Ok(cmd!(self.sh, "nsenter --net --pid --mount --target {first} --"))
     }
 
     /// Sends a server in its network what is to be sent, and gives back all that it sends until it closes
@@ -91,7 +92,7 @@ impl Isolated {
     pub(crate) fn exchange(&self, port: u16, request: &str) -> Option<String> {
         // bash is a client that is everywhere; it fails when the connection is refused.
         const CLIENT: &str = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf %s "$1" >&3 && cat <&3"#;
-        let output = self.inside("bash").args(["-c", CLIENT, &port.to_string(), request]).read().ok()?;
+        let output = self.inside("bash").args(["-c", CLIENT, &port.to_string(), request]).capture().ok()?;
         Some(String::from_utf8_lossy(&output).into_owned())
     }
 
@@ -154,8 +155,9 @@ impl Isolated {
 
     fn terminate(&self) {
         for child in children(self.id) {
+            let child = child.to_string();
             // It fails only for a process that is gone.
-            let _ = Cmd::new("sh").args(["-c", "kill -TERM \"$0\"", &child.to_string()]).read();
+            let _ = cmd!(self.sh, "sh -c 'kill -TERM \"$0\"' {child}").capture();
         }
     }
 }
@@ -209,9 +211,10 @@ pub(crate) fn remove_cgroups(name: &str) {
 /// Every control group with this name in its path, those in it first.
 pub(crate) fn cgroups(name: &str) -> Vec<PathBuf> {
     let pattern = format!("*/{name}*");
-    let find = Cmd::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &pattern]);
+    let Ok(sh) = Shell::new() else { return Vec::new() };
     // It fails for a group that goes while it looks, and lists the others.
-    let (_, list) = find.read_whatever().unwrap_or_default();
+    let find = cmd!(sh, "find /sys/fs/cgroup -depth -type d -path {pattern}").capture_with_code();
+    let (_, list) = find.unwrap_or_default();
     String::from_utf8_lossy(&list).lines().map(PathBuf::from).collect()
 }
 

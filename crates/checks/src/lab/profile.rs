@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use super::context::{Context, write};
 use tare_profiler::profile::report::{Event, Report};
 use tare_tool::plan::{self, Folders, Plan};
-use tare_tool::process::Cmd;
+use tare_tool::process::Execute as _;
+use tare_tool::process::xshell::Cmd;
 use tare_tool::toolkit::Part;
 
 /// The profiler and the runtime that it needs, and a folder for what it writes.
@@ -17,11 +18,7 @@ pub(crate) struct Profiler {
     pub(crate) program: PathBuf,
     plan: PathBuf,
     folder: PathBuf,
-    root: PathBuf,
 }
-
-/// A prefix that changes nothing: the command line of [`Profiler::run`] where nothing has to be around it.
-pub(crate) const PLAIN: &str = "env";
 
 impl Profiler {
     /// Builds what is missing of it, outside of all namespaces.
@@ -31,9 +28,9 @@ impl Profiler {
         let (root, target_dir) = (context.workspace.root.clone(), context.workspace.target_dir.clone());
         let folder = context.new_folder(name)?;
         let plan = folder.join("plan.json");
-        let workspace = Folders { root: root.clone(), target_dir };
+        let workspace = Folders { root, target_dir };
         plan::write(&plan, &Plan { workspace, keeper, images: vec![], user: None })?;
-        Ok(Self { program, plan, folder, root })
+        Ok(Self { program, plan, folder })
     }
 
     /// Writes a profile, and gives back its path, which names it.
@@ -43,18 +40,18 @@ impl Profiler {
         Ok(path.display().to_string())
     }
 
-    /// The exit code and output of `cargo xtask profile ARGUMENTS --json` behind the prefix.
-    pub(crate) fn run(&self, prefix: Cmd, arguments: &[&str]) -> anyhow::Result<(Option<i32>, Vec<u8>)> {
+    /// The exit code and output of `cargo xtask profile ARGUMENTS --json`, as the last words of a command such as `env`.
+    pub(crate) fn run(&self, prefix: Cmd<'_>, arguments: &[&str]) -> anyhow::Result<(Option<i32>, Vec<u8>)> {
         let command = prefix.arg(&self.program).args(["run", "--plan"]).arg(&self.plan);
         let command = command.args(["--", "profile"]).args(arguments).args(["--json", "--quiet"]);
-        let command = command.current_dir(&self.root).without_env(["GITHUB_STEP_SUMMARY", "TARE_KEEPER"]);
-        Ok(command.read_whatever()?)
+        let command = command.without_env(["GITHUB_STEP_SUMMARY", "TARE_KEEPER"]);
+        Ok(command.capture_with_code()?)
     }
 
     /// The report on an image, with the exit code.
     pub(crate) fn verdict(
         &self,
-        prefix: Cmd,
+        prefix: Cmd<'_>,
         target: &str,
         rest: &[&str],
     ) -> anyhow::Result<(Option<i32>, Report)> {
@@ -65,7 +62,7 @@ impl Profiler {
     }
 
     /// The report on an image with which nothing is wrong.
-    pub(crate) fn report(&self, prefix: Cmd, target: &str, rest: &[&str]) -> anyhow::Result<Report> {
+    pub(crate) fn report(&self, prefix: Cmd<'_>, target: &str, rest: &[&str]) -> anyhow::Result<Report> {
         let (code, report) = self.verdict(prefix, target, rest)?;
         let rest = rest.join(" ");
         let (events, verdicts) = (events(&report), &report.verdicts);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, find_program};
+use tare_tool::process::{Execute as _, Shell, cmd, find_program};
 
 /// Something that a check cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ impl Found {
 }
 
 fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
-    let program = |name: &str| find_program(name, env.get("PATH"));
+    let (sh, program) = (Shell::new().ok()?, |name: &str| find_program(name, env.get("PATH")));
     match tool {
         Tool::Program(name) => program(name),
         Tool::Root => {
@@ -75,12 +75,12 @@ fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
             }
             let unshare = program("unshare")?;
             let options = ["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "true"];
-            Cmd::new(&unshare).args(options).read().ok().map(|_| unshare)
+            cmd!(sh, "{unshare} {options...}").capture().ok().map(|_| unshare)
         }
         Tool::Docker20 => {
             let dockerd = program("dockerd")?;
-            let version = Cmd::new(&dockerd).arg("--version").read().ok()?;
-            String::from_utf8_lossy(&version).contains("version 20.10.").then_some(dockerd)
+            let version = cmd!(sh, "{dockerd} --version").capture_text().ok()?;
+            version.contains("version 20.10.").then_some(dockerd)
         }
         Tool::Docker29 => {
             let folder = PathBuf::from(env.get("TARE_DOCKER29")?);

@@ -13,7 +13,7 @@ use crate::lab::tools::Tool;
 use tare_oci::inspect::{PackageInspection, inspect};
 use tare_oci::platform::Platform;
 use tare_oci::reader::Source;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// What the sample's server says when it is well.
 pub(super) fn healthy() -> Answer {
@@ -22,11 +22,11 @@ pub(super) fn healthy() -> Answer {
 
 /// readelf's opinion on both binaries.
 pub(super) fn binutils(context: &Context<'_>) -> anyhow::Result<()> {
+    let sh = &context.sh;
     for platform in &context.both()?.platforms {
         let path = &platform.binary;
         let read = |option: &str| -> anyhow::Result<String> {
-            let output = Cmd::new("readelf").env("LC_ALL", "C").args(["--wide", option]).arg(path).read()?;
-            Ok(String::from_utf8_lossy(&output).into_owned())
+            Ok(cmd!(sh, "readelf --wide {option} {path}").env("LC_ALL", "C").capture_text()?)
         };
         let segments = read("--segments")?;
         anyhow::ensure!(!segments.contains("INTERP"), "{} has an interpreter", path.display());
@@ -80,17 +80,16 @@ fn runtime_crates(layout: &Path) -> anyhow::Result<BTreeSet<(String, String)>> {
 pub(super) fn syft(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
     let expected = runtime_crates(&sample.layout)?;
-    let cache = context.new_folder("syft")?;
+    let (sh, cache) = (&context.sh, context.new_folder("syft")?);
     for source in [
         sample.layout_as("oci-dir", ""),
         sample.archive_as("oci-archive", ""),
         sample.archive_as("docker-archive", ""),
     ] {
-        let output = Cmd::new("syft")
-            .args(["scan", &source, "--output", "syft-json", "--quiet"])
+        let output = cmd!(sh, "syft scan {source} --output syft-json --quiet")
             .env("SYFT_CHECK_FOR_APP_UPDATE", "false")
             .env("SYFT_CACHE_DIR", &cache)
-            .read()?;
+            .capture()?;
         let report = json("syft", &output)?;
         let artifacts = at(&report, "/artifacts").as_array().context("syft lists no artifacts")?;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -129,11 +128,8 @@ pub(super) fn cargo_audit(context: &Context<'_>) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let mut lines = String::new();
-    let clean = Cmd::new("cargo-audit")
-        .args(["audit", "--quiet", "--no-fetch", "--stale", "--json", "--db"])
-        .arg(&database)
-        .arg("bin")
-        .arg(&sample.first()?.binary)
+    let (sh, binary) = (&context.sh, &sample.first()?.binary);
+    let clean = cmd!(sh, "cargo-audit audit --quiet --no-fetch --stale --json --db {database} bin {binary}")
         .for_each_line(|line| lines.push_str(line))?;
     anyhow::ensure!(!clean, "cargo-audit found nothing");
     let report = json("cargo-audit", lines.as_bytes())?;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::expect::{json, same};
 use crate::lab::namespace::{Answer, Isolated};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd, shell_in};
 
 /// The image of `examples/adopter`.
 const ADOPTERS: &str = "notes";
@@ -19,19 +19,17 @@ pub(super) fn adopter(context: &Context<'_>) -> anyhow::Result<()> {
     // Not in the checkout, whose target folder may be shared with the user's own builds; kept from run
     // to run, because it compiles all of this tool again.
     let target = context.workspace.target_dir.join("outside/adopter");
+    let (sh, cargo) = (shell_in(&workspace)?, context.env.cargo());
     let cargo = |arguments: &[&str]| {
-        Cmd::new(context.env.cargo())
-            .args(arguments)
-            .without_env(context.env.of_cargo_run())
-            .env("CARGO_TARGET_DIR", &target)
-            .current_dir(&workspace)
+        let command = cmd!(sh, "{cargo} {arguments...}").without_env(context.env.of_cargo_run());
+        command.env("CARGO_TARGET_DIR", &target).capture()
     };
     context.ui.status("Building", "examples/adopter");
     // Its alias would bring an outdated lock file up to date without a word.
-    cargo(&["metadata", "--locked", "--format-version", "1"]).read()?;
-    let output = cargo(&["xtask", "image", ADOPTERS, "--json"]).read()?;
+    cargo(&["metadata", "--locked", "--format-version", "1"])?;
+    let output = cargo(&["xtask", "image", ADOPTERS, "--json"])?;
     let built: Built = serde_json::from_value(json("`cargo xtask image --json`", &output)?)?;
-    let verdict = cargo(&["xtask", "inspect", ADOPTERS, "--validate"]).read()?;
+    let verdict = cargo(&["xtask", "inspect", ADOPTERS, "--validate"])?;
     let verdict = String::from_utf8_lossy(&verdict).into_owned();
     anyhow::ensure!(verdict.starts_with("valid: "), "it is not valid: {verdict}");
     serve(context, &built.first()?.binary, PORT)
@@ -60,7 +58,7 @@ pub(super) fn reproducible(context: &Context<'_>) -> anyhow::Result<()> {
     let output = context
         .xtask(&context.workspace.root)
         .args(["image", SAMPLE, "--verify-reproducible", "--offline", "--quiet"])
-        .read()?;
+        .capture_text()?;
     let expected = format!("{SAMPLE}: both builds agree in every file and byte");
-    same("the verdict", &String::from_utf8_lossy(&output).trim(), &expected.as_str())
+    same("the verdict", &output, &expected)
 }

@@ -11,7 +11,7 @@ use crate::lab::expect::{poll, same};
 use crate::lab::namespace::Isolated;
 use crate::lab::tools::Tool;
 use tare_oci::blob::blob_path;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// Archives of every kind are valid.
 pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
@@ -21,10 +21,10 @@ pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
         let folder = folder_name(&format!("crane-{compression}"));
         archives.push(fixture(context, ODD, &folder, &["--compression", compression])?.archive.clone());
     }
+    let sh = &context.sh;
     for archive in archives {
-        let output = Cmd::new("crane").args(["validate", "--tarball"]).arg(&archive).read()?;
-        let text = String::from_utf8_lossy(&output);
-        same("crane's verdict", &text.trim(), &format!("PASS: {}", archive.display()).as_str())?;
+        let verdict = cmd!(sh, "crane validate --tarball {archive}").capture_text()?;
+        same("crane's verdict", &verdict, &format!("PASS: {}", archive.display()))?;
     }
     Ok(())
 }
@@ -38,9 +38,9 @@ pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
     poll("the registry's readiness", || {
         registry.check_running()?;
-        Ok(registry.inside("crane").args(["catalog", ADDRESS]).read().ok())
+        Ok(registry.inside("crane").args(["catalog", ADDRESS]).capture().ok())
     })?;
-    let crane = |arguments: &[&str]| registry.inside("crane").args(arguments).read();
+    let crane = |arguments: &[&str]| registry.inside("crane").args(arguments).capture();
     let line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
 
     // A layout of one image, pushed by crane itself.
@@ -63,7 +63,7 @@ pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
         .inside("skopeo")
         .args(["--insecure-policy", "copy", "--quiet", "--all", "--dest-tls-verify=false"])
         .args([both.layout_as("oci", ":latest"), format!("docker://{name}")])
-        .read()?;
+        .capture()?;
     same("digest of the index", &line(crane(&["digest", &name])?), &both.digest.to_string())?;
     same("verdict", &line(crane(&["validate", "--remote", &name])?), &format!("PASS: {name}"))?;
     for platform in &both.platforms {
@@ -82,8 +82,8 @@ pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     // The files, as crane flattens them.
     let tar = folder.join("files.tar");
     crane(&["export", &one, &tar.display().to_string()])?;
-    let names = Cmd::new("tar").arg("--list").arg("--file").arg(&tar).read()?;
-    let names = String::from_utf8_lossy(&names).into_owned();
+    let sh = &context.sh;
+    let names = cmd!(sh, "tar --list --file {tar}").capture_text()?;
     anyhow::ensure!(names.lines().any(|name| name == format!("app/{SAMPLE}")), "no server in: {names}");
     // It is ended by SIGTERM, which it does not handle.
     drop(registry);

@@ -12,11 +12,11 @@ use super::umoci::Identity;
 use crate::lab::context::{Built, Context, SAMPLE, SAMPLE_PORT};
 use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::{at, json, poll, same};
-use tare_tool::process::{Cmd, ProcessError};
+use tare_tool::process::{Execute as _, ProcessError, cmd};
 
 /// What a daemon says of an image or container.
 fn inspect(docker: &Docker, kind: &str, name: &str) -> anyhow::Result<Value> {
-    let output = docker.command(&[kind, "inspect", name]).read()?;
+    let output = docker.command(&[kind, "inspect", name]).capture()?;
     Ok(at(&json("docker", &output)?, "/0").clone())
 }
 
@@ -51,7 +51,7 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
     // The sample, loaded by ourselves.
     let command = docker.client(context.xtask(&context.workspace.root));
     let folder = context.folder().join(name("loaded"));
-    command.args(["image", SAMPLE, "--quiet", "--load", "docker", "--output"]).arg(folder).read()?;
+    command.args(["image", SAMPLE, "--quiet", "--load", "docker", "--output"]).arg(folder).capture()?;
     let sample = context.sample()?;
     let facts = inspect(&docker, "image", "app:latest")?;
     same("id of the sample", at(&facts, "/Id"), &id(&docker, sample)?)?;
@@ -168,8 +168,8 @@ fn life(
     let state = ["Status", "ExitCode", "OOMKilled", "Error"].map(|field| facts["State"][field].clone());
     same("its end", &state, &[json!("exited"), json!(0), json!(false), json!("")])?;
     // The server talks on stderr.
-    let logs = Cmd::new("sh").args(["-c", "docker logs \"$0\" 2>&1", &id]);
-    let logs = String::from_utf8_lossy(&docker.client(logs).read()?).trim().to_owned();
+    let sh = &docker.daemon.sh;
+    let logs = docker.client(cmd!(sh, "sh -c 'docker logs \"$0\" 2>&1' {id}")).capture_text()?;
     // What it says after that is of the machine: a backlog that the kernel cuts.
     let first = logs.lines().next().unwrap_or_default();
     same("what it said first", &first.to_owned(), &format!("listening on 0.0.0.0:{SAMPLE_PORT}"))?;
@@ -195,7 +195,7 @@ fn content(docker: &mut Docker, odd: &Built) -> anyhow::Result<()> {
 
 /// Docker before 23 does not read zstd, and says so rather than loading something else.
 fn refuses(docker: &Docker, archive: &Path) -> anyhow::Result<()> {
-    match docker.command(&["load", "--quiet", "--input", &archive.display().to_string()]).read() {
+    match docker.command(&["load", "--quiet", "--input", &archive.display().to_string()]).capture() {
         Err(ProcessError::Failed { stderr, .. }) => {
             anyhow::ensure!(stderr.contains("invalid tar header"), "it refuses zstd, but for: {stderr}");
         }

@@ -4,6 +4,7 @@ use super::binaries::healthy;
 use crate::lab::context::{Context, SAMPLE_PORT};
 use crate::lab::expect::same;
 use crate::lab::namespace::Isolated;
+use tare_tool::process::Execute as _;
 
 /// The sample image with every feature.
 const FULL: &str = "app-full";
@@ -16,9 +17,8 @@ pub(super) fn all(context: &Context<'_>) -> anyhow::Result<()> {
     same("the answer", &server.wait_for(SAMPLE_PORT, "/health")?, &healthy())?;
     let h2spec = server.inside("h2spec").args(["--host", "127.0.0.1", "--timeout", "10", "--port"]);
     // It ends with 1 when a case fails.
-    let output = h2spec.arg(SAMPLE_PORT.to_string()).read()?;
-    let output = String::from_utf8_lossy(&output).into_owned();
-    let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let output = h2spec.arg(SAMPLE_PORT.to_string()).capture_text()?;
+    let last = output.lines().next_back().unwrap_or_default();
     anyhow::ensure!(
         last.contains(" 0 skipped, 0 failed") && !last.starts_with("0 tests"),
         "h2spec ended with `{last}`"

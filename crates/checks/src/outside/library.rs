@@ -2,6 +2,7 @@
 //! on `cargo xtask`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -9,20 +10,22 @@ use crate::lab::context::{Context, write};
 use crate::lab::expect::same;
 use crate::lab::profile::figures;
 use tare_profiler::Report;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 use tare_tool::toolkit::Part;
 
 /// A program with `tare-oci` alone reads and validates an image.
 pub(super) fn oci(context: &Context<'_>) -> anyhow::Result<()> {
     let source = include_str!("../../programs/read_layout.rs");
+    let sh = &context.sh;
     let (program, packages) = build(context, "read-layout", source, "tare-oci", "oci")?;
     same("packages of this workspace", &packages, &vec!["tare-oci".to_owned()])?;
     let sample = context.sample()?;
-    let found = program.arg(&sample.layout).read()?;
+    let layout = &sample.layout;
+    let found = cmd!(sh, "{program} {layout}").capture_text()?;
     // The index is no blob; of an image of one platform, manifest and config are.
     let layers = sample.first()?.layers.len();
-    let expected = format!("{}: {layers} layers\n{} blobs, 0 problems\n", sample.digest, layers + 2);
-    same("what it prints", &String::from_utf8_lossy(&found).into_owned(), &expected)
+    let expected = format!("{}: {layers} layers\n{} blobs, 0 problems", sample.digest, layers + 2);
+    same("what it prints", &found, &expected)
 }
 
 /// A program with `tare-profiler` measures the size of an image, starts it, and prints the report.
@@ -38,8 +41,8 @@ pub(super) fn profiler(context: &Context<'_>) -> anyhow::Result<()> {
     let profile = folder.join("short.toml");
     write(&profile, PROFILE.as_bytes())?;
     let sample = context.sample()?;
-    let output = program.arg(&sample.layout).args([&profile, &keeper, &folder]).read()?;
-    let report = Report::parse(&String::from_utf8_lossy(&output))?;
+    let (sh, layout) = (&context.sh, &sample.layout);
+    let report = Report::parse(&cmd!(sh, "{program} {layout} {profile} {keeper} {folder}").capture_text()?)?;
     same("the image's digest", &report.target.digest, &sample.digest.to_string())?;
     let figures = figures(&report);
     let layers = figures.get("size.image.layers").copied();
@@ -50,15 +53,15 @@ pub(super) fn profiler(context: &Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds a program that depends on one package of this workspace: a command that begins with it, and the names of
-/// all packages of this workspace that it is built of.
+/// Builds a program that depends on one package of this workspace: its path, and the names of all packages of this
+/// workspace that it is built of.
 fn build(
     context: &Context<'_>,
     name: &str,
     source: &str,
     package: &str,
     folder: &str,
-) -> anyhow::Result<(Cmd, Vec<String>)> {
+) -> anyhow::Result<(PathBuf, Vec<String>)> {
     let (workspace, target) = (&context.workspace.root, &context.workspace.target_dir);
     let read = |file: &str| {
         let path = workspace.join(file);
@@ -78,20 +81,21 @@ fn build(
     write(&root.join("src/main.rs"), source.as_bytes())?;
     // In the workspace's folder it is the workspace's compiler.
     let cargo = |arguments: &[&str]| {
-        let command = Cmd::new(context.env.cargo()).args(arguments).args(["--offline", "--manifest-path"]);
-        let command = command.arg(root.join("Cargo.toml")).current_dir(workspace);
-        command.without_env(context.env.of_cargo_run()).env("CARGO_TARGET_DIR", target)
+        let (sh, cargo, manifest) = (&context.sh, context.env.cargo(), root.join("Cargo.toml"));
+        cmd!(sh, "{cargo} {arguments...} --offline --manifest-path {manifest} --target-dir {target}")
+            .without_env(context.env.of_cargo_run())
+            .capture_text()
     };
     context.ui.status("Building", name);
-    cargo(&["build", "--quiet", "--profile", "xtask"]).read()?;
-    let tree = cargo(&["tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}"]).read()?;
+    cargo(&["build", "--quiet", "--profile", "xtask"])?;
+    let tree = cargo(&["tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}"])?;
     let own = format!("({}", workspace.display());
-    let mut packages: Vec<String> = String::from_utf8_lossy(&tree)
+    let mut packages: Vec<String> = tree
         .lines()
         .filter(|line| line.contains(&own))
         .filter_map(|line| line.split(' ').next().map(str::to_owned))
         .collect();
     packages.sort();
     packages.dedup();
-    Ok((Cmd::new(target.join("xtask").join(name)), packages))
+    Ok((target.join("xtask").join(name), packages))
 }

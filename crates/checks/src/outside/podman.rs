@@ -12,18 +12,20 @@ use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::expect::{at, json, same};
 use crate::lab::namespace::in_namespaces;
 use crate::lab::tools::Tool;
-use tare_tool::process::Cmd;
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, Shell};
 
 const STORAGE: &str = "storage.conf";
 
 /// podman with a store of its own. It writes below `/run` whatever it is told, so that is its own too.
-pub(super) struct Podman {
+pub(super) struct Podman<'a> {
+    sh: &'a Shell,
     program: PathBuf,
     folder: PathBuf,
 }
 
-impl Podman {
-    pub(super) fn new(context: &Context<'_>) -> anyhow::Result<Self> {
+impl<'a> Podman<'a> {
+    pub(super) fn new(context: &'a Context<'_>) -> anyhow::Result<Self> {
         let folder = context.new_folder("podman")?;
         let program = context.found.path(Tool::Program("podman"));
         // Files as they are unpacked, on any file system, and nothing stays mounted.
@@ -35,19 +37,17 @@ impl Podman {
         );
         let place = folder.join(STORAGE);
         fs::write(&place, storage).with_context(|| format!("cannot write {}", place.display()))?;
-        Ok(Self { program, folder })
+        Ok(Self { sh: &context.sh, program, folder })
     }
 
     /// A program that calls it.
-    pub(super) fn client(&self, program: &Path) -> Cmd {
-        in_namespaces(program).env("CONTAINERS_STORAGE_CONF", self.folder.join(STORAGE)).without_env([
-            "CONTAINER_HOST",
-            "CONTAINERS_CONF",
-            "STORAGE_DRIVER",
-        ])
+    pub(super) fn client(&self, program: &Path) -> Cmd<'a> {
+        in_namespaces(self.sh, program)
+            .env("CONTAINERS_STORAGE_CONF", self.folder.join(STORAGE))
+            .without_env(["CONTAINER_HOST", "CONTAINERS_CONF", "STORAGE_DRIVER"])
     }
 
-    fn command(&self, arguments: &[&str]) -> Cmd {
+    fn command(&self, arguments: &[&str]) -> Cmd<'a> {
         self.client(&self.program)
             .args(["--cgroup-manager", "cgroupfs"])
             .args(arguments)
@@ -56,12 +56,11 @@ impl Podman {
 
     pub(super) fn load(&self, archive: &Path) -> anyhow::Result<String> {
         let archive = archive.display().to_string();
-        let output = self.command(&["load", "--quiet", "--input", &archive]).read()?;
-        Ok(String::from_utf8_lossy(&output).trim().to_owned())
+        Ok(self.command(&["load", "--quiet", "--input", &archive]).capture_text()?)
     }
 
     fn inspect(&self, name: &str) -> anyhow::Result<serde_json::Value> {
-        let output = self.command(&["image", "inspect", name]).read()?;
+        let output = self.command(&["image", "inspect", name]).capture()?;
         Ok(at(&json("podman", &output)?, "/0").clone())
     }
 }
@@ -80,12 +79,11 @@ pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
         .client(&context.program)
         .args(["image", SAMPLE, "--quiet", "--offline", "--load", "podman", "--output"])
         .arg(context.folder().join("podman-loaded"))
-        .current_dir(&context.workspace.root)
         .without_env(context.env.of_cargo_run())
-        .read()?;
+        .capture()?;
     let facts = podman.inspect("app:latest")?;
     same("image id of the sample", at(&facts, "/Id"), &sample.first()?.image_id.hex().into())?;
-    podman.command(&["image", "rm", "app:latest"]).read()?;
+    podman.command(&["image", "rm", "app:latest"]).capture()?;
 
     // Of several platforms it takes this host's, and remembers the index.
     let both = context.both()?;
@@ -98,24 +96,23 @@ pub(super) fn load(context: &Context<'_>) -> anyhow::Result<()> {
 /// It makes the root before it unpacks the first layer, and later writes into it.
 const ALLOWED: Allowed = Allowed { extra: &[], other_time: &[""] };
 
-fn content(podman: &Podman, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
+fn content(podman: &Podman<'_>, context: &Context<'_>, compression: &str) -> anyhow::Result<()> {
     let folder = folder_name(&format!("podman-{compression}"));
     let built = fixture(context, ODD, &folder, &["--compression", compression])?;
     podman.load(&built.archive)?;
     let facts = podman.inspect("odd:latest")?;
     same("digest", at(&facts, "/Digest"), &built.digest.to_string().into())?;
     same("layers", at(&facts, "/RootFS/Layers"), &built.diff_ids()?.into())?;
-    let mounted = podman.command(&["image", "mount", "odd:latest"]).read()?;
-    let root = PathBuf::from(String::from_utf8_lossy(&mounted).trim());
+    let root = PathBuf::from(podman.command(&["image", "mount", "odd:latest"]).capture_text()?);
     let (source, image) = built.read()?;
     compare(&format!("podman, {compression}"), &of_folder(&root)?, &of_image(&source, &image)?, &ALLOWED)?;
-    podman.command(&["image", "umount", "odd:latest"]).read()?;
+    podman.command(&["image", "umount", "odd:latest"]).capture()?;
     // Layers that it knows it would not unpack again.
-    podman.command(&["image", "rm", "odd:latest"]).read().map(drop)?;
+    podman.command(&["image", "rm", "odd:latest"]).capture()?;
     Ok(())
 }
 
-fn parameters(podman: &Podman, built: &Built, name: &str) -> anyhow::Result<()> {
+fn parameters(podman: &Podman<'_>, built: &Built, name: &str) -> anyhow::Result<()> {
     podman.load(&built.archive)?;
     let facts = podman.inspect(&format!("{name}:latest"))?;
     same("image id", at(&facts, "/Id"), &built.first()?.image_id.hex().into())?;

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use crate::lab::expect::json;
 use tare_oci::digest::Digest;
 use tare_oci::reader::{LayerBlob, ReadImage, Source, read_layer};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd};
 
 /// Paths without a leading slash; the root is empty.
 pub(super) type Tree = BTreeMap<Vec<u8>, Facts>;
@@ -163,7 +163,8 @@ for folder, folders, files in os.walk(root):
             found[os.path.relpath(path, root).hex()] = values
 json.dump(found, sys.stdout)
 ";
-    let output = Cmd::new("python3").args(["-c", SCRIPT]).arg(root).read()?;
+    let sh = Shell::new()?;
+    let output = cmd!(sh, "python3 -c {SCRIPT} {root}").capture()?;
     let found: BTreeMap<String, BTreeMap<String, String>> =
         serde_json::from_value(json("python3", &output)?)?;
     found

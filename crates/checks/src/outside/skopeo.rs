@@ -8,15 +8,12 @@ use crate::lab::context::{Context, SAMPLE};
 use crate::lab::expect::{at, json, same};
 use tare_oci::digest::Digest;
 use tare_oci::reader::{ReadImage, Source, images};
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, ProcessError, cmd};
 
-/// skopeo without the host's policy on signatures.
-pub(super) fn skopeo() -> Cmd {
-    Cmd::new("skopeo").arg("--insecure-policy")
-}
-
-fn copy(from: &str, to: &str) -> anyhow::Result<()> {
-    Ok(skopeo().args(["copy", "--quiet", from, to]).read().map(drop)?)
+/// What skopeo prints, without the host's policy on signatures.
+fn skopeo(context: &Context<'_>, arguments: &[&str]) -> Result<Vec<u8>, ProcessError> {
+    let sh = &context.sh;
+    cmd!(sh, "skopeo --insecure-policy {arguments...}").capture()
 }
 
 fn read_one(path: &Path) -> anyhow::Result<(Source, ReadImage)> {
@@ -42,7 +39,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
 
     let layers: Vec<String> = expected.layers.iter().map(|layer| layer.digest.to_string()).collect();
     for from in [sample.layout_as("oci", ":latest"), sample.archive_as("oci-archive", ":latest")] {
-        let output = json("skopeo", &skopeo().args(["inspect", &from]).read()?)?;
+        let output = json("skopeo", &skopeo(context, &["inspect", &from])?)?;
         same(&format!("digest of {from}"), at(&output, "/Digest"), &sample.digest.to_string().into())?;
         same(&format!("layers of {from}"), at(&output, "/Layers"), &layers.clone().into())?;
     }
@@ -54,7 +51,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
         ("three.tar", sample.archive_as("oci-archive", ""), place("oci-archive", "three.tar", ":x")),
         ("four", place("oci-archive", "three.tar", ":x"), place("oci", "four", ":x")),
     ] {
-        copy(&from, &to)?;
+        skopeo(context, &["copy", "--quiet", &from, &to])?;
         let (source, image) = read_one(&path(name))?;
         same(&format!("digest of {from} as {to}"), &manifest_digest(&image), &Some(sample.digest))?;
         let config = Digest::of(&source.read(&image.config_file)?);
@@ -68,7 +65,8 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
         ("docker-3.tar", place("docker-archive", "docker-2.tar", "")),
         ("docker-4.tar", sample.archive_as("oci-archive", ":latest")),
     ] {
-        copy(&from, &place("docker-archive", name, &format!(":{SAMPLE}:again")))?;
+        let to = place("docker-archive", name, &format!(":{SAMPLE}:again"));
+        skopeo(context, &["copy", "--quiet", &from, &to])?;
         let (source, image) = read_one(&path(name))?;
         let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
         same(&format!("diff ids of {from} as {name}"), &diff_ids, &sample.diff_ids()?)?;
@@ -86,7 +84,8 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
     }
 
     // And from docker's form back to OCI, which makes a new config but no new layers.
-    copy(&place("docker-archive", "docker-1.tar", ""), &place("oci", "back", ":x"))?;
+    let (from, to) = (place("docker-archive", "docker-1.tar", ""), place("oci", "back", ":x"));
+    skopeo(context, &["copy", "--quiet", &from, &to])?;
     let (_, image) = read_one(&path("back"))?;
     let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
     same("diff ids after docker-archive and back", &diff_ids, &sample.diff_ids()?)?;
@@ -96,7 +95,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
     for (name, from) in
         [("both-1", both.layout_as("oci", ":latest")), ("both-2", both.archive_as("oci-archive", ":latest"))]
     {
-        skopeo().args(["copy", "--quiet", "--all", &from, &place("oci", name, ":x")]).read()?;
+        skopeo(context, &["copy", "--quiet", "--all", &from, &place("oci", name, ":x")])?;
         let index = json("index.json", &Source::open(&path(name))?.read("index.json")?)?;
         same(
             &format!("digest of {from}"),
@@ -126,11 +125,11 @@ pub(super) fn tags(context: &Context<'_>) -> anyhow::Result<()> {
             tagged.layout_as("oci", &format!(":{short}")),
             tagged.archive_as("oci-archive", &format!(":{short}")),
         ] {
-            let output = json("skopeo", &skopeo().args(["inspect", &from]).read()?)?;
+            let output = json("skopeo", &skopeo(context, &["inspect", &from])?)?;
             same(&format!("digest of {from}"), at(&output, "/Digest"), &tagged.digest.to_string().into())?;
         }
         let from = tagged.archive_as("docker-archive", &format!(":{full}{tag}"));
-        let config = skopeo().args(["inspect", "--config", "--raw", &from]).read()?;
+        let config = skopeo(context, &["inspect", "--config", "--raw", &from])?;
         same(&format!("image id of {from}"), &Digest::of(&config), id)?;
     }
     Ok(())

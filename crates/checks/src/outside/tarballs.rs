@@ -9,7 +9,7 @@ use super::rootfs::{Allowed, Facts, Tree, compare, of_folder, of_image, of_layer
 use crate::lab::context::Context;
 use crate::lab::expect::{json, same};
 use tare_oci::digest::Digest;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
 /// GNU tar unpacks the layers, one over the other, to what they say.
 pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {
@@ -20,15 +20,15 @@ pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {
         let root = context.new_folder(&name)?;
         for layer in &image.layers {
             let gzip: &[&str] = if compression == "none" { &[] } else { &["--gzip"] };
-            Cmd::new("tar")
-                .args(["--extract", "--numeric-owner", "--same-owner", "--preserve-permissions"])
-                .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore"])
-                .args(gzip)
-                .arg("--file")
-                .arg(source.path().join(&layer.file))
-                .arg("--directory")
-                .arg(&root)
-                .read()?;
+            let (sh, file) = (&context.sh, source.path().join(&layer.file));
+            cmd!(sh, "tar --extract {gzip...} --file {file} --directory {root} --numeric-owner --same-owner")
+                .args([
+                    "--preserve-permissions",
+                    "--xattrs",
+                    "--xattrs-include=*",
+                    "--delay-directory-restore",
+                ])
+                .capture()?;
         }
         compare(
             &format!("GNU tar, {compression}"),
@@ -79,7 +79,8 @@ pub(super) fn python(context: &Context<'_>) -> anyhow::Result<()> {
     let (source, image) = built.read()?;
     for layer in &image.layers {
         let path = source.path().join(&layer.file);
-        let output = Cmd::new("python3").env("PYTHONUTF8", "1").args(["-c", SCRIPT]).arg(&path).read()?;
+        let sh = &context.sh;
+        let output = cmd!(sh, "python3 -c {SCRIPT} {path}").env("PYTHONUTF8", "1").capture()?;
         let members: Vec<Member> = serde_json::from_value(json("python3", &output)?)?;
         let names: Vec<Vec<u8>> = members.iter().map(|m| unhex(&m.name)).collect::<Result<_, _>>()?;
         anyhow::ensure!(names.is_sorted(), "{} is not sorted", path.display());

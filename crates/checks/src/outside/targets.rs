@@ -7,9 +7,9 @@ use super::podman::Podman;
 use crate::lab::context::{Context, SAMPLE};
 use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::same;
-use crate::lab::profile::{PLAIN, Profiler, figures};
+use crate::lab::profile::{Profiler, figures};
 use tare_profiler::profile::report::Report;
-use tare_tool::process::Cmd;
+use tare_tool::process::cmd;
 
 /// Of every origin the image holds the same. (How it is compressed a store may change.)
 pub(super) fn targets(context: &Context<'_>) -> anyhow::Result<()> {
@@ -19,7 +19,8 @@ pub(super) fn targets(context: &Context<'_>) -> anyhow::Result<()> {
     docker.load(&sample.archive)?;
     let podman = Podman::new(context)?;
     podman.load(&sample.archive)?;
-    let plain = || Cmd::new(PLAIN);
+    let (sh, env) = (&context.sh, Path::new("env"));
+    let plain = || cmd!(sh, "{env}");
     let size = ["--pass", "size"];
     let layout = sample.layout.display().to_string();
     let expected = held(&profiler.report(plain(), &layout, &size)?);
@@ -31,7 +32,7 @@ pub(super) fn targets(context: &Context<'_>) -> anyhow::Result<()> {
         (plain(), sample.archive_as("docker-archive", "")),
         (plain(), sample.archive.display().to_string()),
         (docker.client(plain()), format!("docker-daemon:{SAMPLE}:latest")),
-        (podman.client(Path::new(PLAIN)), format!("containers-storage:{SAMPLE}:latest")),
+        (podman.client(env), format!("containers-storage:{SAMPLE}:latest")),
     ];
     for (prefix, name) in named {
         let report = profiler.report(prefix, &name, &size)?;

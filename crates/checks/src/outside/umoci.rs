@@ -15,11 +15,12 @@ use crate::lab::expect::same;
 use crate::lab::namespace::{Cgroup, Isolated};
 use crate::lab::tools::Tool;
 use tare_oci::digest::Digest;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd};
 
-fn unpack_to(layout: &Path, bundle: &Path) -> anyhow::Result<()> {
-    let image = format!("{}:latest", layout.display());
-    Ok(Cmd::new("umoci").args(["unpack", "--image", &image]).arg(bundle).read().map(drop)?)
+fn unpack_to(context: &Context<'_>, layout: &Path, bundle: &Path) -> anyhow::Result<()> {
+    let (sh, image) = (&context.sh, format!("{}:latest", layout.display()));
+    cmd!(sh, "umoci unpack --image {image} {bundle}").capture()?;
+    Ok(())
 }
 
 /// What umoci unpacks is what the layers say. (0.4.7 does not know zstd.)
@@ -27,10 +28,11 @@ pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:6"] {
         let name = folder_name(&format!("umoci-{compression}"));
         let built = fixture(context, ODD, &format!("{name}-image"), &["--compression", compression])?;
-        let tags = Cmd::new("umoci").args(["list", "--layout"]).arg(&built.layout).read()?;
-        same("tags", &String::from_utf8_lossy(&tags).trim(), &"latest")?;
+        let (sh, layout) = (&context.sh, &built.layout);
+        let tags = cmd!(sh, "umoci list --layout {layout}").capture_text()?;
+        same("tags", &tags.as_str(), &"latest")?;
         let bundle = context.folder().join(&name);
-        unpack_to(&built.layout, &bundle)?;
+        unpack_to(context, &built.layout, &bundle)?;
         let (source, image) = built.read()?;
         let expected = of_image(&source, &image)?;
         let found = of_folder(&bundle.join("rootfs"))?;
@@ -88,7 +90,7 @@ fn as_defined(found: &Tree) -> anyhow::Result<()> {
 /// The sample serves as `nobody`, from a file system that cannot be written, with no capability at all.
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<()> {
     let bundle = context.folder().join("runc");
-    unpack_to(&context.sample()?.layout, &bundle)?;
+    unpack_to(context, &context.sample()?.layout, &bundle)?;
     let cgroup = Cgroup::new(context.unique());
     edit_config(&bundle.join("config.json"), &cgroup)?;
 

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::lab::context::Context;
 use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::same;
-use crate::lab::profile::{PLAIN, Profiler, events, figures};
+use crate::lab::profile::{Profiler, events, figures};
 use tare_profiler::profile::report::EventKind;
-use tare_tool::process::Cmd;
+use tare_tool::process::cmd;
 
 /// Every pass, as short as it can be and still say something.
 const SHORT: &str = r#"
@@ -156,9 +156,10 @@ pub(super) fn faults(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
     let profiler = Profiler::new(context, "verdicts")?;
     let layout = sample.layout.display().to_string();
+    let sh = &context.sh;
     for faulty in FAULTY {
         let profile = profiler.write_profile(faulty.name, faulty.profile)?;
-        let (code, report) = profiler.verdict(Cmd::new(PLAIN), &layout, &["--profile", &profile])?;
+        let (code, report) = profiler.verdict(cmd!(sh, "env"), &layout, &["--profile", &profile])?;
         let events = events(&report);
         let [event] = events.as_slice() else {
             anyhow::bail!("{}: not one thing went wrong but {events:?}", faulty.name);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Machine;
 use super::kernel::Kernel;
 use tare_tool::environment::Environment;
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -28,15 +28,15 @@ impl Tests {
         ui: Ui,
     ) -> anyhow::Result<Self> {
         ui.status("Building", "the tests of containers");
-        let target = workspace.target_dir.join("tests");
+        let (sh, target) = (shell_in(&workspace.root)?, workspace.target_dir.join("tests"));
         let cargo = |arguments: &[&str]| {
-            let command = Cmd::new(env.cargo()).args(arguments).arg("--target-dir").arg(&target);
-            command.without_env(env.of_cargo_run()).current_dir(&workspace.root)
+            let cargo = env.cargo();
+            cmd!(sh, "{cargo} {arguments...} --target-dir {target}").without_env(env.of_cargo_run())
         };
         let test = |package: &str, name: &str| {
             let arguments = ["test", "--locked", "--profile", "xtask", "--package", package];
             let messages = cargo(&arguments).args(["--test", name, "--no-run", "--message-format", "json"]);
-            let messages = String::from_utf8_lossy(&messages.read()?).into_owned();
+            let messages = messages.capture_text()?;
             let executable = |line: &str| {
                 let message: Value = serde_json::from_str(line).ok()?;
                 let is_test = message.pointer("/target/name")? == name;
@@ -47,7 +47,7 @@ impl Tests {
         };
         let (containers, measure) = (test("tare-container", "container")?, test("tare-profiler", "measure")?);
         let packages = ["--package", "tare-keeper", "--package", "tare-profiler"];
-        cargo(&["build", "--locked", "--profile", "xtask"]).args(packages).read()?;
+        cargo(&["build", "--locked", "--profile", "xtask"]).args(packages).capture()?;
         let program = folder.join("program");
         let source = workspace.root.join("crates/container/tests/container/program.rs");
         crate::compile(&source, &program, "x86_64-unknown-linux-musl", &workspace.root)?;
@@ -98,11 +98,8 @@ pub(super) fn initrd(
     };
     written().with_context(|| format!("cannot write {}", root.display()))?;
     let initrd = folder.join("initrd");
-    Cmd::new("sh")
-        .args(["-c", "find . | cpio --quiet -o -H newc > \"$0\""])
-        .arg(&initrd)
-        .current_dir(&root)
-        .read()?;
+    let sh = shell_in(&root)?;
+    cmd!(sh, "sh -c 'find . | cpio --quiet -o -H newc > \"$0\"' {initrd}").capture()?;
     Ok(initrd)
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use tare_tool::process::Cmd;
+use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
 
 /// The generic kernel; the one for clouds has no 9p.
@@ -29,12 +29,13 @@ impl Kernel {
         }
         let image = find(&root.join("boot"), |name| name.starts_with("vmlinuz-"))?;
         let version = image.file_name().unwrap_or_default().to_string_lossy().replacen("vmlinuz-", "", 1);
-        Cmd::new(program("depmod")).arg("-b").arg(&root).arg(&version).read()?;
+        let (sh, depmod, modprobe) = (shell_in(folder)?, program("depmod"), program("modprobe"));
+        cmd!(sh, "{depmod} -b {root} {version}").capture()?;
         let mut modules = Vec::new();
         for module in MODULES {
-            let command = Cmd::new(program("modprobe")).args(["--show-depends", "-S", &version, "-d"]);
-            let lines = command.arg(&root).arg(module).read()?;
-            for line in String::from_utf8_lossy(&lines).lines() {
+            let lines =
+                cmd!(sh, "{modprobe} --show-depends -S {version} -d {root} {module}").capture_text()?;
+            for line in lines.lines() {
                 let Some(path) = line.trim().strip_prefix("insmod ") else { continue };
                 let path = PathBuf::from(path.trim());
                 if !modules.contains(&path) {
@@ -47,17 +48,17 @@ impl Kernel {
 }
 
 fn download(folder: &Path, root: &Path, ui: Ui) -> anyhow::Result<()> {
-    let depends = Cmd::new("apt-cache").args(["depends", PACKAGE]).read()?;
-    let depends = String::from_utf8_lossy(&depends).into_owned();
+    let sh = shell_in(folder)?;
+    let depends = cmd!(sh, "apt-cache depends {PACKAGE}").capture_text()?;
     let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     let package = package.with_context(|| format!("apt knows no {PACKAGE}: run `apt-get update`"))?;
     ui.status("Downloading", package);
-    Cmd::new("apt-get").args(["download", "-qq", package]).current_dir(folder).read()?;
+    cmd!(sh, "apt-get download -qq {package}").capture()?;
     let archive = find(folder, |name| name.starts_with(package) && name.ends_with(".deb"))?;
     // A killed run leaves no half of it under its name.
     let unfinished = folder.join("kernel.unfinished");
     let _ = fs::remove_dir_all(&unfinished);
-    Cmd::new("dpkg").arg("-x").arg(&archive).arg(&unfinished).read()?;
+    cmd!(sh, "dpkg -x {archive} {unfinished}").capture()?;
     fs::rename(&unfinished, root).with_context(|| format!("cannot create {}", root.display()))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
 }

@@ -17,7 +17,8 @@ use anyhow::{Context as _, bail};
 use guest::Tests;
 use kernel::Kernel;
 use tare_tool::environment::Environment;
-use tare_tool::process::{Cmd, find_program};
+use tare_tool::process::xshell::Cmd;
+use tare_tool::process::{Execute as _, Shell, cmd, find_program};
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -96,13 +97,14 @@ pub(crate) fn run(
 }
 
 fn boot(machine: &Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui) -> anyhow::Result<bool> {
+    let sh = Shell::new()?;
     let initrd = guest::initrd(machine, folder, kernel, tests)?;
-    let kvm = kvm_works(kernel, &initrd);
+    let kvm = kvm_works(&sh, kernel, &initrd);
     let how = if kvm { "with KVM" } else { "emulated" };
     ui.status("Booting", &format!("a virtual machine with cgroup v2, {how}: {}", machine.name));
     let started = Instant::now();
     let mut said = Vec::new();
-    let ended = qemu(SECONDS, kvm, kernel, &initrd, "")
+    let ended = qemu(&sh, SECONDS, kvm, kernel, &initrd, "")
         .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
         .for_each_line(|line| {
             let line = line.trim_end();
@@ -137,27 +139,31 @@ fn boot(machine: &Machine, kernel: &Kernel, tests: &Tests, folder: &Path, ui: Ui
 }
 
 /// The machine without its file systems.
-fn qemu(seconds: &str, kvm: bool, kernel: &Kernel, initrd: &Path, append: &str) -> Cmd {
+fn qemu<'a>(
+    sh: &'a Shell,
+    seconds: &str,
+    kvm: bool,
+    kernel: &Kernel,
+    initrd: &Path,
+    append: &str,
+) -> Cmd<'a> {
     let accelerator: &[&str] =
         if kvm { &["-accel", "kvm", "-cpu", "host"] } else { &["-accel", "tcg,thread=multi"] };
-    Cmd::new("timeout")
-        .args([seconds, "qemu-system-x86_64"])
-        .args(accelerator)
-        .args(["-smp", "2", "-m", "3072", "-nographic", "-no-reboot", "-append"])
-        .arg(format!(
-            "console=ttyS0 quiet loglevel=0 panic=1 systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 {append}"
-        ))
-        .arg("-kernel")
+    let append = format!(
+        "console=ttyS0 quiet loglevel=0 panic=1 systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 {append}"
+    );
+    cmd!(sh, "timeout {seconds} qemu-system-x86_64 {accelerator...} -smp 2 -m 3072 -nographic -no-reboot")
+        .args(["-append", &append, "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initrd)
 }
 
 /// Whether a guest gets as far as its first program with the host's processor.
-fn kvm_works(kernel: &Kernel, initrd: &Path) -> bool {
+fn kvm_works(sh: &Shell, kernel: &Kernel, initrd: &Path) -> bool {
     if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return false;
     }
-    let probe = qemu(PROBE_SECONDS, true, kernel, initrd, "tare.probe").read();
-    probe.is_ok_and(|said| String::from_utf8_lossy(&said).contains("tare-vm: up"))
+    let probe = qemu(sh, PROBE_SECONDS, true, kernel, initrd, "tare.probe").capture_text();
+    probe.is_ok_and(|said| said.contains("tare-vm: up"))
 }
