@@ -36,7 +36,7 @@ pub(crate) struct Options {
     pub(crate) only: String,
     /// `fidelity`: comparisons of images that differ, and of images that do not.
     pub(crate) comparisons: u32,
-    /// `server`: the images whose servers are measured; empty: all.
+    /// `server`: the images to measure; empty: all.
     pub(crate) servers: Vec<String>,
 }
 

@@ -33,7 +33,7 @@ struct TestArguments {
     /// Fail when a tool that an outside check needs is missing, instead of leaving the check out
     #[arg(long)]
     require_outside: bool,
-    /// Run the outside checks alone, and of these only those whose names contain this
+    /// Run the outside checks alone: those with this in their names
     #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
     outside: Option<String>,
     /// Run the tests of containers alone, in virtual machines with cgroup v2, as root and as an ordinary user:
@@ -57,7 +57,7 @@ enum BenchCommand {
         #[arg(long, value_name = "LIST", value_delimiter = ',')]
         servers: Vec<String>,
     },
-    /// Whether what the profiler says is true: beside wrk, on images that are known to differ, under half a CPU
+    /// Whether the profiler's figures are true: beside wrk, on images that are known to differ, under half a CPU
     Fidelity {
         #[command(flatten)]
         common: BenchArguments,
@@ -73,7 +73,7 @@ struct BenchArguments {
     /// Rounds of each measurement; every round runs all contestants in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only the parts whose names contain this. image: packaging, rebuild, size, large; fidelity: wrk, quota, starts,
+    /// Only the parts with this in their names. image: packaging, rebuild, size, large; fidelity: wrk, quota, starts,
     /// regressions, same
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,

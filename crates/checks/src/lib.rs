@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `bench`: every test of the workspace, what others' tools say about our images, virtual
+//! `cargo xtask test` and `bench`: every test of the workspace, checks of our images with others' tools, virtual
 //! machines with cgroup version 2, and measurements side by side with others.
 //!
 //! For the people of this workspace alone: built when first asked for, and used by no other package.

@@ -30,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::R
                 let (which, seconds) = (which.join(" "), started.elapsed().as_secs_f64());
                 ui.status("Passed", &format!("cargo test {which} ({seconds:.1} s)"));
             }
-            // cargo has named them; what others say about the images is worth knowing nevertheless.
+            // cargo has named them; the outside checks are run nevertheless.
             Err(error @ ProcessError::Failed { .. }) => {
                 ui.error(&error.to_string(), None);
                 passed = false;

@@ -1,4 +1,4 @@
-//! Whether what the profiler says is true: beside wrk, under half a CPU, beside other runtimes, and on images that are
+//! Whether the profiler's figures are true: beside wrk, under half a CPU, beside other runtimes, and on images that are
 //! known to differ and known not to.
 
 use std::path::Path;
@@ -116,7 +116,7 @@ fn with_load(profiler: &Profiler, taskset: Cmd<'_>, url: &str) -> anyhow::Result
     Ok([outcome.requests_per_second(), microseconds * 1e3 / outcome.completed.max(1) as f64])
 }
 
-/// The same of wrk; its CPU time is what bash says.
+/// The same of wrk, with the CPU time that bash counts.
 fn with_wrk(bash: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
     const SCRIPT: &str = "exec 2>&1; TIMEFORMAT='CPU %U %S'; time \"$@\"";
     let wrk =
@@ -237,7 +237,7 @@ fn compare(lab: &Lab<'_>, steps: f64, count: u32) -> anyhow::Result<(Part, [f64;
         lab.context.ui.status("Comparing", &format!("{number} of {count}"));
         let started = Instant::now();
         let arguments = ["compare", &a, &b, "--profile", &profile, "--metric", COST];
-        // The exit code says the same as the finding.
+        // The exit code stands for the finding.
         let (_, output) = lab.profiler.run(cmd!(sh, "env"), &arguments)?;
         times.push(started.elapsed().as_secs_f64() * 1e9);
         let comparison = json("`profile compare --json`", &output)?;

@@ -11,7 +11,7 @@ use super::expect::poll;
 use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, Running, Shell, cmd};
 
-/// `/run` is empty, for what writes there whatever it is told; loopback is up; then `$@` is process 1.
+/// `/run` is empty, because some programs always write there; loopback is up; then `$@` is process 1.
 const SET_UP: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && exec \"$@\"";
 
 /// A command that runs in namespaces of its own as long as it takes.
@@ -135,7 +135,7 @@ impl Isolated {
         self.processes().into_iter().find(is)
     }
 
-    /// Asks process 1 to end, waits for it, and fails unless it says that all went well.
+    /// Asks process 1 to end (SIGTERM), waits for it, and fails unless its exit code is 0.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         self.terminate();
         let mut end = || {

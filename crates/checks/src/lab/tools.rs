@@ -55,7 +55,7 @@ impl Found {
         self.0.contains_key(&tool)
     }
 
-    /// Where it is. Of a tool that is missing the name: starting it will say so.
+    /// The path of a tool; the name of a missing one, which cannot be started.
     pub(crate) fn path(&self, tool: Tool) -> PathBuf {
         self.0.get(&tool).cloned().unwrap_or_else(|| PathBuf::from(tool.to_string()))
     }

@@ -15,7 +15,7 @@ use tare_oci::platform::Platform;
 use tare_oci::reader::Source;
 use tare_tool::process::{Execute as _, cmd};
 
-/// What the sample's server says when it is well.
+/// The answer of the healthy sample server to GET /health.
 pub(super) fn healthy() -> Answer {
     Answer { status_line: "HTTP/1.1 200 OK".to_owned(), body: "ok\n".to_owned() }
 }

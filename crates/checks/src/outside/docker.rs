@@ -14,13 +14,13 @@ use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::{at, json, poll, same};
 use tare_tool::process::{Execute as _, ProcessError, cmd};
 
-/// What a daemon says of an image or container.
+/// A daemon's description of an image or container.
 fn inspect(docker: &Docker, kind: &str, name: &str) -> anyhow::Result<Value> {
     let output = docker.command(&[kind, "inspect", name]).capture()?;
     Ok(at(&json("docker", &output)?, "/0").clone())
 }
 
-/// What a daemon goes by for an image of one platform or several.
+/// The id that a daemon gives to an image of one platform or several.
 fn id(docker: &Docker, built: &Built) -> anyhow::Result<Value> {
     Ok(match docker.store {
         Store::Classic => built.first()?.image_id.to_string().into(),
@@ -170,7 +170,7 @@ fn life(
     // The server talks on stderr.
     let sh = &docker.daemon.sh;
     let logs = docker.client(cmd!(sh, "sh -c 'docker logs \"$0\" 2>&1' {id}")).capture_text()?;
-    // What it says after that is of the machine: a backlog that the kernel cuts.
+    // Later lines depend on the machine: a backlog that the kernel cuts.
     let first = logs.lines().next().unwrap_or_default();
     same("what it said first", &first.to_owned(), &format!("listening on 0.0.0.0:{SAMPLE_PORT}"))?;
     docker.read(&["rm", "--volumes", &id])?;

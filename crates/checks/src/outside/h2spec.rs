@@ -1,4 +1,4 @@
-//! What h2spec says about the HTTP/2 of the full sample.
+//! h2spec's cases for the HTTP/2 of the sample with all features.
 
 use super::binaries::healthy;
 use crate::lab::context::{Context, SAMPLE_PORT};

@@ -82,8 +82,9 @@ fn build(
     // In the workspace's folder it is the workspace's compiler.
     let cargo = |arguments: &[&str]| {
         let (sh, cargo, manifest) = (&context.sh, context.env.cargo(), root.join("Cargo.toml"));
-        cmd!(sh, "{cargo} {arguments...} --offline --manifest-path {manifest} --target-dir {target}")
+        cmd!(sh, "{cargo} {arguments...} --offline --manifest-path {manifest}")
             .without_env(context.env.of_cargo_run())
+            .env("CARGO_TARGET_DIR", target)
             .capture_text()
     };
     context.ui.status("Building", name);

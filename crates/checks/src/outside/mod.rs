@@ -1,5 +1,4 @@
-//! What others' tools say about our images: readers, unpackers, runtimes, daemons and scanners that
-//! were written without knowing of us.
+//! Others' tools read, unpack, run and scan our images: they were written independently of this project.
 //!
 //! A check whose tool is missing is left out and reported. Nothing here sleeps and hopes, nothing judges
 //! how long something takes, and everything that is started runs in namespaces that end with it.

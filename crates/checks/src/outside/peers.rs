@@ -1,4 +1,4 @@
-//! The peers that the sample server is measured against: they build, and they say the same.
+//! The servers that the sample server is compared with: they build, and they send the same answer.
 //!
 //! Only the two smallest: the others take minutes to build, and that they compile is found by clippy.
 

@@ -17,7 +17,7 @@ use tare_tool::process::{Execute as _, Shell};
 
 const STORAGE: &str = "storage.conf";
 
-/// podman with a store of its own. It writes below `/run` whatever it is told, so that is its own too.
+/// podman with a store of its own. It always writes below `/run`, so that is its own too.
 pub(super) struct Podman<'a> {
     sh: &'a Shell,
     program: PathBuf,

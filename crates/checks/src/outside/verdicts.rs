@@ -1,5 +1,5 @@
-//! What `cargo xtask profile` says, and exits with, of servers with which something is wrong; and whether three
-//! runtimes that share no code say the same of one that is well.
+//! The events and exit codes of `cargo xtask profile` for faulty servers; and whether three runtimes that share no code
+//! agree on a healthy one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::lab::profile::{Profiler, events, figures};
 use tare_profiler::profile::report::EventKind;
 use tare_tool::process::cmd;
 
-/// Every pass, as short as it can be and still say something.
+/// Every pass, as short as figures allow.
 const SHORT: &str = r#"
 [limits]
 cpus = 0.5
@@ -106,7 +106,7 @@ struct Faulty {
     /// The kind of the one event.
     kind: EventKind,
     /// A part of its message, or of the server's output.
-    says: &'static str,
+    text: &'static str,
 }
 
 const FAULTY: [Faulty; 5] = [
@@ -115,14 +115,14 @@ const FAULTY: [Faulty; 5] = [
         profile: "passes = [\"startup\"]\nready = { path = \"/nowhere\", timeout = \"1s\" }\nstartup = { runs = 1, cold-runs = 0 }",
         code: 2,
         kind: EventKind::NotReady,
-        says: "404",
+        text: "404",
     },
     Faulty {
         name: "ends-at-once",
         profile: "passes = [\"startup\"]\nargs = [\"--no-such-flag\"]\nstartup = { runs = 1, cold-runs = 0 }",
         code: 2,
         kind: EventKind::Crash,
-        says: "no-such-flag",
+        text: "no-such-flag",
     },
     Faulty {
         name: "wrong-answers",
@@ -130,7 +130,7 @@ const FAULTY: [Faulty; 5] = [
                   [throughput]\nloads = [\"closed\"]\nduration = \"1s\"\nrequests = [{ path = \"/\", status = 201 }]",
         code: 1,
         kind: EventKind::WrongAnswers,
-        says: "200",
+        text: "200",
     },
     Faulty {
         name: "out-of-memory-at-the-start",
@@ -138,7 +138,7 @@ const FAULTY: [Faulty; 5] = [
                   env = { TARE_MEMORY = \"1GiB\" }\nstartup = { runs = 1, cold-runs = 0 }",
         code: 1,
         kind: EventKind::OutOfMemory,
-        says: "memory",
+        text: "memory",
     },
     Faulty {
         name: "out-of-memory-under-load",
@@ -147,7 +147,7 @@ const FAULTY: [Faulty; 5] = [
                   requests = [{ path = \"/\" , weight = 99 }, { path = \"/alloc/200000000\" }]",
         code: 1,
         kind: EventKind::OutOfMemory,
-        says: "memory",
+        text: "memory",
     },
 ];
 
@@ -167,10 +167,10 @@ pub(super) fn faults(context: &Context<'_>) -> anyhow::Result<()> {
         same(&format!("{}: the kind", faulty.name), &event.kind, &faulty.kind)?;
         same(&format!("{}: the exit code", faulty.name), &code, &Some(faulty.code))?;
         anyhow::ensure!(
-            std::iter::once(&event.message).chain(&event.output).any(|line| line.contains(faulty.says)),
-            "{}: {event:?} does not say `{}`",
+            std::iter::once(&event.message).chain(&event.output).any(|line| line.contains(faulty.text)),
+            "{}: {event:?} does not hold `{}`",
             faulty.name,
-            faulty.says
+            faulty.text
         );
     }
     Ok(())

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::Machine;
 use super::kernel::Kernel;
+use crate::lab::expect::same;
+use crate::lab::profile::{events, figure};
+use tare_profiler::{Overall, Report};
 use tare_tool::environment::Environment;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
@@ -103,34 +106,22 @@ pub(super) fn initrd(
     Ok(initrd)
 }
 
-/// What an ordinary user's report of the guest's profile does not say as it should.
-pub(super) fn wrong_in_report(text: &str) -> Vec<String> {
-    let Ok(report) = serde_json::from_str::<Value>(text) else { return vec!["it is no JSON".to_owned()] };
-    let mut wrong = Vec::new();
-    for (what, expected) in [
-        ("/host/cgroup", Value::from("v2")),
-        ("/runtime/name", Value::from("embedded")),
-        ("/runtime/rootless", Value::from(true)),
-        ("/overall", Value::from("pass")),
-        // Nothing went wrong with the server.
-        ("/runs/1/events", Value::Null),
-        ("/runs/1/limits/memory", Value::from(64 << 20)),
-    ] {
-        let found = report.pointer(what).cloned().unwrap_or(Value::Null);
-        if found != expected {
-            wrong.push(format!("{what} is {found} and not {expected}"));
-        }
-    }
+/// Fails unless the report of the ordinary user's profile in the guest is as it must be.
+pub(super) fn check_report(text: &str) -> anyhow::Result<()> {
+    let report = Report::parse(text)?;
+    let runtime = report.runtime.as_ref().map(|it| (it.name.as_str(), it.rootless));
+    same("the cgroup version", &report.host.cgroup.as_str(), &"v2")?;
+    same("the runtime, and whether it is rootless,", &runtime, &Some(("embedded", true)))?;
+    same("the list of events", &events(&report), &Vec::new())?;
+    same("the verdict", &report.overall, &Overall::Pass)?;
+    let limits = report.runs.get(1).and_then(|run| run.limits.as_ref());
+    same("the memory limit", &limits.and_then(|limits| limits.memory), &Some(64 << 20))?;
     let affinity = "by affinity, for no cpuset is delegated";
-    if !text.contains(affinity) {
-        wrong.push(format!("it does not say `{affinity}`"));
-    }
+    anyhow::ensure!(text.contains(affinity), "it lacks `{affinity}`");
     for metric in
         ["startup.warm.ready", "startup.cold.ready", "throughput.rate", "throughput.cpu-per-request"]
     {
-        if !text.contains(&format!("\"{metric}\"")) {
-            wrong.push(format!("it has no figure {metric}"));
-        }
+        figure(&report, metric)?;
     }
-    wrong
+    Ok(())
 }
