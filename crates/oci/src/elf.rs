@@ -60,6 +60,10 @@ pub struct Facts {
     pub interpreter: Option<String>,
     /// The shared libraries it asks for (DT_NEEDED).
     pub needed: Vec<String>,
+    /// Folders to search for them (DT_RPATH), separated by colons.
+    pub rpath: Option<String>,
+    /// The newer form of the same (DT_RUNPATH).
+    pub run_path: Option<String>,
     /// Whether it has a symbol table.
     pub symbols: bool,
     /// The length of its audit data, compressed as it is stored.
@@ -109,13 +113,18 @@ pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
         }
     }
     let sections = header.sections(endian, data).map_err(damaged)?;
-    let mut needed = Vec::new();
+    let (mut needed, mut rpath, mut run_path) = (Vec::new(), None, None);
     if let Some((entries, link)) = sections.dynamic(endian, data).map_err(damaged)? {
         let strings = sections.strings(endian, data, link).map_err(damaged)?;
         for entry in entries {
-            if entry.tag(endian) == elf::DT_NEEDED {
-                let name = entry.string(endian, strings).map_err(damaged)?;
-                needed.push(String::from_utf8_lossy(name).into_owned());
+            let string = || -> Result<String, ElfError> {
+                Ok(String::from_utf8_lossy(entry.string(endian, strings).map_err(damaged)?).into_owned())
+            };
+            match entry.tag(endian) {
+                elf::DT_NEEDED => needed.push(string()?),
+                elf::DT_RPATH => rpath = Some(string()?),
+                elf::DT_RUNPATH => run_path = Some(string()?),
+                _ => {}
             }
         }
     }
@@ -123,7 +132,7 @@ pub fn facts(data: &[u8]) -> Result<Facts, ElfError> {
     let audit_size = sections
         .section_by_name(endian, AUDIT_SECTION.as_bytes())
         .map(|(_, section)| section.sh_size(endian));
-    Ok(Facts { machine, interpreter, needed, symbols, audit_size })
+    Ok(Facts { machine, interpreter, needed, rpath, run_path, symbols, audit_size })
 }
 
 /// The audit data of a binary, compressed as it is stored.

@@ -85,6 +85,7 @@ fn of_binary(error: &BinaryError) -> Option<String> {
             Some("set `audit = false` under [build] if the image is to go without".to_owned())
         }
         BinaryError::Elf { .. } => Some("set `static = false` under [build] if the program is a script".to_owned()),
+        BinaryError::Libraries { source, .. } => Some(source.hint.to_owned()),
         BinaryError::Machine { .. } => {
             Some("the build command finds the platform asked for in TARGETARCH".to_owned())
         }

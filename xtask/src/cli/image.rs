@@ -13,7 +13,7 @@ use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
 use crate::image::binary::BuildContext;
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
-use crate::image::definition::{self, Build, Definition, nearest, problem_with_platforms};
+use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
 use crate::image::lock::lock;
 use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
 use crate::image::reproducible;
@@ -375,7 +375,7 @@ impl Call<'_> {
                     binary_name.clone_from(&selected.bin);
                     invocation.display()
                 }
-                Build::Command { command, output } => {
+                Build::Command { command, output, .. } => {
                     let name = output.file_name().unwrap_or_default();
                     binary_name = name.to_string_lossy().into_owned();
                     command.join(" ")
@@ -383,10 +383,13 @@ impl Call<'_> {
             };
             lines.push(format!("  {platform}: {command}"));
         }
-        let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()) };
+        let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()), libraries: Vec::new() };
         for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {
             lines.push(format!("layer {}", layer.name));
             lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));
+        }
+        if matches!(definition.build, Build::Command { libs: true, .. }) {
+            lines.push(format!("layer {LIBRARIES_LAYER}: what the built program needs of this host"));
         }
         let paths = self.output_paths(definition);
         lines.push(format!("output {}", self.workspace.show(&paths.dir)));

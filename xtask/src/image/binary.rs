@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cargo::{self, CargoError, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
+use super::libraries::{self, LibraryError};
 use super::rootfs::Binary;
 use crate::workspace::Workspace;
 use tare_oci::audit::{self, AuditError};
@@ -60,6 +61,14 @@ pub enum BinaryError {
         path: PathBuf,
         /// The loader or the libraries.
         needs: String,
+    },
+    /// The libraries that it needs cannot be taken from this host.
+    #[error("image {image}: {source}")]
+    Libraries {
+        /// The image.
+        image: String,
+        /// Which and why.
+        source: LibraryError,
     },
     /// It is for another processor.
     #[error("image {image}: {path} is for {machine}, not for {platform}", path = path.display())]
@@ -128,7 +137,9 @@ pub fn program(
 ) -> Result<Program, BinaryError> {
     match &definition.build {
         Build::Cargo(build) => of_cargo(context, definition, build, platform),
-        Build::Command { command, output } => of_command(context, definition, command, output, platform),
+        Build::Command { command, output, libs } => {
+            of_command(context, definition, command, output, *libs, platform)
+        }
     }
 }
 
@@ -158,7 +169,7 @@ fn of_cargo(
     if build.audit {
         check_audit(&image, &path, &stripped)?;
     }
-    let binary = Binary { name: selected.bin, bytes: InMemory::new(stripped) };
+    let binary = Binary { name: selected.bin, bytes: InMemory::new(stripped), libraries: Vec::new() };
     Ok(Program { binary, unstripped: Some(path) })
 }
 
@@ -167,9 +178,14 @@ fn of_command(
     definition: &Definition,
     command: &[String],
     output: &Path,
+    libs: bool,
     platform: Platform,
 ) -> Result<Program, BinaryError> {
     let image = definition.name.clone();
+    let library_error = |source| BinaryError::Libraries { image: definition.name.clone(), source };
+    if libs {
+        libraries::check_host(platform).map_err(library_error)?;
+    }
     if let Some((program, arguments)) = command.split_first() {
         // The names of BuildKit's automatic build arguments, which such scripts know already.
         let failed = |source| BinaryError::Command { image: image.clone(), source };
@@ -195,14 +211,20 @@ fn of_command(
     };
     let bytes =
         bytes.map_err(|source| BinaryError::Read { image: image.clone(), path: path.clone(), source })?;
+    let mut libraries = Vec::new();
     match elf::facts(&bytes) {
-        Ok(facts) => check(&image, &path, &facts, platform, definition.static_)?,
+        Ok(facts) => {
+            check(&image, &path, &facts, platform, definition.static_)?;
+            if libs {
+                libraries = libraries::closure(&path, &facts).map_err(library_error)?;
+            }
+        }
         // A script with an interpreter of the image's own is a program as well.
-        Err(source) if definition.static_ => return Err(BinaryError::Elf { image, path, source }),
+        Err(source) if definition.static_ || libs => return Err(BinaryError::Elf { image, path, source }),
         Err(_) => {}
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes) }, unstripped: None })
+    Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes), libraries }, unstripped: None })
 }
 
 fn read_inside(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {

@@ -12,6 +12,7 @@ use super::definition::values::FileTime;
 use super::definition::{
     APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
 };
+use super::libraries::Library;
 use super::zoneinfo::{Zone, zones};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
 use tare_oci::input;
@@ -128,6 +129,8 @@ pub struct Binary {
     pub name: String,
     /// Its bytes.
     pub bytes: Arc<InMemory>,
+    /// The files of the host that it needs, if the definition wants them.
+    pub libraries: Vec<Library>,
 }
 
 impl Binary {
@@ -297,6 +300,10 @@ impl Plan<'_> {
                 }
                 Ok(())
             }
+            What::Libraries => binary.libraries.iter().try_for_each(|library| {
+                let content = EntryKind::File(Content::Bytes(Arc::clone(&library.bytes)));
+                self.put(entry(library.path.clone(), content, library.mode), writer.clone())
+            }),
             What::Skeleton => skeleton()?.into_iter().try_for_each(|entry| self.put(entry, writer.clone())),
         }
     }

@@ -9,7 +9,7 @@ fn a_definition_that_cannot_be_is_refused_with_file_line_and_column() {
         (
             "[build]\n  outptu = \"server\"\n",
             "error: images/app/image.toml:2:3: unknown key `outptu`\n\
-             hint: did you mean `output`? the keys here are package, bin, profile, features, default-features, audit, static, command, output\n",
+             hint: did you mean `output`? the keys here are package, bin, profile, features, default-features, audit, static, command, output, libs\n",
         ),
         (
             "layer = []\n",

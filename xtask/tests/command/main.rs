@@ -22,6 +22,8 @@ mod hostile;
 mod inspect;
 #[cfg(test)]
 mod killed;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+mod libraries;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]

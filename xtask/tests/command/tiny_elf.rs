@@ -6,6 +6,8 @@ pub(crate) struct Elf {
     machine: Machine,
     interpreter: Option<&'static str>,
     needed: Option<&'static str>,
+    /// DT_RUNPATH, for a program that needs a library.
+    run_path: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +17,8 @@ enum Machine {
 }
 
 impl Elf {
-    pub(crate) const STATIC: Self = Self { machine: Machine::Amd64, interpreter: None, needed: None };
+    pub(crate) const STATIC: Self =
+        Self { machine: Machine::Amd64, interpreter: None, needed: None, run_path: None };
     pub(crate) const STATIC_ARM64: Self = Self { machine: Machine::Arm64, ..Self::STATIC };
     /// As a compiler for musl makes them by default elsewhere.
     pub(crate) const DYNAMIC: Self = Self {
@@ -23,6 +26,17 @@ impl Elf {
         needed: Some("libc.musl-x86_64.so.1"),
         ..Self::STATIC
     };
+    /// A program for glibc with a library of its own in a folder beside it.
+    pub(crate) const OWN_LIBRARY: Self = Self {
+        interpreter: Some("/lib64/ld-linux-x86-64.so.2"),
+        needed: Some("libown.so.7"),
+        run_path: Some("$ORIGIN/lib"),
+        ..Self::STATIC
+    };
+    /// A library that needs libc.
+    pub(crate) const NEEDS_LIBC: Self = Self { needed: Some("libc.so.6"), ..Self::STATIC };
+    /// A library that needs one that no host has.
+    pub(crate) const NEEDS_NOTHING_KNOWN: Self = Self { needed: Some("libnowhere.so.3"), ..Self::STATIC };
     /// As a library is, or a plug-in.
     pub(crate) const NEEDS_LIBRARY: Self = Self { needed: Some("libssl.so.3"), ..Self::STATIC };
 
@@ -50,16 +64,19 @@ impl Elf {
         let mut sections = Vec::new();
         if let Some(library) = self.needed {
             let strings_at = code_at + body.len() as u64;
-            let strings = format!("\0{library}\0");
+            let strings = format!("\0{library}\0{}\0", self.run_path.unwrap_or_default());
             body.extend_from_slice(strings.as_bytes());
             body.resize(body.len().next_multiple_of(8), 0);
             let dynamic_at = code_at + body.len() as u64;
-            // DT_NEEDED at offset 1 of the strings, DT_NULL.
-            body.extend([1_u64, 1, 0, 0].iter().flat_map(|word| word.to_le_bytes()));
+            // DT_NEEDED at offset 1 of the strings, DT_RUNPATH after it, DT_NULL.
+            let run_path = self.run_path.map(|_| [29, library.len() as u64 + 2]);
+            let dynamic = [[1_u64, 1]].into_iter().chain(run_path).chain([[0, 0]]).flatten();
+            body.extend(dynamic.flat_map(u64::to_le_bytes));
+            let dynamic_size = code_at + body.len() as u64 - dynamic_at;
             // Type, offset, size, link: nothing, SHT_DYNAMIC, SHT_STRTAB, SHT_STRTAB for the names.
             sections = vec![
                 (0_u32, 0, 0, 0_u32),
-                (6, dynamic_at, 32, 2),
+                (6, dynamic_at, dynamic_size, 2),
                 (3, strings_at, strings.len() as u64, 0),
                 (3, strings_at, 1, 0),
             ];

@@ -29,6 +29,8 @@ pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub const ZONEINFO: &str = "/usr/share/zoneinfo";
 /// The layer that changes with the distribution of certificates and users, if ever.
 pub const BASE_LAYER: &str = "base";
+/// The layer that changes with the shared libraries of the host.
+pub const LIBRARIES_LAYER: &str = "libraries";
 /// The layer that changes with the program.
 pub const APPLICATION_LAYER: &str = "application";
 
@@ -66,6 +68,8 @@ pub enum Build {
         command: Vec<String>,
         /// The program it makes, relative to the image's folder.
         output: PathBuf,
+        /// Whether the shared libraries that it needs are taken from this host.
+        libs: bool,
     },
 }
 
@@ -180,6 +184,8 @@ pub enum What {
     Zoneinfo(ImagePath),
     /// Users, groups and `/tmp`: what programs expect of any system.
     Skeleton,
+    /// The shared libraries that the program needs.
+    Libraries,
 }
 
 impl EntryDefinition {
@@ -217,7 +223,7 @@ impl Definition {
             build,
             static_: true,
             config: RunConfig::default(),
-            layers: with_default_layers(Vec::new()),
+            layers: with_default_layers(Vec::new(), false),
         }
     }
 }
@@ -235,6 +241,7 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
     let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let static_ = raw.build.static_;
     let build = at.build(name, raw.build)?;
+    let libs = matches!(build, Build::Command { libs: true, .. });
     let platforms = match raw.platforms {
         None => vec![Platform::LinuxAmd64],
         Some(list) => {
@@ -252,10 +259,10 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
         file: Some(file.to_path_buf()),
         default: raw.default.unwrap_or(true),
         platforms,
-        static_: static_.unwrap_or(true),
+        static_: static_.unwrap_or(!libs),
         build,
         config: at.config(raw.config)?,
-        layers: with_default_layers(at.layers(raw.layers)?),
+        layers: with_default_layers(at.layers(raw.layers)?, libs),
     })
 }
 
@@ -272,8 +279,8 @@ pub fn problem_with_platforms(platforms: &[Platform]) -> Option<String> {
 
 /// Completes the layers: a layer called `base` replaces the default one; without it the default base
 /// goes lowest. A layer with a `binary` entry replaces the default application layer; without it that
-/// goes right above the base.
-fn with_default_layers(mut layers: Vec<LayerDefinition>) -> Vec<LayerDefinition> {
+/// goes right above the base, and with `libs` the libraries between them.
+fn with_default_layers(mut layers: Vec<LayerDefinition>, libs: bool) -> Vec<LayerDefinition> {
     if !layers.iter().any(|layer| layer.name == BASE_LAYER) {
         let certificates = What::CaCertificates(usual(CA_CERTIFICATES));
         let entries = [What::Skeleton, certificates].map(EntryDefinition::default_for).into();
@@ -285,6 +292,11 @@ fn with_default_layers(mut layers: Vec<LayerDefinition>) -> Vec<LayerDefinition>
         let at = layers.iter().position(|layer| layer.name == BASE_LAYER).map_or(0, |base| base + 1);
         let entries = vec![EntryDefinition::default_for(What::Binary(None))];
         layers.insert(at, LayerDefinition { name: APPLICATION_LAYER.to_owned(), entries });
+    }
+    if libs {
+        let entries = vec![EntryDefinition::default_for(What::Libraries)];
+        let at = layers.iter().position(|layer| layer.name == BASE_LAYER).map_or(0, |base| base + 1);
+        layers.insert(at, LayerDefinition { name: LIBRARIES_LAYER.to_owned(), entries });
     }
     layers
 }
@@ -307,6 +319,17 @@ impl Maker<'_> {
     }
 
     fn build(&self, name: &str, raw: RawBuild) -> Result<Build, DefinitionError> {
+        if let Some(libs) = &raw.libs {
+            if raw.output.is_none() {
+                return Err(self.error(
+                    libs.span(),
+                    "`libs` has a meaning only with `output`: what cargo builds is static",
+                ));
+            }
+            if raw.static_ == Some(true) {
+                return Err(self.error(libs.span(), "a program with `static = true` needs no `libs`"));
+            }
+        }
         let cargo_only = [
             ("package", raw.package.is_some()),
             ("bin", raw.bin.is_some()),
@@ -340,7 +363,7 @@ impl Maker<'_> {
                     }
                     command => command.map(Spanned::into_inner).unwrap_or_default(),
                 };
-                Ok(Build::Command { command, output: output.into_inner() })
+                Ok(Build::Command { command, output: output.into_inner(), libs: raw.libs.is_some() })
             }
         }
     }

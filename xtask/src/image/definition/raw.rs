@@ -47,6 +47,15 @@ pub(super) struct RawBuild {
     pub(super) static_: Option<bool>,
     pub(super) command: Option<Spanned<Vec<String>>>,
     pub(super) output: Option<Spanned<PathBuf>>,
+    pub(super) libs: Option<Spanned<Libs>>,
+}
+
+/// How the shared libraries of a program get into the image.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Libs {
+    /// They are found and taken from this host.
+    Auto,
 }
 
 /// `[config]`, in the image spec's terms.

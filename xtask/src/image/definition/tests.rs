@@ -105,13 +105,33 @@ fn variables_may_be_a_list_as_the_image_spec_has_them() {
 #[test]
 fn a_command_or_an_output_takes_the_place_of_cargo() {
     let definition = read("build = { command = [\"make\"], output = \"out/server\" }").unwrap();
-    let expected = Build::Command { command: vec!["make".into()], output: "out/server".into() };
+    let expected = Build::Command { command: vec!["make".into()], output: "out/server".into(), libs: false };
     assert_eq!(definition.build, expected);
     let prebuilt = read("build.output = \"server\"").unwrap().build;
-    assert_eq!(prebuilt, Build::Command { command: vec![], output: "server".into() });
+    assert_eq!(prebuilt, Build::Command { command: vec![], output: "server".into(), libs: false });
     assert_eq!(wrong("build.command = [\"make\"]").2, "`command` needs `output`, the program that it makes");
     assert_eq!(wrong("build = { command = [], output = \"x\" }").2, "`command` is empty");
     assert!(wrong("build = { output = \"x\", features = [] }").2.contains("`features` has no meaning"));
+}
+
+#[test]
+fn libraries_stand_between_the_base_and_a_program_that_cargo_does_not_build() {
+    let definition = read("build = { output = \"server\", libs = \"auto\" }").unwrap();
+    assert_eq!(definition.build, Build::Command { command: vec![], output: "server".into(), libs: true });
+    assert_eq!((definition.static_, names(&definition)), (false, vec!["base", "libraries", "application"]));
+    for (text, column, message) in [
+        ("build.libs = \"auto\"", 14, "`libs` has a meaning only with `output`: what cargo builds is static"),
+        (
+            "build = { output = \"x\", static = true, libs = \"auto\" }",
+            47,
+            "a program with `static = true` needs no `libs`",
+        ),
+        ("build.libs = true", 14, "wanted string or table"),
+        ("build.libs = \"all\"", 14, "unknown variant `all`, expected `auto`"),
+    ] {
+        let (_, at, said, _) = wrong(text);
+        assert_eq!((at, said.as_str()), (column, message), "{text}");
+    }
 }
 
 #[test]
