@@ -3,6 +3,7 @@
 use std::io;
 
 use tare_tool::exit;
+use tare_tool::process::ProcessError;
 
 use crate::image::binary::BinaryError;
 use crate::image::cargo::CargoError;
@@ -85,6 +86,10 @@ fn of_binary(error: &BinaryError) -> Option<String> {
             Some("set `audit = false` under [build] if the image is to go without".to_owned())
         }
         BinaryError::Elf { .. } => Some("set `static = false` under [build] if the program is a script".to_owned()),
+        // A command that is itself missing has a hint of its own.
+        BinaryError::Command { source: ProcessError::Failed { .. }, .. } if error.is_missing_tool() => {
+            Some("install the program that the build command did not find".to_owned())
+        }
         BinaryError::Libraries { source, .. } => Some(source.hint.to_owned()),
         BinaryError::Machine { .. } => {
             Some("the build command finds the platform asked for in TARGETARCH".to_owned())

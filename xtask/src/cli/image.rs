@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::Outcome;
 use crate::git::GitFacts;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
-use crate::image::binary::BuildContext;
+use crate::image::binary::{BinaryError, BuildContext};
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
 use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
@@ -87,6 +87,8 @@ pub(super) enum NameError {
     None { packages: Vec<String> },
     #[error("no image is built without being named: every image.toml has `default = false`")]
     NoneByDefault { known: Vec<String> },
+    #[error("without {names}: a program that builds them is not installed")]
+    LeftOut { names: String },
     #[error("--tag names one image, but there are {count}")]
     TagForMany { count: usize },
 }
@@ -108,6 +110,7 @@ impl NameError {
             Self::NoneByDefault { known } => {
                 Some(format!("name one: cargo xtask image {}", known.join(" | ")))
             }
+            Self::LeftOut { .. } => Some("the other images are built; install what is missing".to_owned()),
             Self::TagForMany { .. } => Some("name the image before --tag".to_owned()),
         }
     }
@@ -140,13 +143,21 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
     let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
     let call = Call { arguments, workspace: &workspace, env, git: &git, context, ui };
     let mut outcome = Outcome::Done;
+    let mut left_out = Vec::new();
     for definition in &definitions {
         let result = if arguments.dry_run {
             call.dry_run(definition)?
         } else if arguments.verify_reproducible {
             call.verify(definition)?
         } else {
-            let (summary, json) = call.build(definition)?;
+            let (summary, json) = match call.build(definition) {
+                Err(error) if definitions.len() > 1 && is_missing_tool(&error) => {
+                    ui.warning(&format!("left out: {error:#}"));
+                    left_out.push(definition.name.as_str());
+                    continue;
+                }
+                built => built?,
+            };
             ui.result(if arguments.json { json.trim_end() } else { &summary.reference })?;
             Outcome::Done
         };
@@ -155,7 +166,15 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
         }
     }
     warn_of_git(&git, ui);
+    if !left_out.is_empty() {
+        return Err(NameError::LeftOut { names: left_out.join(", ") }.into());
+    }
     Ok(outcome)
+}
+
+/// Whether an image could not be built for want of a program that its definition runs.
+fn is_missing_tool(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<BinaryError>().is_some_and(BinaryError::is_missing_tool)
 }
 
 /// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.

@@ -102,6 +102,20 @@ pub enum BinaryError {
     },
 }
 
+impl BinaryError {
+    /// Whether the build command, or a program that it starts, is not installed.
+    #[must_use]
+    pub fn is_missing_tool(&self) -> bool {
+        // What a shell and env(1) end with for a program that is not there.
+        const NOT_FOUND: Option<i32> = Some(127);
+        match self {
+            Self::Command { source: ProcessError::NotFound { .. }, .. } => true,
+            Self::Command { source: ProcessError::Failed { status, .. }, .. } => status.code() == NOT_FOUND,
+            _ => false,
+        }
+    }
+}
+
 /// A program that is ready to be shipped.
 #[derive(Debug, Clone)]
 pub struct Program {

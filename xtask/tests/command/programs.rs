@@ -124,6 +124,29 @@ fn a_build_command_that_fails_or_is_not_there_is_named() {
 }
 
 #[test]
+fn an_image_whose_compiler_is_missing_is_left_out_and_the_others_are_built() {
+    let fixture = Fixture::new();
+    let command = |words: &str| format!("[build]\ncommand = [{words}]\noutput = \"server\"\n");
+    fixture.image("direct", &command("\"no-such-compiler\""));
+    fixture.image("shell", &command("\"sh\", \"-c\", \"no-such-compiler 2>/dev/null\""));
+    let run = fixture.run(&["image", "--quiet", "direct", "shell", "app"]);
+    let built = format!("app@{}\n", fixture.summary("app")["digest"].as_str().unwrap());
+    assert_eq!((run.code, run.stdout), (Some(2), built));
+    assert_eq!(
+        run.stderr,
+        "warning: left out: image direct: the build command did not succeed: `no-such-compiler` is not installed or not on PATH\n\
+         warning: left out: image shell: the build command did not succeed: `sh -c \"no-such-compiler 2>/dev/null\"` failed (exit status: 127)\n\
+         error: without direct, shell: a program that builds them is not installed\n\
+         hint: the other images are built; install what is missing\n"
+    );
+    assert_eq!(
+        fixture.refuses(&["image", "--quiet", "shell"]),
+        "error: image shell: the build command did not succeed: `sh -c \"no-such-compiler 2>/dev/null\"` failed (exit status: 127)\n\
+         hint: install the program that the build command did not find\n"
+    );
+}
+
+#[test]
 fn a_build_command_knows_the_platform_and_keeps_stdout_clean() {
     let fixture = Fixture::new();
     fixture.write("images/app/built/amd64", Elf::STATIC.bytes());
