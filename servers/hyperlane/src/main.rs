@@ -5,8 +5,8 @@ use std::error::Error;
 use std::time::SystemTime;
 
 use hyperlane::{
-    CONTENT_TYPE, ContentType, Context, DATE, Server, ServerConfig, ServerHook, Status, Stream, TEXT_PLAIN,
-    UTF8,
+    APPLICATION_JSON, CONTENT_TYPE, ContentType, Context, DATE, Server, ServerConfig, ServerHook, Status,
+    Stream, TEXT_PLAIN, UTF8,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -47,6 +47,22 @@ impl ServerHook for Hello {
     }
 }
 
+struct Json;
+
+impl ServerHook for Json {
+    async fn new(_: &mut Stream, _: &mut Context) -> Self {
+        Self
+    }
+
+    async fn handle(self, _: &mut Stream, ctx: &mut Context) -> Status {
+        ctx.get_mut_response()
+            .set_status_code(200)
+            .set_header(CONTENT_TYPE, APPLICATION_JSON)
+            .set_body("{\"message\":\"Hello from tare\"}\n");
+        Status::Continue
+    }
+}
+
 struct Health;
 
 impl ServerHook for Health {
@@ -56,6 +72,19 @@ impl ServerHook for Health {
 
     async fn handle(self, _: &mut Stream, ctx: &mut Context) -> Status {
         ctx.get_mut_response().set_status_code(200).set_body("ok\n");
+        Status::Continue
+    }
+}
+
+struct Ready;
+
+impl ServerHook for Ready {
+    async fn new(_: &mut Stream, _: &mut Context) -> Self {
+        Self
+    }
+
+    async fn handle(self, _: &mut Stream, ctx: &mut Context) -> Status {
+        ctx.get_mut_response().set_status_code(200).set_body("ready\n");
         Status::Continue
     }
 }
@@ -86,7 +115,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     server
         .request_middleware::<Head>()
         .route::<Hello>("/")
+        .route::<Json>("/json")
         .route::<Health>("/health")
+        .route::<Ready>("/ready")
         .response_middleware::<Send>();
     let mut terminate = signal(SignalKind::terminate())?;
     let running = server.run().await.map_err(|error| error.to_string())?;

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::net::Ipv4Addr;
 
-use rocket::{Config, get, routes};
+use rocket::response::content::RawJson;
+use rocket::{Config, catch, catchers, get, routes};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -16,15 +17,33 @@ fn hello() -> &'static str {
     "Hello from tare\n"
 }
 
+#[get("/json")]
+fn json() -> RawJson<&'static str> {
+    RawJson("{\"message\":\"Hello from tare\"}\n")
+}
+
 #[get("/health")]
 fn health() -> &'static str {
     "ok\n"
+}
+
+#[get("/ready")]
+fn ready() -> &'static str {
+    "ready\n"
+}
+
+#[catch(404)]
+fn not_found() -> &'static str {
+    "not found\n"
 }
 
 #[rocket::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = std::env::var("PORT").map_or(Ok(DEFAULT_PORT), |port| port.parse())?;
     let config = Config::figment().merge(("address", Ipv4Addr::UNSPECIFIED)).merge(("port", port));
-    rocket::custom(config).mount("/", routes![hello, health]).launch().await?;
+    let rocket = rocket::custom(config)
+        .mount("/", routes![hello, json, health, ready])
+        .register("/", catchers![not_found]);
+    rocket.launch().await?;
     Ok(())
 }

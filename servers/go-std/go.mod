@@ -1,0 +1,3 @@
+module tare/servers/go-std
+
+go 1.26
