@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 pub(crate) struct Answers {
     second: u64,
     root: Vec<u8>,
+    json: Vec<u8>,
     health: Vec<u8>,
+    ready: Vec<u8>,
     not_found: Vec<u8>,
     method_not_allowed: Vec<u8>,
     bad_request: Vec<u8>,
@@ -17,17 +19,20 @@ impl Answers {
     /// Those of a second since the epoch.
     pub(crate) fn at(second: u64) -> Self {
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-        let answer = |head: &str, body: &str| {
+        let typed = |head: &str, media_type: &str, body: &str| {
             let length = body.len();
             let answer = format!(
-                "HTTP/1.1 {head}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nDate: {date}\r\n\r\n{body}"
+                "HTTP/1.1 {head}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\nDate: {date}\r\n\r\n{body}"
             );
             answer.into_bytes()
         };
+        let answer = |head: &str, body: &str| typed(head, "text/plain; charset=utf-8", body);
         Self {
             second,
             root: answer("200 OK", "Hello from tare\n"),
+            json: typed("200 OK", "application/json", "{\"message\":\"Hello from tare\"}\n"),
             health: answer("200 OK", "ok\n"),
+            ready: answer("200 OK", "ready\n"),
             not_found: answer("404 Not Found", "not found\n"),
             method_not_allowed: answer("405 Method Not Allowed\r\nAllow: GET", "method not allowed\n"),
             bad_request: answer("400 Bad Request\r\nConnection: close", "bad request\n"),
@@ -45,8 +50,10 @@ impl Answers {
     pub(crate) fn to(&self, method: &str, path: &str) -> &[u8] {
         match (method, path) {
             ("GET", "/") => &self.root,
+            ("GET", "/json") => &self.json,
             ("GET", "/health") => &self.health,
-            (_, "/" | "/health") => &self.method_not_allowed,
+            ("GET", "/ready") => &self.ready,
+            (_, "/" | "/json" | "/health" | "/ready") => &self.method_not_allowed,
             _ => &self.not_found,
         }
     }
