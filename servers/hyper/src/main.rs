@@ -80,14 +80,18 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => (StatusCode::OK, "Hello from tare\n"),
-        (&Method::GET, "/health") => (StatusCode::OK, "ok\n"),
-        _ => (StatusCode::NOT_FOUND, "not found\n"),
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let (status, media_type, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => (StatusCode::OK, TEXT, "Hello from tare\n"),
+        (&Method::GET, "/json") => {
+            (StatusCode::OK, "application/json", "{\"message\":\"Hello from tare\"}\n")
+        }
+        (&Method::GET, "/health") => (StatusCode::OK, TEXT, "ok\n"),
+        (&Method::GET, "/ready") => (StatusCode::OK, TEXT, "ready\n"),
+        _ => (StatusCode::NOT_FOUND, TEXT, "not found\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(response)
 }

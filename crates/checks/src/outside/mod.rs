@@ -90,7 +90,9 @@ const CHECKS: &[Check] = &[
     check("library-oci", &[], library::oci),
     check("library-profiler", &[Tool::Root], library::profiler),
     check("adopter", &[Tool::Program("musl-gcc")], checkout::adopter),
-    check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::answers),
+    check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::rust),
+    check("peers-go", &[Tool::Namespaces, Tool::Program("go")], peers::go),
+    check("peers-node", &[Tool::Namespaces, Tool::Program("npm")], peers::node),
     check("reproducible", &[], checkout::reproducible),
     check("leftovers", &[], leftovers::none),
 ];
