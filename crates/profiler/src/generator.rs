@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
+use tare_tool::exit::chain;
 use tare_tool::process::{Conversation, Execute as _, ProcessError, Shell, cmd};
 
 use tare_load::{Answered, ErrorKind, LoadError, Outcome, Phase, Plan, host};
@@ -207,22 +208,19 @@ impl Generator {
 /// The child's side: goes to its place, then does what each line asks, until there are no more.
 ///
 /// # Errors
-/// When it cannot get there, which `say` has been told, or when `say` fails.
-pub fn serve<E: From<LoadError>>(
+/// When `say` fails. That it cannot get to its place is said.
+pub fn serve<E>(
     place: &Place,
     mut lines: impl Iterator<Item = String>,
     mut say: impl FnMut(&Say) -> Result<(), E>,
 ) -> Result<(), E> {
     if let Err(error) = go(place) {
-        say(&failed(&error))?;
-        return Err(error.into());
+        return say(&failed(error));
     }
     say(&Say::Ready)?;
     while let Some(line) = lines.next() {
         let reply = match serde_json::from_str(&line) {
-            Ok(Ask::Verify(plan)) => {
-                tare_load::verify(&plan).map_or_else(|error| failed(&error), Say::Answered)
-            }
+            Ok(Ask::Verify(plan)) => tare_load::verify(&plan).map_or_else(failed, Say::Answered),
             Ok(Ask::Run(plan)) => {
                 let mut said = Ok(());
                 let outcome = tare_load::run_watched(&plan, |phase| {
@@ -231,7 +229,7 @@ pub fn serve<E: From<LoadError>>(
                     }
                 });
                 said?;
-                outcome.map_or_else(|error| failed(&error), |outcome| Say::Outcome(Box::new(outcome)))
+                outcome.map_or_else(failed, |outcome| Say::Outcome(Box::new(outcome)))
             }
             Ok(Ask::Turns(plan)) => {
                 let mut said = Ok(());
@@ -246,7 +244,7 @@ pub fn serve<E: From<LoadError>>(
                 said?;
                 match result {
                     Ok(()) => continue,
-                    Err(error) => failed(&error),
+                    Err(error) => failed(error),
                 }
             }
             Ok(Ask::Again(_) | Ask::Enough) => {
@@ -275,16 +273,7 @@ fn go(place: &Place) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn failed(error: &LoadError) -> Say {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
-    let kind = if let LoadError::Answer { kind, .. } = error { Some(*kind) } else { None };
-    Say::Failed { message, kind }
+fn failed(error: LoadError) -> Say {
+    let kind = if let LoadError::Answer { kind, .. } = &error { Some(*kind) } else { None };
+    Say::Failed { message: chain(&error.into()), kind }
 }

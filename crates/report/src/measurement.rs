@@ -228,54 +228,54 @@ impl Doubt {
     /// The stable name of its kind, as the JSON report has it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::GeneratorBound { .. } => "generator-bound",
-            Self::LittlesLaw { .. } => "littles-law",
-            Self::Errors { .. } => "errors",
-            Self::WrongAnswers { .. } => "wrong-answers",
-            Self::Unsent { .. } => "unsent",
-            Self::FewerConnections { .. } => "fewer-connections",
-            Self::ThrottledOutsideLimit { .. } => "throttled-outside-limit",
-            Self::Steal { .. } => "steal",
-            Self::BusyHost { .. } => "busy-host",
-            Self::SharedCpus { .. } => "shared-cpus",
-            Self::TooFewSamples { .. } => "too-few-samples",
-            Self::Scattered { .. } => "scattered",
-            Self::Unresolved { .. } => "unresolved",
-            Self::NoSteadyState { .. } => "no-steady-state",
-            Self::NearMemoryLimit { .. } => "near-memory-limit",
-            Self::OutOfMemory { .. } => "out-of-memory",
-        }
+        self.kind_and_advice().0
     }
 
     /// What to do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
+        self.kind_and_advice().1
+    }
+
+    fn kind_and_advice(&self) -> (&'static str, &'static str) {
         match self {
-            Self::GeneratorBound { .. } => {
-                "give the generator more CPUs, or the server fewer: the server may be faster than this figure"
+            Self::GeneratorBound { .. } => (
+                "generator-bound",
+                "give the generator more CPUs, or the server fewer: the server may be faster than this figure",
+            ),
+            Self::LittlesLaw { .. } => {
+                ("littles-law", "do not use rate and latency of this run together; run it again alone")
             }
-            Self::LittlesLaw { .. } => "do not use rate and latency of this run together; run it again alone",
-            Self::Errors { .. } => "see the errors by kind and the server's output in the report",
-            Self::WrongAnswers { .. } => "check the requests of the profile and the server under load",
-            Self::Unsent { .. } => "lower `rate`, or give the generator more CPUs or connections",
-            Self::FewerConnections { .. } => {
-                "ask for fewer `connections`, or raise the server's backlog and the limit on open files"
+            Self::Errors { .. } => ("errors", "see the errors by kind and the server's output in the report"),
+            Self::WrongAnswers { .. } => {
+                ("wrong-answers", "check the requests of the profile and the server under load")
             }
-            Self::ThrottledOutsideLimit { .. } => {
-                "an outer cgroup has a CPU quota: raise it, or ask for less CPU than it leaves"
+            Self::Unsent { .. } => ("unsent", "lower `rate`, or give the generator more CPUs or connections"),
+            Self::FewerConnections { .. } => (
+                "fewer-connections",
+                "ask for fewer `connections`, or raise the server's backlog and the limit on open files",
+            ),
+            Self::ThrottledOutsideLimit { .. } => (
+                "throttled-outside-limit",
+                "an outer cgroup has a CPU quota: raise it, or ask for less CPU than it leaves",
+            ),
+            Self::Steal { .. } => ("steal", "run it on a quieter or dedicated machine"),
+            Self::BusyHost { .. } => ("busy-host", "stop what else runs on this machine"),
+            Self::SharedCpus { .. } => {
+                ("shared-cpus", "use a machine with a second CPU, or set `cpuset` in the profile")
             }
-            Self::Steal { .. } => "run it on a quieter or dedicated machine",
-            Self::BusyHost { .. } => "stop what else runs on this machine",
-            Self::SharedCpus { .. } => "use a machine with a second CPU, or set `cpuset` in the profile",
-            Self::TooFewSamples { .. } => "raise `runs` or `duration`",
-            Self::Scattered { .. } => "stop what else runs on this machine, or raise `runs`",
-            Self::Unresolved { .. } => "raise `runs`, or use a machine that starts containers more evenly",
+            Self::TooFewSamples { .. } => ("too-few-samples", "raise `runs` or `duration`"),
+            Self::Scattered { .. } => ("scattered", "stop what else runs on this machine, or raise `runs`"),
+            Self::Unresolved { .. } => {
+                ("unresolved", "raise `runs`, or use a machine that starts containers more evenly")
+            }
             Self::NoSteadyState { .. } => {
-                "raise `duration`, and see whether the server leaks or still warms up"
+                ("no-steady-state", "raise `duration`, and see whether the server leaks or still warms up")
             }
-            Self::NearMemoryLimit { .. } => "raise `memory` and compare",
-            Self::OutOfMemory { .. } => "raise `memory`, or find out what the server needs it for",
+            Self::NearMemoryLimit { .. } => ("near-memory-limit", "raise `memory` and compare"),
+            Self::OutOfMemory { .. } => {
+                ("out-of-memory", "raise `memory`, or find out what the server needs it for")
+            }
         }
     }
 }
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serialised_kind_is_the_one_that_is_told() {
+    fn the_serialised_kind_is_the_one_that_is_shown() {
         for doubt in every_doubt() {
             let value = serde_json::to_value(&doubt).unwrap();
             assert_eq!(value["kind"], doubt.kind());

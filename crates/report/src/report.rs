@@ -95,7 +95,7 @@ impl Host {
 pub struct RuntimeFacts {
     /// `embedded`, `runc`, `docker` …
     pub name: String,
-    /// As it tells it.
+    /// In its own words.
     pub version: String,
     /// Whether it runs without root.
     pub rootless: bool,
@@ -126,7 +126,7 @@ pub struct Run {
     pub limits: Option<Limits>,
     /// The figures.
     pub measurements: Vec<Measurement>,
-    /// What the passes have to tell besides.
+    /// What the passes say besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
     /// What went wrong.
@@ -134,7 +134,7 @@ pub struct Run {
     pub events: Vec<Event>,
 }
 
-/// What one pass has to tell besides its figures.
+/// What one pass says besides its figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Section {
@@ -194,7 +194,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// As it is told.
+    /// As it is shown.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_refused() {
-        for text in ["", "{}", "[1]", "{\"schema\": 2}", "{\"schema\": -1}"] {
+        for text in ["", "{}", "[2]", "{\"schema\": 2}", "{\"schema\": -1}"] {
             let error = Report::parse(text).unwrap_err();
             assert!(matches!(error, ReportError::Form(_)), "{text}: {error:?}");
             assert_eq!(error.to_string(), "it is not a report of tare");

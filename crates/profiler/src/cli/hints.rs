@@ -1,9 +1,10 @@
 //! What to do about an error, where that is known.
 
+use std::error::Error;
 use std::io;
 
 use crate::profile::baseline::{BaselineError, Disagreement};
-use crate::profile::definition::SourceError;
+use crate::profile::definition::{Problem, SourceError};
 use crate::profile::size::SizeError;
 use crate::profile::subject::PassError;
 use tare_container::ContainerError;
@@ -20,44 +21,39 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(of_cause)
 }
 
-fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(error) = cause.downcast_ref::<LoadError>() {
-        return load::hint(error);
+fn of_cause(cause: &(dyn Error + 'static)) -> Option<String> {
+    fn is<'a, E: Error + 'static>(cause: &'a (dyn Error + 'static)) -> Option<&'a E> {
+        cause.downcast_ref()
     }
-    if let Some(error) = cause.downcast_ref::<ContainerError>() {
-        return error.hint().map(str::to_owned);
-    }
-    if let Some(error) = cause.downcast_ref::<Stopped>() {
-        return Some(error.hint.clone());
-    }
-    if let Some(PassError::Cpus { has, .. }) = cause.downcast_ref::<PassError>() {
-        return Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"));
-    }
-    if let Some(SizeError::Read(error)) = cause.downcast_ref::<SizeError>() {
-        let hint = error.hint().unwrap_or("the image is damaged or not whole: fetch or build it again");
-        return Some(hint.to_owned());
-    }
-    if let Some(error) = cause.downcast_ref::<NotBuilt>() {
-        return Some(error.hint());
-    }
-    if let Some(hint) = exit::hint(cause) {
-        return Some(hint);
-    }
-    match cause.downcast_ref::<SourceError>() {
-        Some(SourceError::Unknown { hint, .. }) => return Some(hint.clone()),
-        Some(SourceError::Definition(error)) => return error.hint.clone(),
-        _ => {}
-    }
-    if let Some(BaselineError::Differs(_)) = cause.downcast_ref::<BaselineError>() {
-        return Some("measure a new one in these circumstances: `--save-baseline FILE`".to_owned());
-    }
-    if cause.downcast_ref::<Disagreement>().is_some() {
-        return Some(
-            "stop what else runs on this machine, or raise `runs` and `duration`, and try again".to_owned(),
-        );
-    }
-    let refusal = Refusal::of(cause.downcast_ref::<io::Error>()?)?;
-    Some(refusal.hint().to_owned())
+    is::<LoadError>(cause)
+        .and_then(load::hint)
+        .or_else(|| is::<ContainerError>(cause)?.hint().map(str::to_owned))
+        .or_else(|| is::<Stopped>(cause).map(|error| error.hint.clone()))
+        .or_else(|| is::<NotBuilt>(cause).map(NotBuilt::hint))
+        .or_else(|| is::<Problem>(cause)?.hint.clone())
+        .or_else(|| is::<SourceError>(cause)?.hint())
+        .or_else(|| is::<BaselineError>(cause)?.hint())
+        .or_else(|| exit::hint(cause))
+        .or_else(|| {
+            let hint = "stop what else runs on this machine, or raise `runs` and `duration`, and try again";
+            is::<Disagreement>(cause).map(|_| hint.to_owned())
+        })
+        .or_else(|| match is::<PassError>(cause)? {
+            PassError::Cpus { has, .. } => {
+                Some(format!("ask for at most `--cpus {has}`, or leave the limit out of the profile"))
+            }
+            _ => None,
+        })
+        .or_else(|| match is::<SizeError>(cause)? {
+            SizeError::Read(error) => Some(
+                error
+                    .hint()
+                    .unwrap_or("the image is damaged or not whole: fetch or build it again")
+                    .to_owned(),
+            ),
+            _ => None,
+        })
+        .or_else(|| Some(Refusal::of(is::<io::Error>(cause)?)?.hint().to_owned()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
 use tare_tool::exit::{FAILED, GATE, chain};
@@ -77,27 +78,12 @@ struct RunArguments {
     arguments: Vec<OsString>,
 }
 
-/// What `plan` and `run` are given after `--`.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
-struct Planned {
-    #[command(subcommand)]
-    command: PlannedCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum PlannedCommand {
-    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
-    Profile(ProfileArguments),
-}
-
-impl PlannedCommand {
-    /// Ends the process where it cannot be parsed, or is for help.
-    fn parse(words: &[OsString]) -> ProfileArguments {
-        let program = std::iter::once(OsString::from("cargo xtask"));
-        let Planned { command: Self::Profile(arguments) } =
-            Planned::parse_from(program.chain(words.iter().cloned()));
-        arguments
+/// The arguments that `plan` and `run` have after `--`. Ends the process where they cannot be parsed, or ask for help.
+fn planned(words: &[OsString]) -> anyhow::Result<ProfileArguments> {
+    let program = std::iter::once(OsString::from("cargo xtask"));
+    match Arguments::parse_from(program.chain(words.iter().cloned())).command {
+        Command::Profile(arguments) => Ok(arguments),
+        _ => bail!("only `profile` works in two steps"),
     }
 }
 
@@ -106,7 +92,7 @@ impl PlannedCommand {
 pub(crate) enum Outcome {
     Done,
     GateFailed,
-    /// It has been told why.
+    /// The report says why.
     NeverReady,
     /// As root's process did, which had the rest of the work.
     Exit(u8),
@@ -116,28 +102,21 @@ pub(crate) enum Outcome {
 #[must_use]
 pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ui = |quiet| Ui::new(quiet, no_colour);
-    let (result, ui) = match Arguments::parse().command {
-        Command::Load(arguments) => (load::run(&arguments, ui(false)).map(|()| Outcome::Done), ui(false)),
-        Command::Generate(arguments) => {
-            (generate::run(&arguments, ui(false)).map(|()| Outcome::Done), ui(false))
-        }
-        Command::Plan(PlanArguments { plan, workspace, arguments }) => {
-            let arguments = PlannedCommand::parse(&arguments);
-            let ui = ui(arguments.quiet());
-            (make_plan(&arguments, &workspace, &plan, ui), ui)
-        }
+    let ui = Ui::new(false, no_colour);
+    let asked = |arguments: &ProfileArguments| Ui::new(arguments.quiet(), no_colour);
+    let result = match Arguments::parse().command {
+        Command::Load(arguments) => load::run(&arguments, ui).map(|()| Outcome::Done),
+        Command::Generate(arguments) => generate::run(&arguments, ui).map(|()| Outcome::Done),
+        Command::Plan(PlanArguments { plan, workspace, arguments }) => planned(&arguments)
+            .and_then(|arguments| make_plan(&arguments, &workspace, &plan, asked(&arguments))),
         Command::Run(RunArguments { plan, arguments: words }) => {
-            let arguments = PlannedCommand::parse(&words);
-            let ui = ui(arguments.quiet());
-            (run(&arguments, Some(&plan), words, ui), ui)
+            planned(&words).and_then(|arguments| run(&arguments, Some(&plan), words, asked(&arguments)))
         }
         Command::Profile(arguments) => {
-            let ui = ui(arguments.quiet());
-            (run(&arguments, None, std::env::args_os().skip(1).collect(), ui), ui)
+            run(&arguments, None, std::env::args_os().skip(1).collect(), asked(&arguments))
         }
     };
-    // After a signal the error is only that the container is gone, and whoever removes it ends the process.
+    // After a signal the error is only that the container is gone, and what removes it ends the process.
     drop(cleanup::making());
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -198,6 +177,5 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-        Planned::command().debug_assert();
     }
 }

@@ -58,7 +58,7 @@ pub(super) struct ProfileArguments {
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ProfileVerb {
-    /// Measure two images in turn and say whether B is worse. Exit code 0: no; 1: yes; 2: cannot be told
+    /// Measure two images in turn and say whether B is worse. Exit code 0: no; 1: yes; 2: not known
     Compare(CompareArguments),
 }
 

@@ -64,6 +64,15 @@ pub enum BaselineError {
     Differs(Vec<String>),
 }
 
+impl BaselineError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let differs = matches!(self, Self::Differs(_));
+        differs.then(|| "measure a new one in these circumstances: `--save-baseline FILE`".to_owned())
+    }
+}
+
 /// Why two runs do not make a baseline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the two runs do not agree: {}", .0.join("; "))]

@@ -1,12 +1,12 @@
 //! Compares two images on one host: measures them in turn, and says of each metric which is better, that they
-//! are the same, or that it cannot be told.
+//! are the same, or that nothing is known.
 //!
 //! Pure but for the closure that measures, so that its error rates are shown in tests on simulated machines.
 //!
 //! The order is A B, B A, A B, …: every pair is two neighbours in time, and a machine that slows down steadily
 //! favours neither. What is judged is each pair's relative difference, by the exact signed-rank test. First A
-//! is held against itself, which tells how far apart equal things lie on this machine: a metric that could not
-//! be told at this resolution is not measured for longer. Then only what is undecided is measured again, at
+//! is compared with itself, which shows how far apart equal things lie on this machine: a metric that cannot
+//! be decided at this resolution is not measured for longer. Then only what is undecided is measured again, at
 //! most [`Rules::looks`] times. Every metric at every look has an equal part of [`Rules::error`], so that the
 //! chance of any false alarm in a whole comparison stays below it (Bonferroni), however often is looked.
 
@@ -17,7 +17,9 @@ use serde::Serialize;
 use tare_tool::ui::table;
 
 use super::metric::{self, Class, Direction, Metric, Pass};
+use super::render::markdown::render_table;
 use super::render::units::shown;
+use super::size::{self, Change};
 use super::stats;
 
 /// One of the two images.
@@ -113,7 +115,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// As it is told.
+    /// As it is shown.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -158,6 +160,8 @@ pub struct Comparison {
     pub resolution: f64,
     /// In the order of the metric table.
     pub rows: Vec<Row>,
+    /// What changed in size, down to files, sections and crates.
+    pub sizes: Vec<Change>,
     /// What a reader should know of how it was measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -171,7 +175,7 @@ pub enum Outcome {
     NotWorse = 0,
     /// 1: B is worse in something.
     Worse = 1,
-    /// 2: B is worse in nothing that could be told, but not everything could.
+    /// 2: B is not known to be worse in anything, but not everything is known.
     CannotTell = 2,
 }
 
@@ -206,9 +210,9 @@ impl Comparison {
         let mut parts = Vec::new();
         for (finding, text) in [
             (Finding::Worse, "B is worse in".to_owned()),
-            (Finding::TooNoisy, format!("this machine is too noisy to tell {percent} of")),
-            (Finding::Undecided, format!("{percent} could not be told of")),
-            (Finding::NotMeasured, "nothing can be told, for want of values, of".to_owned()),
+            (Finding::TooNoisy, format!("this machine is too noisy to find {percent} in")),
+            (Finding::Undecided, format!("{percent} could be neither found nor ruled out in")),
+            (Finding::NotMeasured, "there are no values of".to_owned()),
             (Finding::Better, "B is better in".to_owned()),
         ] {
             let keys = of(finding);
@@ -299,14 +303,14 @@ pub fn compare<E>(
             rows.push(Row::not_measured(key.clone()));
             return false;
         };
-        let told = enough(Some(pairs));
-        if !told {
+        let decidable = enough(Some(pairs));
+        if !decidable {
             let a: Vec<f64> = pairs.a.iter().chain(&pairs.b).copied().collect();
             let a = stats::median(&a);
             let key = key.clone();
             rows.push(Row { key, finding: Finding::TooNoisy, a, b: a, change: Some(0.0), pairs: 0 });
         }
-        told
+        decidable
     });
 
     let mut all: BTreeMap<Key, Pairs> = BTreeMap::new();
@@ -349,7 +353,7 @@ pub fn compare<E>(
         });
     }
     rows.sort_by_key(|row| (metric::position(row.key.metric), row.key.case.clone()));
-    Ok(Comparison { resolution: rules.resolution, rows, notes: vec![] })
+    Ok(Comparison { resolution: rules.resolution, rows, sizes: vec![], notes: vec![] })
 }
 
 /// An exact metric needs no test: a difference of one is a difference.
@@ -476,13 +480,21 @@ fn cells(row: &Row) -> [String; 6] {
     [row.key.to_string(), row.finding.name().to_owned(), cell(row.a), cell(b), change, pairs]
 }
 
+/// Changes in size that are shown of each kind; the JSON has all.
+const CHANGES: usize = 10;
 const HEADER: [&str; 6] = ["metric", "B is", "A", "B", "change", "pairs"];
 
 /// The comparison in a terminal.
 #[must_use]
 pub fn terminal(comparison: &Comparison) -> String {
     let rows: Vec<Vec<String>> = comparison.rows.iter().map(|row| cells(row).into()).collect();
-    format!("{}\n\n{}\n", table(&HEADER, &rows, &[2, 3, 4, 5]), comparison.conclusion())
+    let mut text = table(&HEADER, &rows, &[2, 3, 4, 5]) + "\n\n";
+    if !comparison.sizes.is_empty() {
+        let sizes = size::changes(&comparison.sizes, CHANGES);
+        let columns: Vec<&str> = sizes.columns.iter().map(String::as_str).collect();
+        let _ = writeln!(text, "{}\n{}\n", sizes.title, table(&columns, &sizes.rows, &sizes.numeric));
+    }
+    text + &comparison.conclusion() + "\n"
 }
 
 /// The comparison for a pull request.
@@ -496,6 +508,9 @@ pub fn markdown(comparison: &Comparison) -> String {
         let key = key.replace('|', "\\|").replace('`', "'");
         let finding = if row.finding == Finding::Worse { format!("**{finding}**") } else { finding };
         let _ = writeln!(text, "| `{key}` | {finding} | {} |", rest.join(" | "));
+    }
+    if !comparison.sizes.is_empty() {
+        render_table(&mut text, &size::changes(&comparison.sizes, CHANGES));
     }
     text
 }

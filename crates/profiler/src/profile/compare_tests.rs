@@ -153,7 +153,7 @@ fn a_machine_that_is_too_noisy_says_so_after_comparing_a_with_itself() {
     assert_eq!(comparison.outcome(), Outcome::CannotTell);
     assert_eq!(
         comparison.conclusion(),
-        "this machine is too noisy to tell 5 % of startup.warm.ready, throughput.cpu-per-request"
+        "this machine is too noisy to find 5 % in startup.warm.ready, throughput.cpu-per-request"
     );
     // B was not even begun.
     assert_eq!(measured, [32, 0]);
@@ -321,7 +321,7 @@ fn what_was_not_measured_is_never_told_to_be_the_same() {
     assert_eq!(comparison.outcome(), Outcome::CannotTell);
     assert_eq!(
         comparison.conclusion(),
-        "nothing can be told, for want of values, of size.layer.compressed, startup.cold.ready, throughput.rate, throughput.cpu-per-request"
+        "there are no values of size.layer.compressed, startup.cold.ready, throughput.rate, throughput.cpu-per-request"
     );
     let text = terminal(&comparison);
     let row: Vec<&str> = text.lines().find(|line| line.contains(RATE)).unwrap().split_whitespace().collect();
@@ -362,6 +362,7 @@ fn a_comparison_is_rendered_for_each_reader() {
             row(CPU, Finding::Worse, 22_000.0, Some(0.1)),
             Row { pairs: 0, ..row(READY, Finding::TooNoisy, 20_000.0, Some(0.0)) },
         ],
+        sizes: vec![Change { what: "file", name: "/a|b".to_owned(), before: Some(3), after: None }],
         notes: vec![],
     };
     let text = terminal(&comparison);
@@ -371,7 +372,8 @@ fn a_comparison_is_rendered_for_each_reader() {
         "22.0 µs",
         "+10.0 %",
         "too noisy",
-        "B is worse in throughput.cpu-per-request; this machine is too noisy to tell 5 % of startup.warm.ready",
+        "What changed in size",
+        "B is worse in throughput.cpu-per-request; this machine is too noisy to find 5 % in startup.warm.ready",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
@@ -380,6 +382,7 @@ fn a_comparison_is_rendered_for_each_reader() {
         text.contains("| `throughput.cpu-per-request` | **worse** | 20.0 µs | 22.0 µs | +10.0 % | 12 |"),
         "{text}"
     );
+    assert!(text.contains("| file | /a\\|b | 3 | - | -3 |"), "{text}");
     let document: serde_json::Value = serde_json::from_str(&json(&comparison).unwrap()).unwrap();
     assert_eq!(document["outcome"], "worse");
     assert_eq!(document["rows"][0]["metric"], CPU);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tare_container::Runtime;
+use tare_container::{Runtime, Target};
 use tare_oci::units::Nanoseconds;
 
 use super::compare::{self, Comparison, Key, Rules, Samples, Side};
@@ -15,10 +15,9 @@ use super::measurement::Measurement;
 use super::metric::{self, Direction, Pass};
 use super::profiling::{Image, Options, ProfileError};
 use super::render::terminal::plain;
-use super::report::{Event, EventKind, Run};
-use super::size::SizeError;
+use super::report::{Event, EventKind};
+use super::size::{self, SizeResult};
 use super::stats;
-use super::subject::PassError;
 use super::throughput::turns::TurnsError;
 use super::validity::GENERATOR_CPU;
 
@@ -75,18 +74,6 @@ pub enum CompareError {
     Server(#[from] ServerFailure),
 }
 
-impl From<PassError> for CompareError {
-    fn from(error: PassError) -> Self {
-        Self::Profile(error.into())
-    }
-}
-
-impl From<SizeError> for CompareError {
-    fn from(error: SizeError) -> Self {
-        Self::Profile(error.into())
-    }
-}
-
 /// The only limits of a profile under which two images are compared.
 ///
 /// # Errors
@@ -117,13 +104,15 @@ pub fn compare(
     let (program, allowed) = (options.generator()?, cpus::allowed());
     let (apart, generator) = (None, vec![]);
     let mut call = Call { profile: &profile, limits, runtime, program, allowed, apart, generator };
-    let exact = exact(&call.sizes(a)?, &call.sizes(b)?);
+    let sizes = [call.sizes(a)?, call.sizes(b)?];
+    let exact = exact(&sizes);
     let mut pair = 0;
     let mut comparison = compare::compare(&question.keys, &exact, &question.rules, |sides, keys| {
         pair += 1;
         watch(Step::Comparing { pair, sides, metrics: keys.len() });
         call.pair(sides.map(|side| (side, if side == Side::A { a } else { b })), keys)
     })?;
+    comparison.sizes = size::diff(&sizes[0], &sizes[1]);
     comparison.notes = call.notes(&question.keys);
     Ok(comparison)
 }
@@ -174,13 +163,12 @@ fn of_load(metric: &'static str) -> Key {
 }
 
 /// The figures of both that repeat exactly.
-fn exact(a: &Run, b: &Run) -> BTreeMap<Key, (f64, f64)> {
-    let whole = |run: &Run| -> BTreeMap<Key, f64> {
-        let whole = run.measurements.iter().filter(|it| it.case.is_none());
+fn exact(sizes: &[SizeResult; 2]) -> BTreeMap<Key, (f64, f64)> {
+    let [a, b] = sizes.each_ref().map(|result| -> BTreeMap<Key, f64> {
+        let whole = size::measurements(result).into_iter().filter(|it| it.case.is_none());
         whole.map(|it| (Key::new(it.metric), it.value)).collect()
-    };
-    let b = whole(b);
-    whole(a).into_iter().filter_map(|(key, value)| Some((key.clone(), (value, *b.get(&key)?)))).collect()
+    });
+    a.into_iter().filter_map(|(key, value)| Some((key.clone(), (value, *b.get(&key)?)))).collect()
 }
 
 struct Call<'a> {
@@ -205,8 +193,9 @@ impl Call<'_> {
         Stage { runtime: self.runtime, runtime_baseline: None, roots: &[] }
     }
 
-    fn sizes(&self, image: &Image) -> Result<Run, SizeError> {
-        measure::sizes(&self.setting(image, self.profile))
+    fn sizes(&self, image: &Image) -> Result<SizeResult, ProfileError> {
+        let Target { source, image: read, .. } = &image.target;
+        Ok(size::run(source, read, image.unstripped.as_deref())?)
     }
 
     /// One measurement of two images, as far as these metrics need it.
@@ -246,7 +235,7 @@ impl Call<'_> {
             Err(TurnsError::Failed { side, source }) if source.is_the_servers() => {
                 Err(ServerFailure::new(images[side], &measure::event(Pass::Throughput, &source)).into())
             }
-            Err(TurnsError::Failed { source, .. }) => Err((*source).into()),
+            Err(TurnsError::Failed { source, .. }) => Err(ProfileError::from(*source).into()),
             Err(obstacle) => {
                 self.apart = Some(obstacle);
                 Ok(None)
@@ -257,7 +246,8 @@ impl Call<'_> {
     /// One pass of one image.
     fn alone(&self, image: (Side, &Image), pass: Pass) -> Result<Samples, CompareError> {
         let profile = Profile { passes: vec![pass], ..self.profile.clone() };
-        let run = measure::run(&self.setting(image.1, &profile), &self.stage(), &self.limits, |_| {})?;
+        let run = measure::run(&self.setting(image.1, &profile), &self.stage(), &self.limits, |_| {});
+        let run = run.map_err(ProfileError::from)?;
         match run.events.first() {
             Some(event) => Err(ServerFailure::new(image, event).into()),
             None => Ok(samples(run.measurements)),

@@ -141,7 +141,7 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
 }
 
 /// By which part of `before` the figure is worse; negative if it is better. None if it became worse than
-/// nothing, which no part can tell.
+/// nothing, which is no part of it.
 fn worsening(before: f64, now: f64, direction: Direction) -> Option<f64> {
     let worse = match direction {
         Direction::Lower => now - before,
@@ -159,20 +159,20 @@ fn worsening(before: f64, now: f64, direction: Direction) -> Option<f64> {
 
 fn regression(before: &Measurement, now: &Measurement, allowed: f64) -> (Outcome, String) {
     let metric = now.definition();
-    let told = shown(now.value, metric.unit);
+    let now_shown = shown(now.value, metric.unit);
     let was = shown(before.value, metric.unit);
     let limit = format!("{:.1} %", allowed * 100.0);
     let Some(worse) = worsening(before.value, now.value, metric.direction) else {
-        return (Outcome::Fail, format!("{told}, where the baseline has {was}"));
+        return (Outcome::Fail, format!("{now_shown}, where the baseline has {was}"));
     };
     let change = format!("{:.1} %", worse.abs() * 100.0);
     if worse <= 0.0 {
-        return (Outcome::Pass, format!("{told} is no worse than the baseline's {was}"));
+        return (Outcome::Pass, format!("{now_shown} is no worse than the baseline's {was}"));
     }
     if worse <= allowed {
         return (
             Outcome::Pass,
-            format!("{told} is {change} worse than the baseline's {was}, within {limit}"),
+            format!("{now_shown} is {change} worse than the baseline's {was}, within {limit}"),
         );
     }
     // Two medians always differ; whether these do by accident can be asked where both have samples.
@@ -184,10 +184,12 @@ fn regression(before: &Measurement, now: &Measurement, allowed: f64) -> (Outcome
         Some(p) if p >= SIGNIFICANT => (
             Outcome::Unreliable,
             format!(
-                "{told} is {change} worse than the baseline's {was}, over {limit}, but that may be noise (p = {p:.2}): measure more"
+                "{now_shown} is {change} worse than the baseline's {was}, over {limit}, but that may be noise (p = {p:.2}): measure more"
             ),
         ),
-        _ => (Outcome::Fail, format!("{told} is {change} worse than the baseline's {was}, over {limit}")),
+        _ => {
+            (Outcome::Fail, format!("{now_shown} is {change} worse than the baseline's {was}, over {limit}"))
+        }
     }
 }
 

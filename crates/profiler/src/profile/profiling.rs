@@ -193,10 +193,11 @@ fn measured(
         return Ok(runs);
     }
     let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
-    let mut roots: Vec<PathBuf> = runtime.prepare(target, &ContainerSpec::default())?.into_iter().collect();
+    let prepare = |target| runtime.prepare(target, &ContainerSpec::default()).map_err(PassError::from);
+    let mut roots: Vec<PathBuf> = prepare(target)?.into_iter().collect();
     let baseline = baseline_image(profile, &options.cache)?;
     if let Some(baseline) = &baseline {
-        roots.extend(runtime.prepare(baseline, &ContainerSpec::default())?);
+        roots.extend(prepare(baseline)?);
     }
     let stage = Stage { runtime, runtime_baseline: baseline.as_ref(), roots: &roots };
     for limits in &profile.limits {

@@ -44,10 +44,10 @@ fn figures_stand_in_the_order_of_the_table_and_gates_are_judged_where_they_belon
             "throughput.errors"
         ]
     );
-    let told: Vec<(&str, &str, bool)> =
+    let found: Vec<(&str, &str, bool)> =
         report.verdicts.iter().map(|it| (it.gate.as_str(), it.outcome.name(), it.limits.is_some())).collect();
     assert_eq!(
-        told,
+        found,
         [
             ("size.image.compressed", "pass", false),
             ("size.efficiency", "skipped", false),
@@ -92,9 +92,9 @@ fn a_gate_of_a_pass_that_left_no_run_is_a_verdict_still() {
     let mut profile = profile("\"size.wasted\" = { max = 0 }\n\"throughput.errors\" = { max = 0 }");
     profile.passes = vec![Pass::Throughput];
     judge(&mut report, &profile, None);
-    let told: Vec<(&str, &str)> =
+    let found: Vec<(&str, &str)> =
         report.verdicts.iter().map(|it| (it.gate.as_str(), it.outcome.name())).collect();
-    assert_eq!(told, [("size.wasted", "skipped"), ("throughput.errors", "fail")]);
+    assert_eq!(found, [("size.wasted", "skipped"), ("throughput.errors", "fail")]);
 }
 
 fn schema() -> Value {

@@ -233,7 +233,7 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 /// Why a server does not answer: it has ended, or it has not.
 ///
 /// # Errors
-/// When the runtime does not tell.
+/// When the runtime does not say.
 pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
     Ok(match ended(container)? {
         Some(error) => error,
@@ -262,7 +262,7 @@ fn killed(kills: u64, limit: Option<u64>, then: Option<&str>) -> String {
 /// The end of a server, if it has ended.
 ///
 /// # Errors
-/// When the runtime does not tell.
+/// When the runtime does not say.
 pub fn ended(container: &Container) -> Result<Option<PassError>, PassError> {
     // Wait for the exit first: the server's last output arrives before it.
     let exit = container.wait(Duration::from_millis(100))?;

@@ -5,7 +5,6 @@
 
 mod table;
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -40,24 +39,12 @@ impl Pass {
     }
 }
 
-/// The text names no pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownPass(String);
-
-impl fmt::Display for UnknownPass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a pass: write `size`, `startup` or `throughput`", self.0)
-    }
-}
-
-impl std::error::Error for UnknownPass {}
-
 impl FromStr for Pass {
-    type Err = UnknownPass;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, UnknownPass> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let pass = Self::ALL.into_iter().find(|pass| pass.name() == text);
-        pass.ok_or_else(|| UnknownPass(text.to_owned()))
+        pass.ok_or_else(|| format!("`{text}` is not a pass: write `size`, `startup` or `throughput`"))
     }
 }
 
@@ -120,7 +107,7 @@ pub enum Direction {
     Lower,
     /// More is better.
     Higher,
-    /// Neither: it is told, and may have a `min` and `max`, but cannot regress.
+    /// Neither: it is shown, and may have a `min` and `max`, but cannot regress.
     Neither,
 }
 

@@ -40,6 +40,18 @@ pub enum SourceError {
     Definition(#[from] DefinitionError),
 }
 
+impl SourceError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown { hint, .. } => Some(hint.clone()),
+            Self::Definition(error) => error.hint.clone(),
+            Self::Read { .. } => None,
+        }
+    }
+}
+
 /// The profile called `name`: the file `NAME.toml` in the folder `profiles` of the workspace, or the one that
 /// tare brings along. A name that ends in `.toml` is a path.
 ///

@@ -121,8 +121,8 @@ fn every_key_is_understood() {
 #[test]
 fn several_limits_are_run_in_turn() {
     let profile = read("[[limits]]\ncpus = 1\n[[limits]]\ncpus = 0.5\nmemory = \"32MiB\"").unwrap();
-    let told: Vec<String> = profile.limits.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["1 CPU", "0.5 CPU, 32MiB memory"]);
+    let shown: Vec<String> = profile.limits.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["1 CPU", "0.5 CPU, 32MiB memory"]);
     // Memory without swap is the whole of it, or the limit would be on the pages that are not swapped out.
     assert_eq!(profile.limits[1].swap, Some(0));
 }
@@ -144,14 +144,14 @@ fn gates_are_named_in_quotes_or_as_dotted_keys() {
         "#,
     )
     .unwrap();
-    let told: Vec<_> = profile
+    let shown: Vec<_> = profile
         .gates
         .iter()
         .map(|gate| (gate.key(), gate.min, gate.max, gate.max_regression, gate.allow_unreliable))
         .collect();
     let gate = |key: &str, min, max| (key.to_owned(), min, max, None, false);
     assert_eq!(
-        told,
+        shown,
         [
             gate("size.image.compressed", None, Some(5e6)),
             gate("size.efficiency", Some(0.95), None),
@@ -295,8 +295,8 @@ fn a_command_line_takes_the_place_of_the_profile() {
         rate: Some(100),
     };
     let changed = profile.clone().with(&overrides).unwrap();
-    let told: Vec<String> = changed.limits.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["0.5 CPU, 64MiB memory", "0.5 CPU, 64MiB memory, 5 pids"]);
+    let shown: Vec<String> = changed.limits.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["0.5 CPU, 64MiB memory", "0.5 CPU, 64MiB memory, 5 pids"]);
     assert_eq!(changed.passes, [Pass::Size, Pass::Throughput]);
     assert_eq!((changed.startup.runs, changed.throughput.connections), (3, 5));
     assert_eq!(changed.throughput.duration, Nanoseconds(1_000_000_000));
@@ -315,7 +315,7 @@ fn limits_that_become_equal_are_run_once() {
 #[test]
 fn a_command_line_is_checked_as_a_profile_is() {
     let none = Overrides::default;
-    for (overrides, told) in [
+    for (overrides, shown) in [
         (
             Overrides { cpus: Some(CpuLimit { quota: 100, period: 100_000 }), ..none() },
             "100 µs of CPU time in 100000 µs: the kernel takes a quota from 1 ms up and a period from 1 ms to 1 s",
@@ -336,7 +336,7 @@ fn a_command_line_is_checked_as_a_profile_is() {
         (Overrides { rate: Some(0), ..none() }, "a rate of 0 sends nothing"),
     ] {
         let error = read("").unwrap().with(&overrides).unwrap_err();
-        assert_eq!(error.to_string(), told);
+        assert_eq!(error.to_string(), shown);
     }
 }
 
@@ -366,12 +366,12 @@ fn every_key_is_documented() {
     keys.extend(["max", "min", "max-regression", "allow-unreliable"].map(str::to_owned));
     assert!(keys.len() > 35, "{keys:?}");
     for key in keys {
-        let told = text.contains(&format!("\n{key} = "))
+        let shown = text.contains(&format!("\n{key} = "))
             || text.contains(&format!("[{key}]"))
             || text.contains(&format!("`{key}`"))
             || text.contains(&format!(" {key} = "))
             || text.contains(&format!("[throughput.{key}]"));
-        assert!(told, "docs/profile-toml.md says nothing of `{key}`");
+        assert!(shown, "docs/profile-toml.md says nothing of `{key}`");
     }
 }
 

@@ -59,7 +59,7 @@ pub fn render(report: &Report) -> String {
                     let _ = writeln!(text, "- {}", escaped(note));
                 }
                 for list in &section.tables {
-                    render_list(&mut text, list);
+                    render_table(&mut text, list);
                 }
             }
         }
@@ -81,7 +81,8 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-fn render_list(text: &mut String, list: &Table) {
+/// A table with its title.
+pub(crate) fn render_table(text: &mut String, list: &Table) {
     let _ = writeln!(text, "\n{}\n", escaped(&list.title));
     let row = |cells: &[String]| cells.iter().map(|cell| escaped(cell)).collect::<Vec<_>>().join(" | ");
     let rule = (0..list.columns.len()).map(|at| if list.numeric.contains(&at) { "---:" } else { "---" });

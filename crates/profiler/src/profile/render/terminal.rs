@@ -110,15 +110,15 @@ fn render_run(text: &mut String, run: &Run, width: usize) {
             }
         }
         // Every kind of doubt once for a case, with its numbers and what to do; the rest is in the JSON report.
-        let mut told: Vec<(Option<&str>, &str)> = Vec::new();
+        let mut shown_doubts: Vec<(Option<&str>, &str)> = Vec::new();
         for (measurement, doubt) in
             of_pass.iter().flat_map(|it| it.doubts.iter().map(move |doubt| (it, doubt)))
         {
             let case = measurement.case.as_deref();
-            if told.contains(&(case, doubt.kind())) {
+            if shown_doubts.contains(&(case, doubt.kind())) {
                 continue;
             }
-            told.push((case, doubt.kind()));
+            shown_doubts.push((case, doubt.kind()));
             let case = case.map(|case| format!("{case}: ")).unwrap_or_default();
             push_wrapped(text, width, "  doubt: ", &format!("{case}{doubt}; {}", doubt.advice()));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use tare_oci::audit::{DependencyKind, VersionInfo};
 
 /// The largest workspaces in use have a thousand packages. Beyond that nobody's share is computed.
@@ -11,8 +10,7 @@ const PACKAGES_LIMIT: usize = 4096;
 const EDGES_LIMIT: usize = 1 << 16;
 
 /// One package of a binary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSize {
     /// Its name.
     pub name: String,

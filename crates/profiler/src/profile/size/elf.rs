@@ -1,12 +1,13 @@
 //! An ELF file as regions: every byte of it lies in exactly one section, header, table or gap.
 //!
-//! Pure, for 32 and 64 bits and both byte orders. Damaged files end in an error, and files made to waste
-//! time or memory are cut off.
+//! Pure, for 64 bits and little endian, as all platforms are that images are run on here. Damaged files end in an error,
+//! and files made to waste time or memory are cut off.
 
+use object::LittleEndian as LE;
 use object::elf;
-use object::endian::Endianness;
-use object::read::elf::{FileHeader, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
-use serde::{Deserialize, Serialize};
+use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _};
+
+type Header = elf::FileHeader64<LE>;
 
 /// More sections than any linker writes without `-ffunction-sections` in an object file.
 const SECTIONS_LIMIT: usize = 1 << 16;
@@ -15,28 +16,9 @@ const SYMBOLS_LIMIT: usize = 1 << 21;
 /// A section with a longer name is known by its beginning.
 const SECTION_NAME_LIMIT: usize = 128;
 
-/// Why a program was not looked into.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ElfError {
-    /// It does not follow the format.
-    #[error("damaged: {0}")]
-    Damaged(String),
-    /// More sections, segments or symbols than any linker writes.
-    #[error("it has {count} {what}; no program has that many")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// How many.
-        count: usize,
-    },
-}
-
-/// One program header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A part of the file that is loaded (`PT_LOAD`).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentSize {
-    /// `LOAD`, `DYNAMIC`, `TLS`, … as readelf has it.
-    pub kind: String,
     /// `rwx`, with `-` for what is missing.
     pub flags: String,
     /// Bytes in the file.
@@ -81,27 +63,13 @@ pub(super) struct Symbol<'a> {
     pub(super) size: u64,
 }
 
-/// A word that is filled in when the program is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Relocation {
-    /// Where its record lies in the file, and how long it is.
-    pub(super) record: (u64, u64),
-    /// The word's address.
-    pub(super) word: u64,
-    /// What it will point to.
-    pub(super) target: u64,
-}
-
 /// What was read of a file.
 #[derive(Debug)]
 pub(super) struct Elf<'a> {
     pub(super) data: &'a [u8],
-    pub(super) endian: Endianness,
-    pub(super) bits64: bool,
-    pub(super) machine: u16,
     pub(super) segments: Vec<SegmentSize>,
     pub(super) sections: Vec<Section>,
-    pub(super) build_id: Option<Vec<u8>>,
+    headers: &'a [elf::SectionHeader64<LE>],
     /// Of the sections with bytes in memory and file the numbers, by address.
     loaded: Vec<usize>,
     /// Header, program headers and section headers: name, start and end.
@@ -127,8 +95,8 @@ pub(super) enum Of {
     Gap,
 }
 
-fn damaged(error: object::read::Error) -> ElfError {
-    ElfError::Damaged(error.to_string())
+fn damaged(error: object::read::Error) -> String {
+    format!("damaged: {error}")
 }
 
 /// The text up to the next NUL, and no more than `limit` bytes of it.
@@ -139,62 +107,50 @@ fn text(strings: &[u8], offset: usize, limit: usize) -> &[u8] {
     &rest[..end]
 }
 
-fn too_many(what: &'static str, count: usize, limit: usize) -> Result<(), ElfError> {
-    if count > limit { Err(ElfError::TooMany { what, count }) } else { Ok(()) }
+fn too_many(what: &str, count: usize, limit: usize) -> Result<(), String> {
+    if count > limit { Err(format!("it has {count} {what}; no program has that many")) } else { Ok(()) }
 }
 
 impl<'a> Elf<'a> {
     /// Reads headers and tables.
-    pub(super) fn parse(data: &'a [u8]) -> Result<Self, ElfError> {
-        // EI_CLASS
-        match data.get(4) {
-            Some(1) => Self::parse_as::<elf::FileHeader32<Endianness>>(data, false),
-            _ => Self::parse_as::<elf::FileHeader64<Endianness>>(data, true),
-        }
-    }
-
-    fn parse_as<H: FileHeader<Endian = Endianness>>(data: &'a [u8], bits64: bool) -> Result<Self, ElfError> {
-        let header = H::parse(data).map_err(damaged)?;
-        let endian = header.endian().map_err(damaged)?;
-        let programs = header.program_headers(endian, data).map_err(damaged)?;
+    pub(super) fn parse(data: &'a [u8]) -> Result<Self, String> {
+        let header = Header::parse(data).map_err(damaged)?;
+        // It may be of the other byte order.
+        header.endian().map_err(damaged)?;
+        let programs = header.program_headers(LE, data).map_err(damaged)?;
         too_many("segments", programs.len(), SECTIONS_LIMIT)?;
-        let segments = programs
-            .iter()
+        let loads = programs.iter().filter(|segment| segment.p_type(LE) == elf::PT_LOAD);
+        let segments = loads
             .map(|segment| {
-                let flags = segment.p_flags(endian).0;
+                let flags = segment.p_flags(LE).0;
                 let flag = |bit: u32, letter: char| if flags & bit != 0 { letter } else { '-' };
                 SegmentSize {
-                    kind: segment_kind(segment.p_type(endian).0),
                     flags: [flag(4, 'r'), flag(2, 'w'), flag(1, 'x')].iter().collect(),
-                    file: segment.p_filesz(endian).into(),
-                    memory: segment.p_memsz(endian).into(),
+                    file: segment.p_filesz(LE),
+                    memory: segment.p_memsz(LE),
                 }
             })
             .collect();
-        let headers = header.section_headers(endian, data).map_err(damaged)?;
+        let headers = header.section_headers(LE, data).map_err(damaged)?;
         too_many("sections", headers.len(), SECTIONS_LIMIT)?;
         let names = match headers.is_empty() {
             true => &[],
             false => {
-                let at = header.shstrndx(endian, data).map_err(damaged)? as usize;
-                headers.get(at).and_then(|section| section.data(endian, data).ok()).unwrap_or_default()
+                let at = header.shstrndx(LE, data).map_err(damaged)? as usize;
+                headers.get(at).and_then(|section| section.data(LE, data).ok()).unwrap_or_default()
             }
         };
-        let mut build_id = None;
         let sections: Vec<Section> = headers
             .iter()
             .map(|section| {
-                let name = text(names, section.sh_name(endian) as usize, SECTION_NAME_LIMIT);
-                if name == b".note.gnu.build-id" {
-                    build_id = section.data(endian, data).ok().map(<[u8]>::to_vec);
-                }
-                let flags: u64 = section.sh_flags(endian).0;
-                let kind = section.sh_type(endian);
+                let name = text(names, section.sh_name(LE) as usize, SECTION_NAME_LIMIT);
+                let flags = section.sh_flags(LE).0;
+                let kind = section.sh_type(LE);
                 Section {
                     name: String::from_utf8_lossy(name).into_owned(),
-                    address: section.sh_addr(endian).into(),
-                    offset: section.sh_offset(endian).into(),
-                    size: section.sh_size(endian).into(),
+                    address: section.sh_addr(LE),
+                    offset: section.sh_offset(LE),
+                    size: section.sh_size(LE),
                     kind: kind.0,
                     nobits: kind == elf::SHT_NOBITS || kind == elf::SHT_NULL,
                     alloc: flags & elf::SHF_ALLOC.0 != 0,
@@ -213,12 +169,11 @@ impl<'a> Elf<'a> {
             (name, offset.min(length), offset.saturating_add(size).min(length))
         };
         let tables = [
-            table("[ELF header]", 0, size_of::<H>() as u64),
-            table("[program headers]", header.e_phoff(endian).into(), size_of_val(programs) as u64),
-            table("[section headers]", header.e_shoff(endian).into(), size_of_val(headers) as u64),
+            table("[ELF header]", 0, size_of::<Header>() as u64),
+            table("[program headers]", header.e_phoff(LE), size_of_val(programs) as u64),
+            table("[section headers]", header.e_shoff(LE), size_of_val(headers) as u64),
         ];
-        let machine = header.e_machine(endian).0;
-        Ok(Self { data, endian, bits64, machine, segments, sections, build_id, loaded, tables })
+        Ok(Self { data, segments, sections, headers, loaded, tables })
     }
 
     /// The bytes of a section, cut at the file's end.
@@ -276,71 +231,29 @@ impl<'a> Elf<'a> {
     }
 
     /// Every named thing with a size. Thread-local ones are left out: their address is an offset.
-    pub(super) fn symbols(&self) -> Result<Vec<Symbol<'a>>, ElfError> {
-        if self.bits64 {
-            self.symbols_as::<elf::FileHeader64<Endianness>>()
-        } else {
-            self.symbols_as::<elf::FileHeader32<Endianness>>()
-        }
-    }
-
-    fn symbols_as<H: FileHeader<Endian = Endianness>>(&self) -> Result<Vec<Symbol<'a>>, ElfError> {
-        let Some(table) = self.sections.iter().position(|section| section.kind == elf::SHT_SYMTAB.0) else {
+    pub(super) fn symbols(&self) -> Result<Vec<Symbol<'a>>, String> {
+        let Some(table) = self.headers.iter().find(|header| header.sh_type(LE) == elf::SHT_SYMTAB) else {
             return Ok(Vec::new());
         };
-        let endian = self.endian;
-        let header = H::parse(self.data).map_err(damaged)?;
-        let headers = header.section_headers(endian, self.data).map_err(damaged)?;
-        let symbols: &[H::Sym] = headers[table].data_as_array(endian, self.data).map_err(damaged)?;
+        let symbols: &[elf::Sym64<LE>] = table.data_as_array(LE, self.data).map_err(damaged)?;
         too_many("symbols", symbols.len(), SYMBOLS_LIMIT)?;
-        let link = headers[table].sh_link(endian) as usize;
-        let strings = headers.get(link).and_then(|s| s.data(endian, self.data).ok()).unwrap_or_default();
+        let strings = self.headers.get(table.sh_link(LE) as usize);
+        let strings = strings.and_then(|strings| strings.data(LE, self.data).ok()).unwrap_or_default();
         let wanted = [elf::STT_FUNC, elf::STT_OBJECT, elf::STT_GNU_IFUNC, elf::STT_NOTYPE];
         let symbols = symbols.iter().filter(|symbol| {
             wanted.contains(&symbol.st_type())
-                && !symbol.is_undefined(endian)
-                && !symbol.is_absolute(endian)
-                && symbol.st_size(endian).into() > 0
+                && !symbol.is_undefined(LE)
+                && !symbol.is_absolute(LE)
+                && symbol.st_size(LE) > 0
         });
         Ok(symbols
             .map(|symbol| Symbol {
                 // One more than is ever read, so that a cut name is known as one.
-                name: text(strings, symbol.st_name(endian) as usize, super::symbol::NAME_LIMIT + 1),
-                address: symbol.st_value(endian).into(),
-                size: symbol.st_size(endian).into(),
+                name: text(strings, symbol.st_name(LE) as usize, super::symbol::NAME_LIMIT + 1),
+                address: symbol.st_value(LE),
+                size: symbol.st_size(LE),
             })
             .collect())
-    }
-
-    /// The relocations that only add the address where the program is loaded, of 64-bit files with
-    /// addends. (Those packed as RELR, and programs that cannot be moved, have the target in the word.)
-    pub(super) fn relocations(&self) -> Vec<Relocation> {
-        let relative = match self.machine {
-            machine if machine == elf::EM_X86_64.0 => elf::R_X86_64_RELATIVE,
-            machine if machine == elf::EM_AARCH64.0 => elf::R_AARCH64_RELATIVE,
-            _ => return Vec::new(),
-        };
-        let mut relocations = Vec::new();
-        let tables = self.sections.iter().filter(|s| s.kind == elf::SHT_RELA.0 && s.alloc && self.bits64);
-        for section in tables {
-            let bytes = self.bytes(section);
-            let count = bytes.len() / size_of::<elf::Rela64<Endianness>>();
-            let Ok((records, _)) = object::pod::slice_from_bytes::<elf::Rela64<Endianness>>(bytes, count)
-            else {
-                continue;
-            };
-            for (at, record) in records.iter().enumerate().take(SYMBOLS_LIMIT) {
-                if record.r_type(self.endian, false) == relative {
-                    let size = size_of_val(record) as u64;
-                    relocations.push(Relocation {
-                        record: (section.offset + at as u64 * size, size),
-                        word: record.r_offset(self.endian),
-                        target: record.r_addend(self.endian).cast_unsigned(),
-                    });
-                }
-            }
-        }
-        relocations
     }
 
     /// Where an address of memory lies in the file.
@@ -354,36 +267,9 @@ impl<'a> Elf<'a> {
         (offset < self.data.len() as u64).then_some((offset, section))
     }
 
-    /// A number of 4 or 8 bytes at an offset of the file.
-    pub(super) fn word<const N: usize>(&self, offset: u64) -> Option<u64> {
-        let start = usize::try_from(offset).ok()?;
-        let bytes = self.data.get(start..start.checked_add(N)?)?;
-        let mut wide = [0; 8];
-        if self.endian == Endianness::Little {
-            wide[..N].copy_from_slice(bytes);
-            Some(u64::from_le_bytes(wide))
-        } else {
-            wide[8 - N..].copy_from_slice(bytes);
-            Some(u64::from_be_bytes(wide))
-        }
+    /// A number of 4 bytes at an offset of the file.
+    pub(super) fn word(&self, offset: u64) -> Option<u32> {
+        let rest = self.data.get(usize::try_from(offset).ok()?..)?;
+        rest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
     }
-}
-
-/// Names as in readelf, without `GNU_` and the like being translated.
-fn segment_kind(kind: u32) -> String {
-    let known = match elf::ProgramType(kind) {
-        elf::PT_NULL => "NULL",
-        elf::PT_LOAD => "LOAD",
-        elf::PT_DYNAMIC => "DYNAMIC",
-        elf::PT_INTERP => "INTERP",
-        elf::PT_NOTE => "NOTE",
-        elf::PT_PHDR => "PHDR",
-        elf::PT_TLS => "TLS",
-        elf::PT_GNU_EH_FRAME => "GNU_EH_FRAME",
-        elf::PT_GNU_STACK => "GNU_STACK",
-        elf::PT_GNU_RELRO => "GNU_RELRO",
-        elf::PT_GNU_PROPERTY => "GNU_PROPERTY",
-        _ => return format!("{kind:#x}"),
-    };
-    known.to_owned()
 }

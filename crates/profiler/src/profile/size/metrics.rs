@@ -6,7 +6,7 @@ use super::{ProgramSize, SizeResult};
 use crate::profile::measurement::Measurement;
 
 /// Every figure of the metric table that this image has. All are exact; those of crates are exact counts by
-/// a rule that only estimates whose the bytes are. The program is the entrypoint's.
+/// a rule that only estimates which crate the bytes belong to.
 #[must_use]
 pub fn measurements(result: &SizeResult) -> Vec<Measurement> {
     let exact = |metric, value: u64| Measurement::exact(metric, value as f64);
@@ -26,7 +26,7 @@ pub fn measurements(result: &SizeResult) -> Vec<Measurement> {
         list.push(exact("size.layer.compressed", layer.compressed).of_case(&case));
         list.push(exact("size.layer.uncompressed", layer.uncompressed).of_case(case));
     }
-    if let Some(program) = result.programs.iter().find(|program| program.entrypoint) {
+    if let Some(program) = &result.program {
         list.extend(of_program(program));
     }
     list
@@ -56,7 +56,6 @@ fn of_program(program: &ProgramSize) -> Vec<Measurement> {
     let rights: Vec<(String, u64)> = program
         .segments
         .iter()
-        .filter(|segment| segment.kind == "LOAD")
         .map(|segment| (segment.flags.replace('-', "").to_uppercase(), segment.file))
         .collect();
     for (rights, bytes) in &rights {

@@ -1,13 +1,11 @@
-//! The size pass: what an image weighs and why, down to the crate. Exact where bytes are counted, called an
+//! The size pass: how large an image is and why, down to the crate. Exact where bytes are counted, called an
 //! estimate where symbols are interpreted.
 //!
 //! Reads images that anybody built; nothing is unpacked and nothing is run.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use tare_oci::digest::{DiffId, Digest};
 use tare_oci::input;
 use tare_oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
 use tare_oci::spec::Config;
@@ -26,21 +24,17 @@ mod tree;
 
 pub use attribution::{Attribution, CrateSize, FunctionSize, NATIVE};
 pub use dependencies::PackageSize;
-pub use diff::{Change, ProgramDiff, SizeDiff, diff};
+pub use diff::{Change, diff};
 pub use elf::SegmentSize;
 pub use metrics::measurements;
 pub use program::{ProgramSize, SectionSize, SymbolSource, program};
-pub use render::{diff_markdown, diff_text, markdown, section, text};
+pub use render::{changes, section};
 pub use tree::TreeError;
 
 /// Larger programs are not looked into; they are held in memory whole.
 const PROGRAM_LIMIT: u64 = 512 << 20;
-/// Beside the entrypoint, programs and libraries from this size on are looked into, ...
-const PROGRAM_THRESHOLD: u64 = 1 << 20;
-/// ... the largest of them.
-const PROGRAMS_LIMIT: usize = 16;
 
-/// Why an image cannot be weighed.
+/// Why an image has no sizes.
 #[derive(Debug, thiserror::Error)]
 pub enum SizeError {
     /// It cannot be read.
@@ -56,7 +50,7 @@ pub enum SizeError {
     },
     /// The unstripped program cannot be read.
     #[error("cannot read {path}", path = path.display())]
-    Twin {
+    Unstripped {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -64,39 +58,8 @@ pub enum SizeError {
     },
 }
 
-/// What a reader of the figures should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum SizeDoubt {
-    /// The unstripped program is not the one in the image, so its symbols were not used.
-    #[error(
-        "the unstripped twin of /{path} is not the program in the image: {what}; its symbols are not used"
-    )]
-    TwinDiffers {
-        /// The program.
-        path: String,
-        /// The first difference.
-        what: String,
-    },
-    /// A program was not looked into, or not as far as possible.
-    #[error("/{path} is not looked into: {why}")]
-    Unreadable {
-        /// The program.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// There is no such file, or it cannot be one.
-    #[error("the entrypoint `{command}` is not in the image")]
-    NoEntrypoint {
-        /// As the config has it.
-        command: String,
-    },
-}
-
 /// The bytes of a whole image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageBytes {
     /// Of all layers as they are stored here: what is pulled, for a layout with compressed layers. Docker
     /// archives have them uncompressed as a rule.
@@ -121,13 +84,8 @@ pub struct ImageBytes {
 }
 
 /// One layer, lowest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSize {
-    /// Of the blob.
-    pub digest: Digest,
-    /// Of the tar.
-    pub diff_id: DiffId,
     /// What made it, as the history says.
     pub created_by: Option<String>,
     /// `plain`, `gzip` or `zstd`, by its first bytes.
@@ -145,8 +103,7 @@ pub struct LayerSize {
 }
 
 /// One file that a container sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSize {
     /// From the root, without leading slash; what is not UTF-8 is replaced.
     pub path: String,
@@ -162,15 +119,11 @@ pub struct FileSize {
 }
 
 /// What is stored in more than one layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waste {
     /// dive's score, from 0 to 1: sum of the least sizes of all paths over the sum of all their sizes in
     /// all layers (dive/filetree/efficiency.go). 1 for one layer, however fat it is.
     pub efficiency: f64,
-    /// dive's "wasted bytes": all sizes of paths that are in two layers or more, the one that is used
-    /// among them.
-    pub dive_wasted: u64,
     /// Content stored in layers and seen by nobody: replaced or hidden by higher layers.
     pub hidden: u64,
     /// The worst paths, worst first, by the sum of their sizes.
@@ -181,8 +134,7 @@ pub struct Waste {
 const WASTED_LISTED: usize = 50;
 
 /// A path in two layers or more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WastedPath {
     /// Without leading slash.
     pub path: String,
@@ -192,14 +144,11 @@ pub struct WastedPath {
     pub layers: u64,
 }
 
-/// What an image weighs. All sizes are in bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The sizes of an image, in bytes.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SizeResult {
     /// Names it goes by.
     pub names: Vec<String>,
-    /// Of the manifest; none in a docker archive.
-    pub digest: Option<Digest>,
     /// `linux/amd64`
     pub platform: String,
     /// The whole.
@@ -210,20 +159,20 @@ pub struct SizeResult {
     pub files: Vec<FileSize>,
     /// What is stored twice.
     pub waste: Waste,
-    /// The entrypoint's program first, then the largest others.
-    pub programs: Vec<ProgramSize>,
-    /// What was left out, and why.
-    pub doubts: Vec<SizeDoubt>,
+    /// What a container starts with, if that is an ELF file.
+    pub program: Option<ProgramSize>,
+    /// What was left out, and why, a sentence each.
+    pub doubts: Vec<String>,
 }
 
-/// Weighs an image. `twin` is the entrypoint's program before it was stripped, if it is at hand.
+/// Measures an image. `unstripped` is the entrypoint's program before it was stripped, if it is at hand.
 ///
 /// # Errors
-/// When the image or the twin cannot be read. What can be left out is left out, with a doubt.
-pub fn run(source: &Source, image: &ReadImage, twin: Option<&Path>) -> Result<SizeResult, SizeError> {
+/// When the image or the unstripped program cannot be read. What can be left out is left out, with a doubt.
+pub fn run(source: &Source, image: &ReadImage, unstripped: Option<&Path>) -> Result<SizeResult, SizeError> {
     let mut doubts = Vec::new();
     let (mut layers, stack) = layers(source, image)?;
-    let programs = programs(source, image, &stack, twin, &mut doubts)?;
+    let program = start_program(source, image, &stack, unstripped, &mut doubts)?;
     let mut hidden_sum = 0;
     for inode in stack.inodes.iter().filter(|inode| inode.names == 0) {
         let hidden = &mut layers[inode.layer].hidden;
@@ -248,13 +197,12 @@ pub fn run(source: &Source, image: &ReadImage, twin: Option<&Path>) -> Result<Si
     let variant = variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     Ok(SizeResult {
         names: image.names.clone(),
-        digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
         platform: format!("{os}/{architecture}{variant}"),
         bytes,
         layers,
         files,
         waste: waste(&stack, hidden_sum),
-        programs,
+        program,
         doubts,
     })
 }
@@ -267,7 +215,7 @@ fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::S
         let mut entries = Vec::new();
         let mut refused = Ok(());
         let mut place = 0;
-        let facts = read_layer(source, layer, |entry, content| {
+        let facts = read_layer(source, layer, |entry, _| {
             let own = place;
             place += 1;
             if entry.kind == '?' {
@@ -278,11 +226,9 @@ fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::S
             if refused.is_err() {
                 return Err(io::Error::from(io::ErrorKind::InvalidData));
             }
-            let mut magic = [0; 4];
-            let elf = entry.kind == '-' && read_fully(content, &mut magic)? == 4 && magic == *b"\x7fELF";
             let path = tree::normal(&entry.path);
             let link = if entry.kind == 'h' { entry.link.as_deref().map(tree::normal) } else { entry.link };
-            entries.push(tree::Entry { path, kind: entry.kind, size: entry.size, link, elf, place: own });
+            entries.push(tree::Entry { path, kind: entry.kind, size: entry.size, link, place: own });
             Ok(())
         });
         let tree_error = |error| SizeError::Tree { layer: layer.file.clone(), source: error };
@@ -300,8 +246,6 @@ fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::S
             Encoding::Zstd => "zstd",
         };
         layers.push(LayerSize {
-            digest: facts.digest,
-            diff_id: facts.diff_id,
             created_by: history.next().and_then(|step| step.created_by.clone()),
             encoding: encoding.to_owned(),
             compressed: facts.size,
@@ -312,19 +256,6 @@ fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::S
         });
     }
     Ok((layers, stack))
-}
-
-fn read_fully(content: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match content.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 fn lossy(path: &[u8]) -> String {
@@ -354,11 +285,10 @@ fn waste(stack: &tree::Stack, hidden: u64) -> Waste {
     let mut paths: Vec<WastedPath> = repeated
         .map(|(path, seen)| WastedPath { path: lossy(path), bytes: seen.total, layers: seen.times })
         .collect();
-    let dive_wasted = paths.iter().map(|path| path.bytes).fold(0, u64::saturating_add);
     paths.retain(|path| path.bytes > 0);
     paths.sort_by(|a, b| (b.bytes, &a.path).cmp(&(a.bytes, &b.path)));
     paths.truncate(WASTED_LISTED);
-    Waste { efficiency: stack.efficiency(), dive_wasted, hidden, paths }
+    Waste { efficiency: stack.efficiency(), hidden, paths }
 }
 
 /// What a shell and runc look for a command in when the image says nothing.
@@ -379,94 +309,50 @@ fn entrypoint(config: &Config, stack: &tree::Stack, command: &str) -> Option<Vec
     resolved.into_iter().find(|path| matches!(stack.tree.get(path), Some(tree::Node::Inode(..))))
 }
 
-fn programs(
+/// The program that a container starts with. None for a script.
+fn start_program(
     source: &Source,
     image: &ReadImage,
     stack: &tree::Stack,
-    twin: Option<&Path>,
-    doubts: &mut Vec<SizeDoubt>,
-) -> Result<Vec<ProgramSize>, SizeError> {
+    unstripped: Option<&Path>,
+    doubts: &mut Vec<String>,
+) -> Result<Option<ProgramSize>, SizeError> {
     let execution = &image.config.config;
-    let command = execution.entrypoint.iter().chain(&execution.cmd).next();
-    let start = command.and_then(|command| {
-        let found = entrypoint(&image.config, stack, command);
-        if found.is_none() {
-            doubts.push(SizeDoubt::NoEntrypoint { command: command.clone() });
-        }
-        found
-    });
-    // By number of the file, so that hard links to one are one program.
-    let mut wanted: Vec<(bool, usize, &[u8])> = Vec::new();
-    let mut known = std::collections::BTreeSet::new();
-    let start_number = start.as_ref().and_then(|path| match stack.tree.get(path) {
-        Some(tree::Node::Inode(number, _)) => Some(*number),
-        _ => None,
-    });
-    for (path, node) in &stack.tree {
-        let tree::Node::Inode(number, _) = node else { continue };
-        let inode = &stack.inodes[*number];
-        let is_start = start_number == Some(*number);
-        // A program with several names goes by the one it is started by.
-        if is_start && start.as_ref() != Some(path) {
-            continue;
-        }
-        if inode.elf && (is_start || inode.size >= PROGRAM_THRESHOLD) && known.insert(*number) {
-            wanted.push((is_start, *number, path));
-        }
+    let Some(command) = execution.entrypoint.iter().chain(&execution.cmd).next() else { return Ok(None) };
+    let path = entrypoint(&image.config, stack, command);
+    let Some((path, tree::Node::Inode(number, _))) = path.and_then(|path| stack.tree.get_key_value(&path))
+    else {
+        doubts.push(format!("the entrypoint `{command}` is not in the image"));
+        return Ok(None);
+    };
+    let (path, inode) = (lossy(path), &stack.inodes[*number]);
+    if inode.size > PROGRAM_LIMIT {
+        doubts
+            .push(format!("/{path} is not looked into: {} bytes are more than {PROGRAM_LIMIT}", inode.size));
+        return Ok(None);
     }
-    wanted.sort_by(|a, b| (b.0, stack.inodes[b.1].size, a.2).cmp(&(a.0, stack.inodes[a.1].size, b.2)));
-    wanted.truncate(PROGRAMS_LIMIT);
-    let mut programs: Vec<(usize, ProgramSize)> = Vec::new();
-    for (number, layer) in image.layers.iter().enumerate() {
-        let mut here: Vec<(usize, bool, usize, &[u8])> = wanted
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, inode, _))| stack.inodes[*inode].layer == number)
-            .map(|(rank, (is_start, inode, path))| (stack.inodes[*inode].place, *is_start, rank, *path))
-            .collect();
-        here.retain(|(_, _, rank, path)| {
-            let size = stack.inodes[wanted[*rank].1].size;
-            if size > PROGRAM_LIMIT {
-                let why = format!("{size} bytes are more than {PROGRAM_LIMIT}");
-                doubts.push(SizeDoubt::Unreadable { path: lossy(path), why });
-            }
-            size <= PROGRAM_LIMIT
-        });
-        if here.is_empty() {
-            continue;
-        }
-        let mut place = 0;
-        let mut failed = None;
-        let read = read_layer(source, layer, |_, content| {
-            let found = here.iter().find(|(at, ..)| *at == place);
-            place += 1;
-            let Some((_, is_start, rank, path)) = found else { return Ok(()) };
-            let mut data = Vec::new();
+    let (mut place, mut data) = (0, Vec::new());
+    read_layer(source, &image.layers[inode.layer], |_, content| {
+        if place == inode.place {
             content.take(PROGRAM_LIMIT).read_to_end(&mut data)?;
-            let twin = match twin.filter(|_| *is_start).map(|path| (path, read_twin(path))) {
-                Some((path, Err(source))) => {
-                    failed = Some(SizeError::Twin { path: path.to_path_buf(), source });
-                    return Err(io::Error::from(io::ErrorKind::InvalidData));
-                }
-                Some((_, Ok(twin))) => Some(twin),
-                None => None,
-            };
-            let program = program(&lossy(path), *is_start, &data, twin.as_deref(), doubts);
-            programs.push((*rank, program));
-            Ok(())
-        });
-        if let Some(error) = failed {
-            return Err(error);
         }
-        read?;
+        place += 1;
+        Ok(())
+    })?;
+    if !data.starts_with(b"\x7fELF") {
+        return Ok(None);
     }
-    programs.sort_by_key(|(rank, _)| *rank);
-    Ok(programs.into_iter().map(|(_, program)| program).collect())
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| SizeError::Unstripped { path, source }
+    };
+    let unstripped = unstripped.map(|path| read_unstripped(path).map_err(failed(path))).transpose()?;
+    Ok(Some(program(&path, &data, unstripped.as_deref(), doubts)))
 }
 
-fn read_twin(path: &Path) -> io::Result<Vec<u8>> {
+fn read_unstripped(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A twin has its debug information, and may be larger than anything in an image.
+    // It has its debug information, and may be larger than anything in an image.
     let limit = 2 * PROGRAM_LIMIT;
     input::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

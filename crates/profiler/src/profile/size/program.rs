@@ -1,18 +1,15 @@
-//! One program of an image: its segments, sections, and whose bytes it is made of.
+//! The program of an image: its segments, sections, and the crates its bytes belong to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use tare_oci::{audit, elf as facts};
 
-use super::SizeDoubt;
-use super::attribution::{Attribution, CrateSize, NATIVE, attribute};
+use super::attribution::{Attribution, attribute};
 use super::dependencies::{PackageSize, packages};
 use super::elf::{Elf, Section, SegmentSize};
 
 /// One section, table of headers, or all the padding between.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SectionSize {
     /// `.text`, or `[ELF header]`, `[program headers]`, `[section headers]`, `[padding]`.
     pub name: String,
@@ -33,23 +30,19 @@ impl SectionSize {
 }
 
 /// Where symbols came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SymbolSource {
     /// The program in the image has them.
     Itself,
-    /// Its unstripped twin.
-    Twin,
+    /// The same program before it was stripped.
+    Unstripped,
 }
 
-/// One ELF file of an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The ELF file that a container starts with.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProgramSize {
     /// From the root, without leading slash.
     pub path: String,
-    /// Whether a container starts with it.
-    pub entrypoint: bool,
     /// Bytes.
     pub size: u64,
     /// In the order of the file.
@@ -58,72 +51,40 @@ pub struct ProgramSize {
     pub sections: Vec<SectionSize>,
     /// Where the symbols are from; none when there are none.
     pub symbols: Option<SymbolSource>,
-    /// Whose bytes they are, by the symbols. An estimate.
+    /// Which crates the bytes belong to, by the symbols. An estimate.
     pub attribution: Option<Attribution>,
     /// The packages that the binary lists in `.dep-v0`; what takes most with it first.
     pub packages: Vec<PackageSize>,
 }
 
-impl ProgramSize {
-    /// Crates with bytes that are not in the list of packages: the standard library and what it is built
-    /// with, and libraries that are not called like their package. None where there is no list.
-    #[must_use]
-    pub fn crates_without_package(&self) -> Vec<&CrateSize> {
-        if self.packages.is_empty() {
-            return Vec::new();
-        }
-        let known: BTreeSet<String> =
-            self.packages.iter().map(|package| package.name.replace('-', "_")).collect();
-        let crates = self.attribution.iter().flat_map(|attribution| &attribution.crates);
-        crates.filter(|krate| krate.name != NATIVE && !known.contains(&krate.name)).collect()
-    }
-}
-
-/// Looks into a program. `twin` is the same one before it was stripped.
+/// Looks into a program. `unstripped` is the same one before it was stripped.
 ///
-/// What cannot be told is left out, with a doubt that says why. Any bytes will do: damage is a doubt too.
-pub fn program(
-    path: &str,
-    entrypoint: bool,
-    data: &[u8],
-    twin: Option<&[u8]>,
-    doubts: &mut Vec<SizeDoubt>,
-) -> ProgramSize {
-    let mut program = ProgramSize {
-        path: path.to_owned(),
-        entrypoint,
-        size: data.len() as u64,
-        segments: Vec::new(),
-        sections: Vec::new(),
-        symbols: None,
-        attribution: None,
-        packages: Vec::new(),
-    };
-    let unreadable = |why: String| SizeDoubt::Unreadable { path: path.to_owned(), why };
+/// What cannot be found out is left out, with a doubt that says why. Any bytes will do: damage is a doubt too.
+pub fn program(path: &str, data: &[u8], unstripped: Option<&[u8]>, doubts: &mut Vec<String>) -> ProgramSize {
+    let mut program =
+        ProgramSize { path: path.to_owned(), size: data.len() as u64, ..ProgramSize::default() };
+    let unreadable = |why: String| format!("/{path} is not looked into: {why}");
     let elf = match Elf::parse(data) {
         Ok(elf) => elf,
-        Err(error) => {
-            doubts.push(unreadable(error.to_string()));
+        Err(why) => {
+            doubts.push(unreadable(why));
             return program;
         }
     };
     program.sections = sections(&elf);
     program.segments.clone_from(&elf.segments);
-    let twin = twin.and_then(|twin| match Elf::parse(twin).map_err(|error| error.to_string()) {
-        Ok(twin) => match difference(&elf, &twin) {
-            None => Some(twin),
-            Some(what) => {
-                doubts.push(SizeDoubt::TwinDiffers { path: path.to_owned(), what });
-                None
-            }
-        },
-        Err(why) => {
-            doubts.push(SizeDoubt::TwinDiffers { path: path.to_owned(), what: why });
-            None
-        }
+    let same = |bytes| {
+        let unstripped = Elf::parse(bytes)?;
+        difference(&elf, &unstripped).map_or(Ok(unstripped), Err)
+    };
+    let unstripped = unstripped.and_then(|bytes| {
+        let why = |what: String| {
+            format!("the unstripped binary of /{path} is not the program in the image: {what}; its symbols are not used")
+        };
+        same(bytes).map_err(|what| doubts.push(why(what))).ok()
     });
-    let (named, source) = match &twin {
-        Some(twin) => (twin, SymbolSource::Twin),
+    let (named, source) = match &unstripped {
+        Some(unstripped) => (unstripped, SymbolSource::Unstripped),
         None => (&elf, SymbolSource::Itself),
     };
     match attribute(&elf, named) {
@@ -131,7 +92,7 @@ pub fn program(
             program.symbols = attribution.is_some().then_some(source);
             program.attribution = attribution;
         }
-        Err(error) => doubts.push(unreadable(error.to_string())),
+        Err(why) => doubts.push(unreadable(why)),
     }
     if let Ok(Some(section)) = facts::audit_data(data)
         && let Ok(list) = audit::decode(section)
@@ -173,23 +134,15 @@ fn sections(elf: &Elf<'_>) -> Vec<SectionSize> {
     rows
 }
 
-/// The first thing in which a twin is another program: all code and data must be the same, at the same
+/// The first thing in which the unstripped binary is another program: all code and data must be the same, at the same
 /// addresses. `strip` and tare's own leave both alone; tables of dynamic symbols are rewritten, for they have
 /// the numbers of sections in them.
-fn difference(elf: &Elf<'_>, twin: &Elf<'_>) -> Option<String> {
-    if elf.machine != twin.machine {
-        return Some("it is for another processor".to_owned());
-    }
-    if let (Some(own), Some(other)) = (&elf.build_id, &twin.build_id)
-        && own != other
-    {
-        return Some("its build id is another".to_owned());
-    }
+fn difference(elf: &Elf<'_>, unstripped: &Elf<'_>) -> Option<String> {
     let loaded = |elf: &Elf<'_>| -> Vec<Section> {
         let own = |section: &&Section| section.alloc && matches!(section.kind, SHT_PROGBITS | SHT_NOBITS);
         elf.sections.iter().filter(own).cloned().collect()
     };
-    let (own, other) = (loaded(elf), loaded(twin));
+    let (own, other) = (loaded(elf), loaded(unstripped));
     if own.is_empty() {
         return Some("the program in the image has no sections to compare".to_owned());
     }
@@ -198,7 +151,7 @@ fn difference(elf: &Elf<'_>, twin: &Elf<'_>) -> Option<String> {
     }
     own.iter().zip(&other).find_map(|(a, b)| {
         let same = (&a.name, a.address, a.size) == (&b.name, b.address, b.size)
-            && (a.nobits || elf.bytes(a) == twin.bytes(b));
+            && (a.nobits || elf.bytes(a) == unstripped.bytes(b));
         (!same).then(|| format!("its section {} is another", a.name))
     })
 }
@@ -221,40 +174,40 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_counts_once_with_own_symbols_and_with_those_of_the_twin() {
-        let twin = this_binary();
-        let stripped = facts::strip(&twin, None).unwrap();
+    fn every_byte_counts_once_with_own_symbols_and_with_those_of_the_unstripped_binary() {
+        let unstripped = this_binary();
+        let stripped = facts::strip(&unstripped, None).unwrap();
         let mut doubts = Vec::new();
-        let with_own = program("app", true, &twin, None, &mut doubts);
-        let with_twin = program("app", true, &stripped, Some(&twin), &mut doubts);
-        let without = program("app", true, &stripped, None, &mut doubts);
-        assert_eq!(doubts, []);
-        assert_eq!(sum(&with_own), (twin.len() as u64, twin.len() as u64));
-        assert_eq!(sum(&with_twin), (stripped.len() as u64, stripped.len() as u64));
+        let with_own = program("app", &unstripped, None, &mut doubts);
+        let with_unstripped = program("app", &stripped, Some(&unstripped), &mut doubts);
+        let without = program("app", &stripped, None, &mut doubts);
+        assert_eq!(doubts, Vec::<String>::new());
+        assert_eq!(sum(&with_own), (unstripped.len() as u64, unstripped.len() as u64));
+        assert_eq!(sum(&with_unstripped), (stripped.len() as u64, stripped.len() as u64));
         assert_eq!(
-            (with_own.symbols, with_twin.symbols),
-            (Some(SymbolSource::Itself), Some(SymbolSource::Twin))
+            (with_own.symbols, with_unstripped.symbols),
+            (Some(SymbolSource::Itself), Some(SymbolSource::Unstripped))
         );
         assert_eq!((without.symbols, without.attribution), (None, None));
-        assert_eq!(without.sections, with_twin.sections);
-        // What is loaded is the same, and so is whose it is.
+        assert_eq!(without.sections, with_unstripped.sections);
+        // What is loaded is the same, and so are the crates that it belongs to.
         let crates = |program: &ProgramSize| program.attribution.clone().unwrap().crates;
-        assert_eq!(crates(&with_own), crates(&with_twin));
+        assert_eq!(crates(&with_own), crates(&with_unstripped));
         assert!(crates(&with_own).iter().any(|krate| krate.name == "tare_profiler" && krate.unwind > 0));
     }
 
     #[test]
-    fn another_program_is_no_twin() {
-        let twin = this_binary();
-        let mut stripped = facts::strip(&twin, None).unwrap();
+    fn another_program_gives_no_symbols() {
+        let unstripped = this_binary();
+        let mut stripped = facts::strip(&unstripped, None).unwrap();
         let elf = Elf::parse(&stripped).unwrap();
         let at = elf.section(".text").unwrap().offset as usize;
         stripped[at] ^= 1;
         let mut doubts = Vec::new();
-        let result = program("bin/app", true, &stripped, Some(&twin), &mut doubts);
+        let result = program("bin/app", &stripped, Some(&unstripped), &mut doubts);
         assert_eq!(result.attribution, None);
-        let what = "its section .text is another".to_owned();
-        assert_eq!(doubts, [SizeDoubt::TwinDiffers { path: "bin/app".to_owned(), what }]);
+        let doubt = "the unstripped binary of /bin/app is not the program in the image: its section .text is another; its symbols are not used";
+        assert_eq!(doubts, [doubt]);
     }
 
     #[test]
@@ -262,7 +215,7 @@ mod tests {
         let original = this_binary();
         let elf = Elf::parse(&original).unwrap();
         // e_shoff
-        let table = elf.word::<8>(0x28).unwrap() as usize;
+        let table = u64::from_le_bytes(*original[0x28..].first_chunk().unwrap()) as usize;
         // sh_addr, sh_offset and sh_size are 16, 24 and 32 bytes into a header of 64.
         for (name, field, value) in [
             (".text", 16, u64::MAX - 4096),
@@ -277,7 +230,7 @@ mod tests {
             let place = table + at * 64 + field;
             let mut changed = original.clone();
             changed[place..place + 8].copy_from_slice(&u64::to_le_bytes(value));
-            let result = program("a", false, &changed, None, &mut Vec::new());
+            let result = program("a", &changed, None, &mut Vec::new());
             let size = changed.len() as u64;
             assert_eq!(sum(&result), (size, size), "{name} {field} {value}");
         }
@@ -288,7 +241,7 @@ mod tests {
         let whole = this_binary();
         for bytes in [&b"\x7fELF"[..], b"\x7fELF\x01\x01\x01", &whole[..100], &whole[..whole.len() / 2]] {
             let mut doubts = Vec::new();
-            let result = program("a", false, bytes, None, &mut doubts);
+            let result = program("a", bytes, None, &mut doubts);
             assert_eq!((result.size, doubts.len()), (bytes.len() as u64, 1), "{doubts:?}");
         }
     }

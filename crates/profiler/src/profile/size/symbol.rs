@@ -1,4 +1,4 @@
-//! Which crate a symbol belongs to, told by its name.
+//! Which crate a symbol belongs to, by its name.
 
 use std::fmt::{self, Write};
 
@@ -118,35 +118,6 @@ fn is_primitive(word: &str) -> bool {
     PRIMITIVES.contains(&word)
 }
 
-/// The package of a Go symbol: what stands before the first dot after the last slash. What the linker
-/// makes for itself (`type:…`, `go:…`) is the runtime's.
-pub(super) fn go(symbol: &str) -> Option<Named> {
-    let plain = symbol.split('[').next().unwrap_or_default();
-    let package = if plain.starts_with("type:") || plain.starts_with("go:") {
-        "runtime"
-    } else {
-        let slash = plain.rfind('/').map_or(0, |at| at + 1);
-        let dot = plain[slash..].find('.')?;
-        &plain[..slash + dot]
-    };
-    (!package.is_empty() && symbol.len() <= NAME_LIMIT)
-        .then(|| Named { function: symbol.to_owned(), krate: Some(package.to_owned()) })
-}
-
-/// The crate of a source file, from the paths that panics carry: cargo's registry, or rustc's library.
-pub(super) fn crate_of_file(path: &str) -> Option<String> {
-    if let Some((_, rest)) = path.split_once("/registry/src/") {
-        let folder = rest.split('/').nth(1)?;
-        let dash = folder
-            .match_indices('-')
-            .find(|(at, _)| folder.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit))?;
-        return Some(folder[..dash.0].replace('-', "_"));
-    }
-    let (_, rest) = path.strip_prefix("/rustc/")?.split_once("/library/")?;
-    let krate = rest.split('/').next()?;
-    Some(krate.replace('-', "_"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,32 +177,5 @@ mod tests {
         assert_eq!(rust(&name), None);
         let folded = format!("_RINvC1a1bT{}E{}E", "m".repeat(64), "B8_".repeat(2000));
         assert!(rust(&folded).is_none_or(|named| named.function.len() <= NAME_LIMIT));
-    }
-
-    #[test]
-    fn go_symbols_name_their_package() {
-        for (symbol, package) in [
-            ("net/http.(*Server).Serve", Some("net/http")),
-            ("github.com/a/b/v2.F[go.shape.int]", Some("github.com/a/b/v2")),
-            ("runtime.mallocgc", Some("runtime")),
-            ("type:.eq.net/http.Cookie", Some("runtime")),
-            ("_cgo_init", None),
-        ] {
-            assert_eq!(go(symbol).and_then(|named| named.krate).as_deref(), package, "{symbol}");
-        }
-    }
-
-    #[test]
-    fn source_files_name_their_crate() {
-        for (path, krate) in [
-            (
-                "/cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-util-0.1.2/src/a.rs",
-                Some("hyper_util"),
-            ),
-            ("/rustc/59807616/library/alloc/src/string.rs", Some("alloc")),
-            ("src/main.rs", None),
-        ] {
-            assert_eq!(crate_of_file(path).as_deref(), krate, "{path}");
-        }
     }
 }

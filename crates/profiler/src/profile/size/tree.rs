@@ -17,19 +17,10 @@ const PATH_LIMIT: usize = 4096;
 /// As many symbolic links as the kernel follows before ELOOP.
 const LINKS_LIMIT: usize = 40;
 
-/// More names than any real image has.
+/// More or longer names than any real image has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TreeError {
-    /// Too many entries.
-    #[error("more than {ENTRIES_LIMIT} files and folders; no image is that large")]
-    TooManyFiles,
-    /// Names too long together.
-    #[error("names of more than {NAMES_LIMIT} bytes; no image has that many")]
-    TooManyNames,
-    /// One name too long.
-    #[error("a path, or a link and its target, of {0} bytes; Linux opens no path of more than {PATH_LIMIT}")]
-    PathTooLong(usize),
-}
+#[error("{0}")]
+pub struct TreeError(String);
 
 /// One entry of a layer, as far as it matters for sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +33,6 @@ pub(super) struct Entry {
     pub(super) size: u64,
     /// Target of a symbolic or hard link.
     pub(super) link: Option<Vec<u8>>,
-    /// Whether it begins as ELF files do.
-    pub(super) elf: bool,
     /// Its place in the layer, to find it again.
     pub(super) place: usize,
 }
@@ -54,7 +43,6 @@ pub(super) struct Inode {
     pub(super) kind: char,
     pub(super) size: u64,
     pub(super) link: Option<Vec<u8>>,
-    pub(super) elf: bool,
     pub(super) layer: usize,
     pub(super) place: usize,
     /// Under how many names it is seen; none when it is stored in vain.
@@ -137,10 +125,13 @@ impl Stack {
     pub(super) fn admit(&mut self, length: usize) -> Result<(), TreeError> {
         self.entries += 1;
         if self.entries > ENTRIES_LIMIT {
-            return Err(TreeError::TooManyFiles);
+            return Err(TreeError(format!(
+                "more than {ENTRIES_LIMIT} files and folders; no image is that large"
+            )));
         }
         if length > 2 * PATH_LIMIT {
-            return Err(TreeError::PathTooLong(length));
+            let what = format!("a path, or a link and its target, of {length} bytes");
+            return Err(TreeError(format!("{what}; Linux opens no path of more than {PATH_LIMIT}")));
         }
         self.count_name(length)
     }
@@ -172,7 +163,10 @@ impl Stack {
 
     fn count_name(&mut self, length: usize) -> Result<(), TreeError> {
         self.names += length;
-        if self.names > NAMES_LIMIT { Err(TreeError::TooManyNames) } else { Ok(()) }
+        if self.names > NAMES_LIMIT {
+            return Err(TreeError(format!("names of more than {NAMES_LIMIT} bytes; no image has that many")));
+        }
+        Ok(())
     }
 
     fn remove(&mut self, path: &[u8]) {
@@ -237,7 +231,6 @@ impl Stack {
                 // What a hard link to nothing says of its size is true of nothing.
                 size: if entry.kind == '-' { entry.size } else { 0 },
                 link: entry.link,
-                elf: entry.elf,
                 layer: self.layers,
                 place: entry.place,
                 names: 0,
@@ -369,7 +362,7 @@ mod tests {
 
     fn entry(path: &str, kind: char, size: u64, link: Option<&str>) -> Entry {
         let link = link.map(|link| link.as_bytes().to_vec());
-        Entry { path: normal(path.as_bytes()), kind, size, link, elf: false, place: 0 }
+        Entry { path: normal(path.as_bytes()), kind, size, link, place: 0 }
     }
 
     fn file(path: &str, size: u64) -> Entry {
@@ -483,13 +476,15 @@ mod tests {
     #[test]
     fn too_much_is_refused() {
         let long = "a/".repeat(5000);
-        let error = push(&mut Stack::default(), vec![file(&long, 1)]);
-        assert_eq!(error, Err(TreeError::PathTooLong(9999)));
-        let many = vec![file("a", 1); ENTRIES_LIMIT + 1];
-        assert_eq!(push(&mut Stack::default(), many), Err(TreeError::TooManyFiles));
+        let refused = |entries| push(&mut Stack::default(), entries).unwrap_err().to_string();
+        let error = refused(vec![file(&long, 1)]);
+        assert!(error.contains(" of 9999 bytes"), "{error}");
+        let error = refused(vec![file("a", 1); ENTRIES_LIMIT + 1]);
+        assert!(error.contains("files and folders"), "{error}");
         // Folders that are only implied count too: each of these brings a thousand.
         let deep = |n: usize| file(&format!("{n}/{}", "a/".repeat(1000)), 1);
         let deep = (0..1000).map(deep).collect();
-        assert_eq!(push(&mut Stack::default(), deep), Err(TreeError::TooManyNames));
+        let error = refused(deep);
+        assert!(error.starts_with("names of more than"), "{error}");
     }
 }

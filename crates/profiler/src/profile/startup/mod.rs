@@ -152,7 +152,7 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
                     Some(path) => host::join_network_namespace(path),
                     None => Ok(()),
                 });
-            // Whoever waits is this very function.
+            // This very function waits.
             let _ = prepared.send(());
             match placed {
                 Ok(()) => Ok(probe(&readiness, || container.clock().exited.is_some())),

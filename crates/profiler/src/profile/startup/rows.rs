@@ -42,7 +42,7 @@ pub struct Run {
     pub begun: u64,
     /// Namespaces, mounts, cgroup and limits are there.
     pub created: u64,
-    /// The runtime was told to start it.
+    /// The runtime was asked to start it.
     pub started: u64,
     /// The image's program has replaced the runtime's; none where the runtime does not let it be seen.
     pub executed: Option<u64>,

@@ -45,7 +45,7 @@ pub struct Case {
     pub series: Series,
     /// The most memory it used since its start, in bytes.
     pub memory_peak: Option<u64>,
-    /// Share of all CPU time that the hypervisor took meanwhile, where the host tells.
+    /// Share of all CPU time that the hypervisor took meanwhile, where the host counts it.
     pub steal: Option<f64>,
     /// The same that neither the server nor the generator used, in the measured span.
     pub others: Option<f64>,
@@ -195,7 +195,7 @@ fn case(
     Ok(Case { load, outcome, series, memory_peak, steal, others, oom_kills })
 }
 
-/// Reads the counters until told to stop, or until there is nothing to be read.
+/// Reads the counters until asked to stop, or until there is nothing to be read.
 fn sample(container: &Container, series: &Mutex<Series>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let Ok(counters) = container.counters() else { return };

@@ -21,7 +21,7 @@ pub struct Row<'a> {
     pub series: &'a Series,
     /// How many CPUs' time the server may use.
     pub cpus: f64,
-    /// The most memory that the server's cgroup used since its start, in bytes, where the kernel tells.
+    /// The most memory that the server's cgroup used since its start, in bytes, where the kernel counts it.
     pub memory_peak: Option<u64>,
     /// Processes of the server that the kernel killed for want of memory since its start.
     pub oom_kills: u64,

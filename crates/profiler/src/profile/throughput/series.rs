@@ -31,7 +31,7 @@ pub struct Span {
     pub nanoseconds: f64,
     /// As in [`Sample`].
     pub cpu: f64,
-    /// The part of `cpu` in user mode. The kernel tells how many ticks fell there, and only the sum exactly.
+    /// The part of `cpu` in user mode. The kernel counts how many ticks fell there, and only the sum exactly.
     pub user: f64,
     /// The part of `cpu` in the kernel.
     pub system: f64,
