@@ -10,7 +10,7 @@ cp "$KEEPER" /tare-vm/bin/tare-keeper
 cp "$PROFILER" /tare-vm/bin/tare-profiler
 cp "$PROGRAM" /tare-vm/bin/program
 chmod -R a+rX /tare-vm
-export TARE_KEEPER=/tare-vm/bin/tare-keeper TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_SCALE=/tare-vm/bin/tare-profiler
+export TARE_KEEPER=/tare-vm/bin/tare-keeper TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_PROFILER=/tare-vm/bin/tare-profiler
 
 # verdict NAME: of the command before it.
 verdict() {

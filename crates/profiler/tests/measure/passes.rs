@@ -36,7 +36,7 @@ impl Scene {
         }
         let world = World::new();
         let (target, runtime) = (world.image(), world.runtime());
-        let program = std::env::var_os("TARE_TEST_SCALE");
+        let program = std::env::var_os("TARE_TEST_PROFILER");
         let program = program.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_tare-profiler"))).into();
         Some(Self { world, target, runtime, program, allowed: cpus::allowed() })
     }
@@ -115,7 +115,7 @@ fn servers_that_do_not_rest_or_are_held_back_are_not_loaded_in_turns() {
 }
 
 #[test]
-fn which_of_two_servers_failed_is_told() {
+fn which_of_two_servers_failed_is_reported() {
     let Some(scene) = Scene::new() else { return };
     let good = profile(&format!("args = [\"http=8080\"]\n{LOAD}"));
     let bad = profile(&format!("args = [\"say=farewell\", \"exit=3\"]\n{LOAD}"));
@@ -128,7 +128,7 @@ fn which_of_two_servers_failed_is_told() {
 }
 
 #[test]
-fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
+fn a_server_that_crashes_under_load_is_reported_with_its_last_output() {
     let Some(scene) = Scene::new() else { return };
     let profile = profile(&format!("args = [\"last=1000\", \"http=8080\"]\n{LOAD}"));
     let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
@@ -141,7 +141,7 @@ fn a_server_that_crashes_under_load_is_told_with_its_last_words() {
 
 /// As process 1 of a container a program without a handler ignores SIGTERM.
 #[test]
-fn a_server_that_ignores_sigterm_is_weighed_and_told_of_once() {
+fn a_server_that_ignores_sigterm_is_measured_and_reported_once() {
     let Some(scene) = Scene::new() else { return };
     let profile = profile(
         "args = [\"deaf\", \"http=8080\"]\npasses = [\"startup\"]\nstartup = { runs = 3, cold-runs = 0, runtime-baseline = false }\n",

@@ -32,7 +32,11 @@ fn ensure(key: &str, good: bool, message: impl FnOnce() -> String) -> Result<(),
     if good { Ok(()) } else { Err(Problem::new(key, message())) }
 }
 
-fn within<T: PartialOrd + Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Problem> {
+fn within<T: PartialOrd + Display + Copy>(
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), Problem> {
     let name = key.rsplit('.').next().unwrap_or(key);
     let message =
         || format!("`{name}` is {value}, which is not between {} and {}", range.start(), range.end());
