@@ -33,8 +33,7 @@ static BLOCK: Block = {
 #[derive(Debug)]
 pub(crate) struct Routes {
     server: Arc<Server>,
-    /// In the order of [`Which::ALL`].
-    prepared: [Prepared; Which::ALL.len()],
+    answers: Answers,
 }
 
 /// What takes time.
@@ -50,11 +49,16 @@ pub(crate) enum Task {
 
 impl Routes {
     pub(crate) fn new(server: Arc<Server>) -> Self {
-        Self { server, prepared: Which::ALL.map(|which| Prepared::new(which.response())) }
+        Self { server, answers: Answers::new() }
     }
 
-    fn prepared(&self, which: Which) -> Plan<'_, Task> {
-        Plan::Prepared(&self.prepared[which as usize])
+    fn readiness(&self) -> &Prepared {
+        match self.server.engine.phase() {
+            Phase::Starting => &self.answers.starting,
+            Phase::Draining => &self.answers.draining,
+            Phase::Serving if self.server.is_over_budget() => &self.answers.over_budget,
+            Phase::Serving => &self.answers.ready,
+        }
     }
 }
 
@@ -62,30 +66,31 @@ impl Handler for Routes {
     type Task = Task;
 
     fn plan(&self, request: &Request<'_>) -> Plan<'_, Task> {
+        let answers = &self.answers;
         let Some(route) = route(request.path) else {
-            return self.prepared(Which::NotFound);
+            return Plan::Prepared(&answers.not_found);
         };
         let allowed = match route {
-            Route::Echo if request.method != "POST" => return self.prepared(Which::PostOnly),
+            Route::Echo if request.method != "POST" => return Plan::Prepared(&answers.post_only),
             Route::Asterisk | Route::Echo => true,
             _ => matches!(request.method, "GET" | "HEAD"),
         };
         if !allowed {
-            return self.prepared(Which::MethodNotAllowed);
+            return Plan::Prepared(&answers.method_not_allowed);
         }
         match route {
-            Route::Hello => self.prepared(Which::Hello),
-            Route::Json => self.prepared(Which::Json),
-            Route::Health => self.prepared(Which::Healthy),
-            Route::Ready => self.prepared(readiness(&self.server)),
-            Route::Asterisk => self.prepared(Which::Options),
+            Route::Hello => Plan::Prepared(&answers.hello),
+            Route::Json => Plan::Prepared(&answers.json),
+            Route::Health => Plan::Prepared(&answers.healthy),
+            Route::Ready => Plan::Prepared(self.readiness()),
+            Route::Asterisk => Plan::Prepared(&answers.options),
             Route::Limits => made(JSON, report::json(&self.server)),
             Route::Metrics => made("text/plain; version=0.0.4; charset=utf-8", metrics::text(&self.server)),
             Route::Echo => Plan::Echo,
             Route::Bytes(count) => Plan::Repeat(&BLOCK, count),
             Route::Spin(time) => Plan::LongTask(Task::Spin(time)),
             Route::Alloc(bytes) => Plan::Task(Task::Alloc(bytes)),
-            Route::File(_) if self.server.cache.is_none() => self.prepared(Which::NotFound),
+            Route::File(_) if self.server.cache.is_none() => Plan::Prepared(&answers.not_found),
             Route::File(name) => {
                 let accepts = Accepts::new(request.accept_encoding(), request.if_none_match());
                 Plan::Task(Task::File(name, accepts))
@@ -107,7 +112,7 @@ impl Handler for Routes {
             Task::Alloc(bytes) => {
                 let budget = server.sizing.budget.heap;
                 let Some(mut allocation) = Allocation::reserve(&server.allocated, budget, bytes) else {
-                    return Which::OverBudget.response();
+                    return over_budget();
                 };
                 while allocation.grow() {
                     yield_now().await;
@@ -120,7 +125,7 @@ impl Handler for Routes {
                     Some(cache) => cache.get(&name, &accepts).await,
                     None => None,
                 };
-                found.unwrap_or_else(|| Which::NotFound.response())
+                found.unwrap_or_else(not_found)
             }
         }
     }
@@ -137,54 +142,49 @@ fn made(content_type: &'static str, text: String) -> Plan<'static, Task> {
 }
 
 /// The answers that are made once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Hello,
-    Json,
-    Healthy,
-    Ready,
-    Starting,
-    Draining,
-    OverBudget,
-    NotFound,
-    MethodNotAllowed,
-    PostOnly,
-    Options,
+#[derive(Debug)]
+struct Answers {
+    hello: Prepared,
+    json: Prepared,
+    healthy: Prepared,
+    ready: Prepared,
+    starting: Prepared,
+    draining: Prepared,
+    over_budget: Prepared,
+    not_found: Prepared,
+    method_not_allowed: Prepared,
+    post_only: Prepared,
+    options: Prepared,
 }
 
-impl Which {
-    /// In the order of the variants.
-    const ALL: [Self; 11] = [
-        Self::Hello,
-        Self::Json,
-        Self::Healthy,
-        Self::Ready,
-        Self::Starting,
-        Self::Draining,
-        Self::OverBudget,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::PostOnly,
-        Self::Options,
-    ];
-
-    fn response(self) -> Response {
-        match self {
-            Self::Hello => Response::text(200, "Hello from tare\n"),
-            Self::Json => {
-                Response { content_type: JSON, ..Response::text(200, "{\"message\":\"Hello from tare\"}\n") }
-            }
-            Self::Healthy => Response::text(200, "ok\n"),
-            Self::Ready => Response::text(200, "ready\n"),
-            Self::Starting => Response::text(503, "starting\n"),
-            Self::Draining => Response::text(503, "draining\n"),
-            Self::OverBudget => Response::text(503, "over the memory budget\n"),
-            Self::NotFound => Response::text(404, "not found\n"),
-            Self::MethodNotAllowed => Response::text(405, "method not allowed\n").with("Allow", "GET, HEAD"),
-            Self::PostOnly => Response::text(405, "method not allowed\n").with("Allow", "POST"),
-            Self::Options => Response::text(200, "").with("Allow", "GET, HEAD, OPTIONS, POST"),
+impl Answers {
+    fn new() -> Self {
+        let text = |status, text| Prepared::new(Response::text(status, text));
+        let allow =
+            |status, text, methods| Prepared::new(Response::text(status, text).with("Allow", methods));
+        let json = Response::text(200, "{\"message\":\"Hello from tare\"}\n");
+        Self {
+            hello: text(200, "Hello from tare\n"),
+            json: Prepared::new(Response { content_type: JSON, ..json }),
+            healthy: text(200, "ok\n"),
+            ready: text(200, "ready\n"),
+            starting: text(503, "starting\n"),
+            draining: text(503, "draining\n"),
+            over_budget: Prepared::new(over_budget()),
+            not_found: Prepared::new(not_found()),
+            method_not_allowed: allow(405, "method not allowed\n", "GET, HEAD"),
+            post_only: allow(405, "method not allowed\n", "POST"),
+            options: allow(200, "", "GET, HEAD, OPTIONS, POST"),
         }
     }
+}
+
+fn over_budget() -> Response {
+    Response::text(503, "over the memory budget\n")
+}
+
+fn not_found() -> Response {
+    Response::text(404, "not found\n")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -251,15 +251,6 @@ fn file_name(encoded: &str) -> Option<String> {
     let is_name = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.starts_with('.');
     let plain = !name.contains(['\\', ':', '\0']) && name.split('/').all(is_name);
     plain.then_some(name)
-}
-
-fn readiness(server: &Server) -> Which {
-    match server.engine.phase() {
-        Phase::Starting => Which::Starting,
-        Phase::Draining => Which::Draining,
-        Phase::Serving if server.is_over_budget() => Which::OverBudget,
-        Phase::Serving => Which::Ready,
-    }
 }
 
 #[cfg(test)]
