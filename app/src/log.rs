@@ -90,6 +90,23 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The format of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Text, Self::Json].into_iter().find(|it| it.name() == name)
+    }
+
+    /// As it is called in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// Where lines go. What is written and how may change while the server runs.
 #[derive(Debug)]
 pub struct Log {

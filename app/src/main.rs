@@ -78,7 +78,7 @@ fn layers(arguments: &Arguments) -> Result<Layers, Failure> {
     let path = named.clone().unwrap_or_else(|| PathBuf::from(FILE));
     let mut layers = Layers::new();
     match fs::read_to_string(&path) {
-        Ok(text) => layers.file(path, &text).map_err(|error| Failure::config(&error))?,
+        Ok(text) => layers.file(&path, &text).map_err(|error| Failure::config(&error))?,
         // Only one that is asked for has to be there.
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {

@@ -5,7 +5,6 @@ use serde::Serialize;
 use crate::limits::Group;
 use crate::limits::groups::Version;
 use crate::server::Server;
-use crate::sizing::Rules;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -64,10 +63,7 @@ pub(crate) fn json(server: &Server) -> String {
         doubts: &limits.doubts,
     };
     let decided = Decided {
-        rules: match server.config.sizing {
-            Rules::Article => "article",
-            Rules::Measured => "measured",
-        },
+        rules: server.config.sizing.name(),
         workers: sizing.workers,
         pinned: &sizing.pinned,
         stack_bytes: sizing.stack_size,

@@ -104,7 +104,7 @@ fn settings(config: &Config) -> Settings {
         idle_timeout: config.idle_timeout,
         linger: config.linger,
         stop_deadline: config.stop_deadline,
-        head_limit: config.head_limit,
+        head_limit: usize::try_from(config.head_limit).unwrap_or(usize::MAX),
         body_limit: config.body_limit,
     }
 }

@@ -16,6 +16,23 @@ pub enum Rules {
     Measured,
 }
 
+impl Rules {
+    /// The rules of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Article, Self::Measured].into_iter().find(|it| it.name() == name)
+    }
+
+    /// As they are called in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Article => "article",
+            Self::Measured => "measured",
+        }
+    }
+}
+
 /// What there is to be divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Available<'a> {

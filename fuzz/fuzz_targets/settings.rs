@@ -7,11 +7,11 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let mut layers = Layers::new();
-    match layers.file("config.toml".into(), text) {
+    match layers.file("config.toml".as_ref(), text) {
         // What is shown can be read, and says the same.
         Ok(()) => {
             let mut again = Layers::new();
-            again.file("shown.toml".into(), &layers.show()).expect("what was shown can be read");
+            again.file("shown.toml".as_ref(), &layers.show()).expect("what was shown can be read");
             assert_eq!(again.config, layers.config);
         }
         Err(error) => assert_eq!(error.to_string().lines().count(), 1, "{error}"),

@@ -10,7 +10,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -62,7 +62,7 @@ pub struct Config {
     /// Once told to stop, how long all of it may take. Docker kills a container after 10 seconds.
     pub stop_deadline: Duration,
     /// Bytes of a request's head.
-    pub head_limit: usize,
+    pub head_limit: u64,
     /// Bytes of a request's body.
     pub body_limit: u64,
     /// The folder of `/files/`.
@@ -122,41 +122,13 @@ pub enum Origin {
     Flag,
 }
 
-/// A value that is none, or a name that nothing has. It is one line, whatever the value.
+/// A file that is no TOML, a value that is none, or a name that nothing has. It is one line, whatever the value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ConfigError {
-    /// The file is not TOML.
-    #[error("{}:{line}: {message}", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What the parser says.
-        message: String,
-    },
-    /// The file sets something that is not there.
-    #[error("{}:{line}: there is no setting {key:?}", file.display())]
-    UnknownKey {
-        /// The file.
-        file: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// The name.
-        key: String,
-    },
-    /// A value is not what is expected.
-    #[error("{place}: {key} = {value:?} is not {expected}")]
-    Value {
-        /// Where it is set: a file with its line, the environment, the command line.
-        place: String,
-        /// The name, as it is written there.
-        key: String,
-        /// The value.
-        value: String,
-        /// What is expected.
-        expected: &'static str,
-    },
+#[error("{place}: {fault}")]
+pub struct ConfigError {
+    /// A file with its line, the environment, the command line.
+    place: String,
+    fault: String,
 }
 
 /// A configuration and where each of its values comes from.
@@ -190,22 +162,20 @@ impl Layers {
     ///
     /// # Errors
     /// When it is not TOML, or a name or value in it is wrong.
-    pub fn file(&mut self, file: PathBuf, text: &str) -> Result<(), ConfigError> {
+    pub fn file(&mut self, file: &Path, text: &str) -> Result<(), ConfigError> {
         let line_of = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        let assignments = file::assignments(text).map_err(|(at, message)| ConfigError::Syntax {
-            file: file.clone(),
-            line: line_of(at),
-            message,
-        })?;
+        let place = |at: usize| format!("{}:{}", file.display(), line_of(at));
+        let assignments = file::assignments(text)
+            .map_err(|(at, message)| ConfigError { place: place(at), fault: message })?;
         for assignment in assignments {
-            let line = line_of(assignment.at);
+            let place = place(assignment.at);
             let Some(key) = KEYS.iter().find(|key| key.name == assignment.name) else {
-                return Err(ConfigError::UnknownKey { file, line, key: assignment.name });
+                let fault = format!("there is no setting {:?}", assignment.name);
+                return Err(ConfigError { place, fault });
             };
             let value = assignment.value.as_deref();
-            let place = || format!("{}:{line}", file.display());
-            self.set(key, value, Origin::File(file.clone(), line))
-                .ok_or_else(|| wrong(place(), key.name, value.unwrap_or(assignment.written), key))?;
+            self.set(key, value, Origin::File(file.to_path_buf(), line_of(assignment.at)))
+                .ok_or_else(|| wrong(place, key.name, value.unwrap_or(assignment.written), key))?;
         }
         Ok(())
     }
@@ -274,8 +244,8 @@ impl Layers {
 
 fn wrong(place: String, name: &str, value: &str, key: &Key) -> ConfigError {
     // Whatever a value is, the line stays one of readable length.
-    let value = value.chars().take(100).collect();
-    ConfigError::Value { place, key: name.to_owned(), value, expected: key.expected }
+    let value: String = value.chars().take(100).collect();
+    ConfigError { place, fault: format!("{name} = {value:?} is not {}", key.expected) }
 }
 
 #[cfg(test)]

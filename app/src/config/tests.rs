@@ -1,11 +1,10 @@
 use std::ffi::OsString;
-use std::path::Path;
 
 use super::*;
 
 fn file(text: &str) -> Result<Layers, ConfigError> {
     let mut layers = Layers::new();
-    layers.file(PathBuf::from("c.toml"), text)?;
+    layers.file(Path::new("c.toml"), text)?;
     Ok(layers)
 }
 
@@ -17,7 +16,7 @@ fn arguments(given: &[&str]) -> Result<Arguments, UnknownArgument> {
 fn each_layer_is_stronger_than_the_one_before() {
     let mut layers = Layers::new();
     assert_eq!((layers.config.port, layers.origin("port")), (60_000, &Origin::BuiltIn));
-    layers.file("c.toml".into(), "\nport = 1\n").unwrap();
+    layers.file(Path::new("c.toml"), "\nport = 1\n").unwrap();
     assert_eq!((layers.config.port, layers.origin("port")), (1, &Origin::File("c.toml".into(), 2)));
     layers.environment(|name| (name == "PORT").then(|| "2".to_owned())).unwrap();
     assert_eq!((layers.config.port, layers.origin("port")), (2, &Origin::Environment("PORT")));

@@ -1,10 +1,69 @@
 //! Values as they are written in a file, a variable or a flag, and how they are shown again.
 
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crate::log::{Filter, Format};
+use crate::sizing::Rules;
+
+/// A value of a setting. `u64` are bytes.
+pub(super) trait Value: Sized {
+    /// Reads it; none when it is something else.
+    fn parse(text: &str) -> Option<Self>;
+    /// As [`Self::parse`] reads it; none when it is left to be decided.
+    fn show(&self) -> Option<String>;
+}
+
+/// For each type: how it is read, and how it is shown.
+macro_rules! values {
+    ($($kind:ty: $parse:expr, $show:expr;)*) => {$(
+        impl Value for $kind {
+            fn parse(text: &str) -> Option<Self> {
+                $parse(text)
+            }
+
+            fn show(&self) -> Option<String> {
+                Some($show(self))
+            }
+        }
+    )*};
+}
+
+values! {
+    bool: number, ToString::to_string;
+    u16: number, ToString::to_string;
+    u32: number, ToString::to_string;
+    usize: number, ToString::to_string;
+    u64: bytes, |it: &u64| show_bytes(*it);
+    Duration: duration, |it: &Duration| show_duration(*it);
+    IpAddr: |text: &str| text.parse().ok(), ToString::to_string;
+    PathBuf: |text: &str| (!text.is_empty()).then(|| text.into()), |it: &PathBuf| it.display().to_string();
+    Filter: Filter::parse, ToString::to_string;
+    Format: Format::parse, |it: &Format| it.name().to_owned();
+    Rules: Rules::parse, |it: &Rules| it.name().to_owned();
+}
+
+impl<T: Value> Value for Option<T> {
+    fn parse(text: &str) -> Option<Self> {
+        T::parse(text).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref()?.show()
+    }
+}
+
+fn number<T: FromStr + Display>(text: &str) -> Option<T> {
+    // `+1` and `01` would read as numbers too, and show as others.
+    text.parse::<T>().ok().filter(|number| number.to_string() == text)
+}
 
 /// `500ms`, `30s`, `5m`, `2h`, `1d`. A unit is asked for, because a bare number has been taken for seconds
 /// and for milliseconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|it: char| !it.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
@@ -19,7 +78,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-pub(super) fn show_duration(duration: Duration) -> String {
+fn show_duration(duration: Duration) -> String {
     if duration.subsec_millis() > 0 {
         format!("{}ms", duration.as_millis())
     } else {
@@ -28,7 +87,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 }
 
 /// `4096`, `64KiB`, `16MiB`, `1GiB`.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
@@ -42,7 +101,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-pub(super) fn show_bytes(bytes: u64) -> String {
+fn show_bytes(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes > 0 && bytes.trailing_zeros() >= shift {
             return format!("{}{unit}", bytes >> shift);
