@@ -17,7 +17,7 @@ use super::plan::{Plan, Request};
 use super::recorder::{Comparison, Recorder, Schedule, Started};
 use super::response::Parser;
 use super::timer::{TIMER, Timer};
-use super::{Done, Lane, LoadError};
+use super::{Lane, LoadError, Outcome};
 use crate::clock;
 
 /// Connections that are being opened at once: half of the shortest backlog in use (128), so that opening
@@ -187,10 +187,9 @@ impl<'a> Worker<'a> {
             }
             self.is_running = true;
             self.send_and_receive(schedule, &mut events, lane)?;
-            let recorder = self.recorder.end();
-            let done = Done { recorder, cpu: self.meter.used(), ended: clock::now() };
+            let found = self.recorder.end();
             // Nobody wants it when another thread has failed.
-            let _ = lane.done.send(done);
+            let _ = lane.done.send(Outcome { cpu: self.meter.used(), ended: clock::now(), ..found });
         }
         Ok(())
     }
@@ -341,11 +340,9 @@ impl<'a> Worker<'a> {
         self.recorder.started(started);
         self.under_way += 1;
         let connection = &mut self.connections[at];
-        let every = self.plan.sample_every;
-        let is_sampled = connection.requests == 0 || (every > 0 && connection.requests.is_multiple_of(every));
-        connection.requests += 1;
         let has_body = self.plan.requests[request].expect.body.is_some();
-        let comparison = (is_sampled && has_body).then(Comparison::new);
+        let comparison = (has_body && self.plan.is_sampled(connection.requests)).then(Comparison::new);
+        connection.requests += 1;
         connection.pending.push_back(Pending { started, comparison });
         connection.out.extend_from_slice(&self.bytes[request]);
         if !self.plan.keep_alive {
@@ -399,7 +396,7 @@ impl<'a> Worker<'a> {
         self.connecting -= 1;
         self.recorder.opened();
         if self.is_running && self.plan.keep_alive {
-            self.recorder.connections.reconnects += 1;
+            self.recorder.found.connections.reconnects += 1;
         }
         self.connections[at].state = State::Open;
         self.connections[at].requests = self.connections[at].pending.len() as u64;
@@ -407,16 +404,12 @@ impl<'a> Worker<'a> {
     }
 
     fn cannot_connect(&mut self, at: usize, error: io::Error) {
-        let kind = match error.kind() {
-            io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
-            io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
-            _ => ErrorKind::ConnectOther,
-        };
+        let kind = ErrorKind::of_connect(&error);
         let why = error.to_string();
         self.first_error.get_or_insert(error);
         // Without keep-alive it is a request that fails.
         if self.connections[at].pending.is_empty() {
-            self.recorder.errors.add(kind, || why);
+            self.recorder.found.errors.add(kind, || why);
             self.drop_socket(at, true);
         } else {
             self.fail(at, kind, &why, true);
@@ -510,8 +503,7 @@ impl<'a> Worker<'a> {
                 State::Open
                     if connection.pending.front().is_some_and(|it| now >= it.started.sent + timeout) =>
                 {
-                    let why = format!("no whole answer within {} ms", timeout / 1_000_000);
-                    self.fail(at, ErrorKind::Timeout, &why, false);
+                    self.fail(at, ErrorKind::Timeout, &self.plan.late(), false);
                 }
                 _ => {}
             }

@@ -23,9 +23,8 @@ use super::outcome::ErrorKind;
 use super::pacer::{Choice, Pacer};
 use super::plan::{Blob, Plan, Request};
 use super::recorder::{Comparison, Recorder, Schedule, Started};
-use super::response::Answer;
-use super::verify::{Answered, Fault, MOST_BODY};
-use super::{Done, Lane, LoadError};
+use super::response::{Answer, Answered, Fault, MOST_BODY};
+use super::{Lane, LoadError, Outcome};
 use crate::clock;
 
 /// Connections that are being opened at once, as in HTTP/1.1.
@@ -130,9 +129,9 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
             stream.await.map_err(|_| LoadError::Panicked)?;
         }
         waker.abort();
-        let recorder = shared.recorder.borrow_mut().end();
+        let found = shared.recorder.borrow_mut().end();
         // Nobody wants it when another thread has failed.
-        let _ = lane.done.send(Done { recorder, cpu: meter.used(), ended: clock::now() });
+        let _ = lane.done.send(Outcome { cpu: meter.used(), ended: clock::now(), ..found });
     }
     Ok(())
 }
@@ -156,10 +155,8 @@ fn head(plan: &Plan, request: &Request) -> Result<http::Request<()>, LoadError> 
     if !request.body.0.is_empty() {
         head = head.header("content-length", request.body.0.len());
     }
-    head.body(()).map_err(|_| {
-        let (what, value) = ("the request", format!("{} {}", request.method, request.path));
-        super::PlanError::Characters { what, value }.into()
-    })
+    let shown = || format!("{} {}", request.method, request.path);
+    head.body(()).map_err(|_| super::PlanError::characters("the request", &shown()).into())
 }
 
 /// Why there is no connection.
@@ -228,7 +225,7 @@ async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Re
                     let mut recorder = shared.recorder.borrow_mut();
                     recorder.opened();
                     if first.is_none() {
-                        recorder.connections.reconnects += 1;
+                        recorder.found.connections.reconnects += 1;
                     }
                 }
                 if let Some(first) = first.take() {
@@ -240,29 +237,21 @@ async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Re
                 let mut recorder = shared.recorder.borrow_mut();
                 recorder.closed();
                 if shared.is_running.get() {
-                    recorder.connections.closed_by_server += 1;
+                    recorder.found.connections.closed_by_server += 1;
                 }
             }
             Err(closed) => {
                 let (kind, why) = match &closed {
-                    Closed::Connect(error) => (of_connect(error), error.to_string()),
+                    Closed::Connect(error) => (ErrorKind::of_connect(error), error.to_string()),
                     Closed::Handshake(error) => (ErrorKind::ConnectOther, error.to_string()),
                 };
-                shared.recorder.borrow_mut().errors.add(kind, || why);
+                shared.recorder.borrow_mut().found.errors.add(kind, || why);
                 if let Some(first) = first.take() {
                     let _ = first.send(Err(closed));
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-}
-
-fn of_connect(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
-        io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
-        _ => ErrorKind::ConnectOther,
     }
 }
 
@@ -291,8 +280,7 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
         }
         let started = Started { request, planned, sent };
         shared.recorder.borrow_mut().started(started);
-        let every = shared.plan.sample_every;
-        let is_sampled = requests == 0 || (every > 0 && requests.is_multiple_of(every));
+        let is_sampled = shared.plan.is_sampled(requests);
         requests += 1;
         let expect = &shared.plan.requests[request].expect;
         let expected = expect.body.as_ref().filter(|_| is_sampled);
@@ -310,10 +298,7 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
         match result {
             Ok(Ok(answer)) => recorder.answered(now, started, expect, &answer, comparison.as_ref()),
             Ok(Err(fault)) => recorder.lost(now, fault.kind, || fault.why),
-            Err(_) => {
-                let why = || format!("no whole answer within {} ms", timeout.as_millis());
-                recorder.lost(now, ErrorKind::Timeout, why);
-            }
+            Err(_) => recorder.lost(now, ErrorKind::Timeout, || shared.plan.late()),
         }
         shared.answers.store(recorder.answers(), Ordering::Relaxed);
     }
@@ -446,7 +431,7 @@ pub(crate) fn ask(
     let head = head(plan, request)?;
     let timeout = Duration::from_nanos(plan.timeout);
     let asked = async {
-        let other = |error: io::Error| Fault { kind: of_connect(&error), why: error.to_string() };
+        let other = |error: io::Error| Fault { kind: ErrorKind::of_connect(&error), why: error.to_string() };
         let socket = TcpStream::connect(address).await.map_err(other)?;
         let (sender, connection) = handshake(socket).await.map_err(|error| fault(&error))?;
         let driver = tokio::task::spawn_local(connection);
@@ -461,17 +446,11 @@ pub(crate) fn ask(
         let answer = exchange(sender, head, &request.body.0, take).await?;
         driver.abort();
         if length > MOST_BODY {
-            return Err(Fault {
-                kind: ErrorKind::BadLength,
-                why: format!("a body of more than {MOST_BODY} bytes"),
-            });
+            return Err(Fault::too_long());
         }
         Ok(Answered { status: answer.status, body: Blob(body) })
     };
-    let late = || Fault {
-        kind: ErrorKind::Timeout,
-        why: format!("no whole answer within {} ms", timeout.as_millis()),
-    };
+    let late = || Fault { kind: ErrorKind::Timeout, why: plan.late() };
     Ok(LocalSet::new()
         .block_on(&runtime()?, async { tokio::time::timeout(timeout, asked).await })
         .unwrap_or_else(|_| Err(late())))

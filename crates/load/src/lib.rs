@@ -27,9 +27,10 @@ use std::time::Duration;
 
 pub use outcome::{Connections, Cpu, Distribution, ErrorClass, ErrorKind, Errors, Failures, Outcome, Span};
 pub use plan::{Blob, Expect, Pace, Plan, PlanError, Protocol, Request};
-pub use verify::{Answered, expect_what_was_answered, verify};
+pub use response::Answered;
+pub use verify::{expect_what_was_answered, verify};
 
-use recorder::{Recorder, Schedule};
+use recorder::Schedule;
 
 /// Why a plan could not be run. What goes wrong in the course of it is in [`Outcome::errors`].
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +125,7 @@ struct Lane<'a> {
     /// When to begin, for every turn; closed when there are no more.
     start: Receiver<Schedule>,
     /// What each turn found.
-    done: Sender<Done>,
+    done: Sender<Outcome>,
     /// Answers so far.
     answers: Arc<AtomicU64>,
 }
@@ -140,13 +141,6 @@ impl Lane<'_> {
     fn seed(&self) -> u64 {
         self.plan.seed.wrapping_add(u64::from(self.thread) << 32)
     }
-}
-
-/// What one thread has found in one turn.
-struct Done {
-    recorder: Recorder,
-    cpu: Option<Cpu>,
-    ended: u64,
 }
 
 /// Runs a plan.
@@ -189,7 +183,7 @@ pub fn run_in_turns(plan: &Plan, mut again: impl FnMut(Outcome) -> Option<u64>) 
 /// One thread, from here.
 struct Hand<'scope> {
     start: Sender<Schedule>,
-    done: Receiver<Done>,
+    done: Receiver<Outcome>,
     answers: Arc<AtomicU64>,
     thread: std::thread::ScopedJoinHandle<'scope, Result<(), LoadError>>,
 }
@@ -271,17 +265,28 @@ impl Threads<'_> {
         }
         let answers: Vec<&AtomicU64> = self.hands.iter().map(|hand| &*hand.answers).collect();
         follow(schedule, &answers, watch);
-        let mut all: Option<Done> = None;
+        let mut all: Option<Outcome> = None;
         for at in 0..self.hands.len() {
-            let Ok(done) = self.hands[at].done.recv() else {
+            let Ok(found) = self.hands[at].done.recv() else {
                 return Err(self.hands.swap_remove(at).why_it_ended());
             };
             all = Some(match all {
-                None => done,
-                Some(all) => all.with(done),
+                None => found,
+                Some(all) => all.beside(found),
             });
         }
-        all.map(|all| all.outcome(plan)).ok_or(LoadError::Panicked)
+        let mut all = all.ok_or(LoadError::Panicked)?;
+        all.planned = match plan.pace {
+            Pace::Closed => all.sent,
+            Pace::Open { rate } => {
+                pacer::planned_before(schedule.to - schedule.began, rate)
+                    - pacer::planned_before(schedule.from - schedule.began, rate)
+            }
+        };
+        all.unsent = all.planned - all.sent;
+        all.connections.asked = plan.connections;
+        all.threads = plan.threads;
+        Ok(all)
     }
 }
 
@@ -307,49 +312,7 @@ fn follow(schedule: Schedule, answers: &[&AtomicU64], watch: &mut impl FnMut(Pha
     watch(Phase::Measured { at: schedule.to });
 }
 
-impl Done {
-    fn with(mut self, other: Self) -> Self {
-        self.recorder.merge(other.recorder);
-        self.ended = self.ended.max(other.ended);
-        self.cpu = self.cpu.zip(other.cpu).map(|(a, b)| a.with(b));
-        self
-    }
-
-    fn outcome(self, plan: &Plan) -> Outcome {
-        let Recorder { schedule, sent, .. } = self.recorder;
-        let planned = match plan.pace {
-            Pace::Closed => sent,
-            Pace::Open { rate } => {
-                pacer::planned_before(schedule.to - schedule.began, rate)
-                    - pacer::planned_before(schedule.from - schedule.began, rate)
-            }
-        };
-        let recorder = self.recorder;
-        Outcome {
-            began: schedule.began,
-            measured: Span { from: schedule.from, to: schedule.to },
-            ended: self.ended,
-            planned,
-            sent,
-            completed: recorder.completed,
-            unsent: planned - sent,
-            errors: recorder.errors,
-            windows: recorder.windows,
-            window: schedule.window,
-            latency: recorder.latency,
-            service: recorder.service,
-            in_flight: recorder.in_flight,
-            bytes_in: recorder.bytes_in,
-            bytes_out: recorder.bytes_out,
-            bodies_compared: recorder.bodies_compared,
-            connections: Connections { asked: plan.connections, ..recorder.connections },
-            cpu: self.cpu,
-            threads: plan.threads,
-        }
-    }
-}
-
-/// The address, if somebody listens there.
+/// The address, if a server listens there.
 fn reach(plan: &Plan) -> Result<SocketAddr, LoadError> {
     let timeout = Duration::from_nanos(plan.timeout);
     let unresolved = |source| LoadError::Resolve { address: plan.address.clone(), source };

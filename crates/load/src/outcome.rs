@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -92,24 +93,60 @@ impl Outcome {
                 all.measured.to += turn.measured.to;
                 all.ended = all.measured.to;
                 all.window = all.measured.to;
-                for (own, theirs) in all.windows.iter_mut().zip(&turn.windows) {
-                    *own += theirs;
-                }
-                all.planned += turn.planned;
-                all.sent += turn.sent;
-                all.completed += turn.completed;
-                all.unsent += turn.unsent;
-                all.errors.merge(turn.errors);
-                all.latency.merge(&turn.latency);
-                all.service.merge(&turn.service);
-                all.in_flight += turn.in_flight;
-                all.bytes_in += turn.bytes_in;
-                all.bytes_out += turn.bytes_out;
-                all.bodies_compared += turn.bodies_compared;
-                all.connections = all.connections.then(turn.connections);
-                all.cpu = all.cpu.zip(turn.cpu).map(|(a, b)| a.with(b));
-                all
+                let connections = all.connections.then(turn.connections);
+                Self { connections, ..all.with(turn) }
             })
+    }
+
+    pub(crate) fn new(began: u64, measured: Span, window: u64) -> Self {
+        Self {
+            began,
+            measured,
+            ended: 0,
+            planned: 0,
+            sent: 0,
+            completed: 0,
+            unsent: 0,
+            errors: Errors::default(),
+            windows: Vec::new(),
+            window,
+            latency: Distribution::default(),
+            service: Distribution::default(),
+            in_flight: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            bodies_compared: 0,
+            connections: Connections::default(),
+            cpu: None,
+            threads: 0,
+        }
+    }
+
+    /// Adds what another thread found at the same time.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        let ended = self.ended.max(other.ended);
+        let connections = self.connections.beside(other.connections);
+        Self { ended, connections, ..self.with(other) }
+    }
+
+    /// Sums what is counted, but for connections.
+    fn with(mut self, other: Self) -> Self {
+        for (own, theirs) in self.windows.iter_mut().zip(&other.windows) {
+            *own += theirs;
+        }
+        self.planned += other.planned;
+        self.sent += other.sent;
+        self.completed += other.completed;
+        self.unsent += other.unsent;
+        self.errors.merge(other.errors);
+        self.latency.merge(&other.latency);
+        self.service.merge(&other.service);
+        self.in_flight += other.in_flight;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.bodies_compared += other.bodies_compared;
+        self.cpu = self.cpu.zip(other.cpu).map(|(a, b)| a.with(b));
+        self
     }
 
     /// Right answers per second that came in whole windows of the measured span.
@@ -173,17 +210,24 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// These and those of another thread.
+    fn beside(self, other: Self) -> Self {
+        Self {
+            asked: self.asked + other.asked,
+            at_start: self.at_start + other.at_start,
+            peak: self.peak + other.peak,
+            at_end: self.at_end + other.at_end,
+            reconnects: self.reconnects + other.reconnects,
+            closed_by_server: self.closed_by_server + other.closed_by_server,
+            kept_by_server: self.kept_by_server + other.kept_by_server,
+        }
+    }
+
     /// These, and then those of a later load over them.
     fn then(self, later: Self) -> Self {
-        Self {
-            asked: later.asked,
-            at_start: self.at_start,
-            peak: self.peak.max(later.peak),
-            at_end: later.at_end,
-            reconnects: self.reconnects + later.reconnects,
-            closed_by_server: self.closed_by_server + later.closed_by_server,
-            kept_by_server: self.kept_by_server + later.kept_by_server,
-        }
+        let (asked, at_start, at_end) = (later.asked, self.at_start, later.at_end);
+        let peak = self.peak.max(later.peak);
+        Self { asked, at_start, peak, at_end, ..self.beside(later) }
     }
 }
 
@@ -234,6 +278,23 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Of a failed attempt to connect.
+    pub(crate) fn of_connect(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
+            io::ErrorKind::TimedOut => Self::ConnectTimeout,
+            _ => Self::ConnectOther,
+        }
+    }
+
+    /// Of a failed read or write.
+    pub(crate) fn of_broken(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
+            _ => Self::Other,
+        }
+    }
+
     /// Which class it belongs to.
     #[must_use]
     pub fn class(self) -> ErrorClass {

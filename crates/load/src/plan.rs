@@ -65,46 +65,63 @@ impl Plan {
         }
     }
 
+    /// Whether the body of the answer to a connection's request, counted from 0, is compared byte by byte.
+    pub(crate) fn is_sampled(&self, request: u64) -> bool {
+        request == 0 || (self.sample_every > 0 && request.is_multiple_of(self.sample_every))
+    }
+
+    /// The error of a request that is given up.
+    pub(crate) fn late(&self) -> String {
+        format!("no whole answer within {} ms", self.timeout / 1_000_000)
+    }
+
     /// What cannot be run is said before anything is sent.
     ///
     /// # Errors
     /// Names the field.
     pub fn check(&self) -> Result<(), PlanError> {
-        let at_least_one = |field: &'static str, value: u64| {
-            if value == 0 { Err(PlanError::Zero { field }) } else { Ok(()) }
-        };
-        at_least_one("connections", self.connections.into())?;
-        at_least_one("threads", self.threads.into())?;
-        at_least_one("depth", self.depth.into())?;
-        at_least_one("duration", self.duration)?;
-        at_least_one("window", self.window)?;
-        at_least_one("timeout", self.timeout)?;
-        if self.threads > self.connections {
-            return Err(PlanError::Threads { threads: self.threads, connections: self.connections });
+        let refuse = |why: String| Err(PlanError(why));
+        for (field, value) in [
+            ("connections", self.connections.into()),
+            ("threads", self.threads.into()),
+            ("depth", self.depth.into()),
+            ("duration", self.duration),
+            ("window", self.window),
+            ("timeout", self.timeout),
+        ] {
+            if value == 0 {
+                return refuse(format!("`{field}` is 0"));
+            }
         }
-        if self.depth > 1 && !self.keep_alive {
-            return Err(PlanError::DepthWithoutKeepAlive { depth: self.depth });
+        let Self { threads, connections, depth, window, .. } = self;
+        if threads > connections {
+            return refuse(format!("{threads} threads for {connections} connections"));
         }
+        if *depth > 1 && !self.keep_alive {
+            return refuse(format!("{depth} requests at a time on a connection that is closed after one"));
+        }
+        // HTTP/2 has no `connection: close` (RFC 9113, 8.2.2).
         if self.protocol == Protocol::Http2 && !self.keep_alive {
-            return Err(PlanError::Http2WithoutKeepAlive);
+            return refuse("HTTP/2 cannot go without keep-alive".to_owned());
         }
         let longest = self.warm_up.checked_add(self.duration).and_then(|all| all.checked_add(self.timeout));
         if longest.is_none_or(|all| all > MOST_NANOSECONDS) {
-            return Err(PlanError::TooLong);
+            return refuse("warm-up, duration and timeout together are longer than a week".to_owned());
         }
-        if (self.warm_up + self.duration) / self.window > MOST_WINDOWS {
-            return Err(PlanError::Windows { window: self.window });
+        if (self.warm_up + self.duration) / window > MOST_WINDOWS {
+            return refuse(format!("windows of {window} ns are more than {MOST_WINDOWS} for this duration"));
         }
         if let Pace::Open { rate } = self.pace
             && !(rate.is_finite() && (MIN_RATE..=MAX_RATE).contains(&rate))
         {
-            return Err(PlanError::Rate { rate });
+            let why = format!("{rate} requests per second is not between {MIN_RATE} and {MAX_RATE}");
+            return refuse(why);
         }
         if self.requests.is_empty() {
-            return Err(PlanError::NoRequests);
+            return refuse("there is no request".to_owned());
         }
         if self.requests.iter().all(|request| request.weight == 0) {
-            return Err(PlanError::NoWeight);
+            return refuse("no request has a weight above 0".to_owned());
         }
         self.requests.iter().try_for_each(Request::check)
     }
@@ -119,67 +136,16 @@ const MIN_RATE: f64 = 0.001;
 /// One request per nanosecond is all that the clock can tell apart.
 const MAX_RATE: f64 = 1e9;
 
-/// What is wrong with a plan.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PlanError {
-    /// Must be at least one.
-    #[error("`{field}` is 0")]
-    Zero {
-        /// Which.
-        field: &'static str,
-    },
-    /// A thread needs a connection.
-    #[error("{threads} threads for {connections} connections")]
-    Threads {
-        /// As asked.
-        threads: u32,
-        /// As asked.
-        connections: u32,
-    },
-    /// Pipelining is more than one request on a connection.
-    #[error("{depth} requests at a time on a connection that is closed after one")]
-    DepthWithoutKeepAlive {
-        /// As asked.
-        depth: u32,
-    },
-    /// HTTP/2 has no `connection: close` (RFC 9113, 8.2.2).
-    #[error("HTTP/2 cannot go without keep-alive")]
-    Http2WithoutKeepAlive,
-    /// Longer than a week.
-    #[error("warm-up, duration and timeout together are longer than a week")]
-    TooLong,
-    /// They are kept one by one.
-    #[error("windows of {window} ns are more than {MOST_WINDOWS} for this duration")]
-    Windows {
-        /// As asked.
-        window: u64,
-    },
-    /// Not a rate.
-    #[error("{rate} requests per second is not between {MIN_RATE} and {MAX_RATE}")]
-    Rate {
-        /// As asked.
-        rate: f64,
-    },
-    /// Nothing to send.
-    #[error("there is no request")]
-    NoRequests,
-    /// Nothing would ever be chosen.
-    #[error("no request has a weight above 0")]
-    NoWeight,
-    /// Cannot stand in a request.
-    #[error("{what} `{value}` has characters that cannot stand in a request")]
-    Characters {
-        /// Method, path, or the header's name or value.
-        what: &'static str,
-        /// As given.
-        value: String,
-    },
-    /// Set by the generator.
-    #[error("the header `{name}` is the generator's to set")]
-    Header {
-        /// As given.
-        name: String,
-    },
+/// What is wrong with a plan; names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlanError(pub(crate) String);
+
+impl PlanError {
+    /// For a method, a path, or the name or value of a header.
+    pub(crate) fn characters(what: &str, value: &str) -> Self {
+        Self(format!("{what} `{value}` has characters that cannot stand in a request"))
+    }
 }
 
 /// HTTP over plain TCP.
@@ -244,7 +210,7 @@ impl Request {
     }
 
     fn check(&self) -> Result<(), PlanError> {
-        let refuse = |what, value: &str| Err(PlanError::Characters { what, value: value.to_owned() });
+        let refuse = |what, value: &str| Err(PlanError::characters(what, value));
         if !is_token(&self.method) {
             return refuse("the method", &self.method);
         }
@@ -261,7 +227,7 @@ impl Request {
             }
             let reserved = ["content-length", "connection", "transfer-encoding", "expect"];
             if reserved.contains(&name.to_ascii_lowercase().as_str()) {
-                return Err(PlanError::Header { name: name.clone() });
+                return Err(PlanError(format!("the header `{name}` is the generator's to set")));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What one thread saw, while it sees it. Knows nothing of sockets.
 
-use super::outcome::{Connections, Distribution, ErrorKind, Errors};
+use super::outcome::{Connections, ErrorKind, Outcome, Span};
 use super::plan::Expect;
 use super::response::Answer;
 
@@ -37,60 +37,35 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) schedule: Schedule,
-    pub(crate) sent: u64,
-    pub(crate) completed: u64,
-    pub(crate) errors: Errors,
-    pub(crate) windows: Vec<u64>,
-    pub(crate) latency: Distribution,
-    pub(crate) service: Distribution,
-    pub(crate) in_flight: u128,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) bodies_compared: u64,
-    pub(crate) connections: Connections,
+    /// What one thread can know of an outcome.
+    pub(crate) found: Outcome,
     open: u32,
     now_in_flight: u32,
     changed: u64,
-    /// Answers so far, for whoever shows progress.
+    /// Answers so far, to show progress.
     answers: u64,
 }
 
 impl Recorder {
     pub(crate) fn new(schedule: Schedule) -> Self {
-        let windows = (schedule.to - schedule.began).div_ceil(schedule.window);
-        Self {
-            schedule,
-            sent: 0,
-            completed: 0,
-            errors: Errors::default(),
-            windows: vec![0; usize::try_from(windows).unwrap_or_default()],
-            latency: Distribution::default(),
-            service: Distribution::default(),
-            in_flight: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            bodies_compared: 0,
-            connections: Connections::default(),
-            open: 0,
-            now_in_flight: 0,
-            changed: schedule.began,
-            answers: 0,
-        }
+        let Schedule { began, from, to, window } = schedule;
+        let mut found = Outcome::new(began, Span { from, to }, window);
+        let windows = (to - began).div_ceil(window);
+        found.windows = vec![0; usize::try_from(windows).unwrap_or_default()];
+        Self { schedule, found, open: 0, now_in_flight: 0, changed: began, answers: 0 }
     }
 
     /// The load begins now.
     pub(crate) fn begin(&mut self, schedule: Schedule) {
-        *self = Self {
-            connections: Connections { at_start: self.open, ..self.connections },
-            open: self.open,
-            errors: std::mem::take(&mut self.errors),
-            ..Self::new(schedule)
-        };
+        let mut begun = Self { open: self.open, ..Self::new(schedule) };
+        begun.found.connections = Connections { at_start: self.open, ..self.found.connections };
+        begun.found.errors = std::mem::take(&mut self.found.errors);
+        *self = begun;
     }
 
     pub(crate) fn opened(&mut self) {
         self.open += 1;
-        self.connections.peak = self.connections.peak.max(self.open);
+        self.found.connections.peak = self.found.connections.peak.max(self.open);
     }
 
     pub(crate) fn closed(&mut self) {
@@ -99,7 +74,7 @@ impl Recorder {
 
     /// The measured span ends now.
     pub(crate) fn at_end(&mut self) {
-        self.connections.at_end = self.open;
+        self.found.connections.at_end = self.open;
     }
 
     /// Adds the time since the last change to the sum of requests under way.
@@ -107,7 +82,7 @@ impl Recorder {
         let from = self.changed.max(self.schedule.from);
         let to = now.min(self.schedule.to);
         if to > from {
-            self.in_flight += u128::from(to - from) * u128::from(self.now_in_flight);
+            self.found.in_flight += u128::from(to - from) * u128::from(self.now_in_flight);
         }
         self.changed = now;
     }
@@ -116,19 +91,19 @@ impl Recorder {
         self.in_flight_until(started.sent);
         self.now_in_flight += 1;
         if self.schedule.is_measured(started.planned) {
-            self.sent += 1;
+            self.found.sent += 1;
         }
     }
 
     pub(crate) fn received(&mut self, now: u64, bytes: usize) {
         if self.schedule.is_measured(now) {
-            self.bytes_in += bytes as u64;
+            self.found.bytes_in += bytes as u64;
         }
     }
 
     pub(crate) fn wrote(&mut self, now: u64, bytes: usize) {
         if self.schedule.is_measured(now) {
-            self.bytes_out += bytes as u64;
+            self.found.bytes_out += bytes as u64;
         }
     }
 
@@ -145,22 +120,22 @@ impl Recorder {
         self.now_in_flight -= 1;
         self.answers += 1;
         if comparison.is_some() {
-            self.bodies_compared += 1;
+            self.found.bodies_compared += 1;
         }
         if let Err((kind, why)) = check(expect, answer, comparison) {
-            self.errors.add(kind, || why);
+            self.found.errors.add(kind, || why);
             return;
         }
         if now < self.schedule.to
             && let Some(window) =
-                self.windows.get_mut(((now - self.schedule.began) / self.schedule.window) as usize)
+                self.found.windows.get_mut(((now - self.schedule.began) / self.schedule.window) as usize)
         {
             *window += 1;
         }
         if self.schedule.is_measured(started.planned) {
-            self.completed += 1;
-            self.latency.record(now - started.planned);
-            self.service.record(now - started.sent);
+            self.found.completed += 1;
+            self.found.latency.record(now - started.planned);
+            self.found.service.record(now - started.sent);
         }
     }
 
@@ -168,7 +143,7 @@ impl Recorder {
     pub(crate) fn lost(&mut self, now: u64, kind: ErrorKind, why: impl FnOnce() -> String) {
         self.in_flight_until(now);
         self.now_in_flight -= 1;
-        self.errors.add(kind, why);
+        self.found.errors.add(kind, why);
     }
 
     /// Answers so far.
@@ -177,33 +152,11 @@ impl Recorder {
     }
 
     /// The load has ended: gives what was found, and keeps how many connections are open.
-    pub(crate) fn end(&mut self) -> Self {
+    pub(crate) fn end(&mut self) -> Outcome {
         self.in_flight_until(self.schedule.to.max(self.changed));
-        let open = self.open;
-        let connections = Connections { peak: open, ..Connections::default() };
-        std::mem::replace(self, Self { open, connections, ..Self::new(Schedule::NONE) })
-    }
-
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.completed += other.completed;
-        self.errors.merge(other.errors);
-        for (own, theirs) in self.windows.iter_mut().zip(other.windows) {
-            *own += theirs;
-        }
-        self.latency.merge(&other.latency);
-        self.service.merge(&other.service);
-        self.in_flight += other.in_flight;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.bodies_compared += other.bodies_compared;
-        let (own, theirs) = (&mut self.connections, other.connections);
-        own.at_start += theirs.at_start;
-        own.peak += theirs.peak;
-        own.at_end += theirs.at_end;
-        own.reconnects += theirs.reconnects;
-        own.closed_by_server += theirs.closed_by_server;
-        own.kept_by_server += theirs.kept_by_server;
+        let mut next = Self { open: self.open, ..Self::new(Schedule::NONE) };
+        next.found.connections.peak = self.open;
+        std::mem::replace(self, next).found
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Pure: bytes in, answers out. Bodies are passed on and not kept, so that memory is bounded by a head.
 
+use super::outcome::ErrorKind;
+use super::plan::Blob;
+
 /// The longest head, size line of a chunk or trailer section. Servers allow requests 8 to 64 KiB.
 const MAX_HEAD: usize = 64 << 10;
 /// The most headers of an answer.
@@ -60,6 +63,31 @@ enum State {
     /// The line end after the data.
     ChunkEnd,
     Trailers,
+}
+
+/// Bodies are kept whole to be compared: no more than 256 MiB of one.
+pub(crate) const MOST_BODY: usize = 256 << 20;
+
+/// What was answered to one request of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Answered {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Blob,
+}
+
+/// Why there is no answer to compare.
+pub(crate) struct Fault {
+    pub(crate) kind: ErrorKind,
+    pub(crate) why: String,
+}
+
+impl Fault {
+    /// A body that is not kept.
+    pub(crate) fn too_long() -> Self {
+        Self { kind: ErrorKind::BadLength, why: format!("a body of more than {MOST_BODY} bytes") }
+    }
 }
 
 /// Reads one answer after another.

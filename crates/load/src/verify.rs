@@ -1,32 +1,14 @@
 //! Asks for everything once and compares it in full: before the load, and after it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::outcome::ErrorKind;
 use super::plan::{Blob, Plan, Protocol, Request};
 use super::recorder::{Comparison, check};
-use super::response::{Answer, Parser};
+use super::response::{Answer, Answered, Fault, MOST_BODY, Malformed, Parser};
 use super::{LoadError, h1, h2};
-
-/// Bodies are kept whole to be compared: no more than 256 MiB of one.
-pub(crate) const MOST_BODY: usize = 256 << 20;
-
-/// What was answered to one request of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Answered {
-    /// The status.
-    pub status: u16,
-    /// The body.
-    pub body: Blob,
-}
-
-/// Why there is no answer to compare.
-pub(crate) struct Fault {
-    pub(crate) kind: ErrorKind,
-    pub(crate) why: String,
-}
 
 /// Sends every request of the plan once, one after another on connections of their own, and compares status,
 /// length and every byte of the body.
@@ -80,13 +62,12 @@ fn compare(request: &Request, answered: Answered) -> Result<Answered, Fault> {
 }
 
 fn ask(plan: &Plan, address: SocketAddr, request: &Request) -> Result<Answered, Fault> {
-    let fault = |error: &std::io::Error| {
+    let fault = |error: &io::Error| {
         let kind = match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
-            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => ErrorKind::Reset,
             // A read that times out would block.
-            std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => ErrorKind::Timeout,
-            _ => ErrorKind::Other,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ErrorKind::Timeout,
+            io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
+            _ => ErrorKind::of_broken(error),
         };
         Fault { kind, why: error.to_string() }
     };
@@ -102,7 +83,7 @@ fn ask(plan: &Plan, address: SocketAddr, request: &Request) -> Result<Answered, 
     loop {
         let length = match socket.read(&mut buffer) {
             Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(fault(&error)),
         };
         rest.extend_from_slice(&buffer[..length]);
@@ -111,17 +92,13 @@ fn ask(plan: &Plan, address: SocketAddr, request: &Request) -> Result<Answered, 
             let why = "the connection ended before the answer was whole".to_owned();
             Some(parser.end().ok_or(Fault { kind: ErrorKind::ClosedEarly, why })?)
         } else {
-            let malformed = |error: super::response::Malformed| Fault {
-                kind: ErrorKind::Malformed,
-                why: error.to_string(),
-            };
+            let malformed = |error: Malformed| Fault { kind: ErrorKind::Malformed, why: error.to_string() };
             let (used, answer) = parser.read(&rest, request.is_head(), keep).map_err(malformed)?;
             rest.drain(..used);
             answer
         };
         if body.len() > MOST_BODY {
-            let why = format!("a body of more than {MOST_BODY} bytes");
-            return Err(Fault { kind: ErrorKind::BadLength, why });
+            return Err(Fault::too_long());
         }
         if let Some(answer) = answer {
             return Ok(Answered { status: answer.status, body: Blob(body) });

@@ -57,7 +57,7 @@ impl Worker<'_> {
             let connection = &mut self.connections[at];
             let Some(pending) = connection.pending.front_mut() else {
                 let why = || "bytes that nobody asked for".to_owned();
-                self.recorder.errors.add(ErrorKind::Malformed, why);
+                self.recorder.found.errors.add(ErrorKind::Malformed, why);
                 self.drop_socket(at, false);
                 return;
             };
@@ -98,11 +98,11 @@ impl Worker<'_> {
         if self.plan.keep_alive && answer.keep_alive {
             self.is_ready(at);
         } else if !self.plan.keep_alive && answer.keep_alive {
-            self.recorder.connections.kept_by_server += 1;
+            self.recorder.found.connections.kept_by_server += 1;
             self.drop_socket(at, false);
         } else {
             if self.plan.keep_alive {
-                self.recorder.connections.closed_by_server += 1;
+                self.recorder.found.connections.closed_by_server += 1;
             }
             // The requests behind it will not be answered (RFC 9112, 9.6).
             self.lose_all(at, now, ErrorKind::ClosedEarly, "the server announced the end before it");
@@ -125,7 +125,7 @@ impl Worker<'_> {
                 let connection = &self.connections[at];
                 if connection.pending.is_empty() {
                     if connection.state == State::Open && self.plan.keep_alive {
-                        self.recorder.connections.closed_by_server += 1;
+                        self.recorder.found.connections.closed_by_server += 1;
                     }
                     self.drop_socket(at, false);
                 } else {
@@ -147,12 +147,9 @@ impl Worker<'_> {
             self.drop_socket(at, false);
             return;
         }
-        let kind = match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ErrorKind::Reset,
-            _ => ErrorKind::Other,
-        };
+        let kind = ErrorKind::of_broken(error);
         if self.connections[at].pending.is_empty() {
-            self.recorder.connections.closed_by_server += 1;
+            self.recorder.found.connections.closed_by_server += 1;
             self.drop_socket(at, false);
         } else {
             self.fail(at, kind, &error.to_string(), false);
