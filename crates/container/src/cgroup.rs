@@ -23,7 +23,7 @@ pub enum Cgroup {
 
 /// The hint where a CPU that was asked for does not exist.
 const NAME_OTHERS: &str = "name CPUs that this host has, or leave `cpuset` out of the profile";
-/// The hint for a user without the controller `cpuset`: systemd delegates it to nobody by itself.
+/// The hint for a user without the controller `cpuset`: systemd does not delegate it by itself.
 const DELEGATE_CPUSET: &str = "add `--sudo`, or have an administrator delegate it (`systemctl edit user@.service`: `[Service]`, `Delegate=cpu cpuset memory pids`); or leave `cpuset` out of the profile, and CPUs are pinned by affinity";
 /// The hint for a user without the right to set a limit.
 const DELEGATE: &str = "add `--sudo`, or run it in a scope that systemd delegates (`systemd-run --user --scope -p Delegate=yes …`), or with `--runtime docker`; or leave the limit out";

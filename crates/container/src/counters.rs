@@ -19,7 +19,7 @@ pub struct Counters {
     /// CPU time, ns.
     pub cpu_usage: Option<u64>,
     /// Of it in user mode, ns. Version 1 counts by ticks, which may add up to more or less than the usage: only
-    /// how it is divided over a span can be told from them.
+    /// how it is divided over a span can be seen from them.
     pub cpu_user: Option<u64>,
     /// Of it in the kernel, ns.
     pub cpu_system: Option<u64>,

@@ -312,7 +312,7 @@ fn write_archive(target: &Target, name: &str, out: impl Write) -> io::Result<()>
 ///
 /// A daemon of this host chooses the port of the host. Any other may publish on the loopback of a host that is
 /// not this one, where the port that it chooses may be one that another server has here. So it gets a port
-/// that is free here: without the container nobody answers there.
+/// that is free here: without the container no server answers there.
 fn publication(port: u16, here: bool) -> Result<String, ContainerError> {
     if here {
         return Ok(format!("127.0.0.1::{port}"));

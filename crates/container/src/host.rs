@@ -25,11 +25,11 @@ pub struct HostFacts {
 /// What others took from this host since it was started, and how busy it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HostLoad {
-    /// CPU time of all CPUs together, whoever had it or not, in ticks of 10 ms.
+    /// CPU time of all CPUs together, used or not, in ticks of 10 ms.
     pub total: u64,
     /// Of it what the hypervisor gave to others (proc_stat(5), `steal`).
     pub steal: u64,
-    /// Of it what nobody used.
+    /// The part that was not used.
     pub idle: u64,
     /// Of it what programs and the kernel in their name used; not what interrupts did.
     pub work: u64,

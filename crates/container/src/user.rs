@@ -1,6 +1,6 @@
-//! Who a container's process is: `UID[:GID]` or names that the image's own files know. Pure.
+//! The user of a container's process: `UID[:GID]` or names that the image's own files know. Pure.
 
-/// Who.
+/// The user of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// User.

@@ -119,7 +119,7 @@ fn kill(process: i32) {
     }
 }
 
-/// Where there are no cgroups there is nobody in one.
+/// Other systems have no cgroups.
 #[cfg(not(unix))]
 fn kill(_process: i32) {}
 

@@ -17,7 +17,7 @@ use tare_keeper::Create;
 
 /// Runs the image's program in the state that programs expect at their start.
 ///
-/// The pipe tells the keeper how that went: [`REACHED`] before the program takes over, which closes it, and
+/// The pipe reports to the keeper: [`REACHED`] before the program takes over, which closes it, and
 /// an error behind that when it cannot.
 #[derive(Clone)]
 struct Expected {
@@ -36,7 +36,7 @@ impl Executor for Expected {
         #[expect(unsafe_code, reason = "signal(2) is unsafe for the handler that it may be given")]
         // SAFETY: the default action is no handler, and no other thread is there to expect one.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(error)?;
-        // When the keeper is killed, nobody else would end the container. It is set last, because a change
+        // When the keeper is killed, no other process would end the container. It is set last, because a change
         // of user clears it (prctl(2)).
         set_pdeathsig(Signal::SIGKILL).map_err(error)?;
         let mut progress = &*self.progress;

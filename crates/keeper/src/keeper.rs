@@ -42,7 +42,7 @@ pub(crate) fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            // Whoever started this is gone when this fails.
+            // It fails when the parent is gone.
             let _ = send(&Event::Failed { message });
             ExitCode::FAILURE
         }
@@ -51,7 +51,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let mut commands = Commands::open().map_err(|error| format!("no stdin: {error}"))?;
-    // SIGCHLD tells of the container's end; the others ask for our own.
+    // SIGCHLD reports the container's end; the others ask for our own.
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -68,7 +68,7 @@ fn run() -> Result<(), String> {
     let removed = keeper.remove();
     result?;
     removed?;
-    // It may be that nobody listens any more.
+    // The parent may be gone.
     let _ = send(&Event::Removed);
     Ok(())
 }
@@ -107,7 +107,7 @@ impl Keeper {
         Ok((Made::Embedded(Box::new(container)), pid, Some(reader)))
     }
 
-    /// Until it is to be removed or nobody is left to ask for that.
+    /// Until it is to be removed, or the parent is gone.
     fn serve(&mut self, commands: &mut Commands, signals: &SignalFd) -> Result<(), String> {
         let mut started = false;
         loop {
@@ -115,7 +115,7 @@ impl Keeper {
                 let watched = self.progress.as_ref().filter(|_| started);
                 ready([Some(commands.input.as_fd()), watched.map(|it| it.as_fd()), Some(signals.as_fd())])?
             };
-            // An end that comes together with the start is told after it.
+            // An end that comes together with the start is reported after it.
             if ready[1] {
                 self.read_progress()?;
             }
@@ -176,7 +176,7 @@ impl Keeper {
         }
     }
 
-    /// Tells of the end of the container's first process, and takes note of everybody else's.
+    /// Reports the end of the container's first process, and reaps all others.
     fn look_for_end(&mut self) -> Result<(), String> {
         loop {
             let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -288,7 +288,7 @@ impl Commands {
 fn send(event: &Event) -> Result<(), String> {
     let line = line(event).map_err(|error| error.to_string())?;
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?);
-    out.write_all(&line).map_err(|error| format!("nobody listens: {error}"))
+    out.write_all(&line).map_err(|error| format!("cannot write to stdout: {error}"))
 }
 
 fn now() -> Result<u64, String> {

@@ -1,8 +1,8 @@
-//! What `tare-keeper` and whoever starts it say to each other.
+//! The protocol between `tare-keeper` and its parent.
 //!
 //! One process per container. The process reads [`Command`]s from its stdin and writes [`Event`]s to its
 //! stdout, a JSON document per line; its stderr is the container's stdout and stderr. When its stdin ends,
-//! for whatever reason (also because whoever started it was killed), it kills and removes the container
+//! for whatever reason (also because the parent was killed), it kills and removes the container
 //! and ends.
 //!
 //! All times are nanoseconds of CLOCK_MONOTONIC, which is one clock for all processes of a host.
@@ -35,7 +35,7 @@ pub enum Command {
 pub struct Create {
     /// Folder of `config.json` (runtime-spec bundle.md).
     pub bundle: PathBuf,
-    /// Where runtimes keep what they know of containers. Exists; nobody else's.
+    /// Where runtimes keep the state of containers. It exists, and no other process uses it.
     pub state: PathBuf,
     /// Name of the container.
     pub id: String,

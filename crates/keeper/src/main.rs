@@ -1,7 +1,7 @@
 //! One container's keeper: creates it, starts it, says what becomes of it, and takes it along when it ends.
 //!
 //! A process of its own, because libcontainer clones the process it is called from and must therefore be
-//! called from one without threads, and because the keeper outlives a crash of whoever started it just
+//! called from one without threads, and because the keeper outlives a crash of its parent just
 //! long enough to clean up. See the library for the protocol.
 
 #[cfg(target_os = "linux")]
