@@ -79,27 +79,52 @@ fn runtime_crates(layout: &Path) -> anyhow::Result<BTreeSet<(String, String)>> {
 /// syft finds the crates of the binary in every form of the image.
 pub(super) fn syft(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
-    let expected = runtime_crates(&sample.layout)?;
-    let (sh, cache) = (&context.sh, context.new_folder("syft")?);
+    let of_rust = |(name, version)| ("rust-crate".to_owned(), name, version);
+    let expected = runtime_crates(&sample.layout)?.into_iter().map(of_rust).collect();
     for source in [
         sample.layout_as("oci-dir", ""),
         sample.archive_as("oci-archive", ""),
         sample.archive_as("docker-archive", ""),
     ] {
-        let output = cmd!(sh, "syft scan {source} --output syft-json --quiet")
-            .env("SYFT_CHECK_FOR_APP_UPDATE", "false")
-            .env("SYFT_CACHE_DIR", &cache)
-            .capture()?;
-        let report = json("syft", &output)?;
-        let artifacts = at(&report, "/artifacts").as_array().context("syft lists no artifacts")?;
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let kinds: BTreeSet<String> = artifacts.iter().map(|artifact| text(&artifact["type"])).collect();
-        same(&format!("syft on {source}: kinds"), &kinds, &["rust-crate".to_owned()].into())?;
-        let found: BTreeSet<(String, String)> =
-            artifacts.iter().map(|artifact| (text(&artifact["name"]), text(&artifact["version"]))).collect();
-        same(&format!("syft on {source}: crates"), &found, &expected)?;
+        same(&format!("syft on {source}"), &packages(context, &source)?, &expected)?;
     }
     Ok(())
+}
+
+/// syft finds the official node and the package of the server in an image with libraries of this host, and nothing
+/// about these libraries, as docs/image-toml.md says.
+pub(super) fn syft_libraries(context: &Context<'_>) -> anyhow::Result<()> {
+    let image = context.build("node-std", "syft-libraries", &[])?;
+    let folder = context.workspace.root.join("servers/node-std");
+    let package = |name: &str| -> anyhow::Result<serde_json::Value> {
+        let path = folder.join(name);
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        json(name, &text)
+    };
+    let (server, lock) = (package("package.json")?, package("package-lock.json")?);
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let node = text(at(&lock, "/packages/node_modules~1node-linux-x64/version"));
+    let expected = [
+        ("binary".to_owned(), "node".to_owned(), node),
+        ("npm".to_owned(), text(&server["name"]), text(&server["version"])),
+    ];
+    same("syft on node-std", &packages(context, &image.layout_as("oci-dir", ""))?, &expected.into())
+}
+
+/// Type, name and version of the packages that syft finds in an image.
+fn packages(context: &Context<'_>, source: &str) -> anyhow::Result<BTreeSet<(String, String, String)>> {
+    let cache = context.folder().join("syft");
+    let output = cmd!(context.sh, "syft scan {source} --output syft-json --quiet")
+        .env("SYFT_CHECK_FOR_APP_UPDATE", "false")
+        .env("SYFT_CACHE_DIR", &cache)
+        .capture()?;
+    let report = json("syft", &output)?;
+    let artifacts = at(&report, "/artifacts").as_array().context("syft lists no artifacts")?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let of = |artifact: &serde_json::Value| {
+        (text(&artifact["type"]), text(&artifact["name"]), text(&artifact["version"]))
+    };
+    Ok(artifacts.iter().map(of).collect())
 }
 
 /// cargo-audit finds the one crate that a made-up advisory is about.

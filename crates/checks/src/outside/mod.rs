@@ -86,6 +86,7 @@ const CHECKS: &[Check] = &[
         verdicts::runtimes,
     ),
     check("syft", &[Tool::Program("syft")], binaries::syft),
+    check("syft-libraries", &[Tool::Program("syft"), Tool::Program("npm")], binaries::syft_libraries),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
     check("library-oci", &[], library::oci),
     check("library-profiler", &[Tool::Root], library::profiler),
