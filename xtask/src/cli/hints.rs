@@ -79,7 +79,7 @@ fn of_cargo(error: &CargoError) -> Option<String> {
 fn of_binary(error: &BinaryError) -> Option<String> {
     match error {
         BinaryError::Dynamic { .. } => Some(
-            "build for a *-linux-musl target with crt-static, or set `static = false` under [build] and bring the libraries along"
+            "build for a *-linux-musl target with crt-static, or set `libs = \"auto\"` under [build] to take the libraries of this host, or `static = false` and bring them along"
                 .to_owned(),
         ),
         BinaryError::Unaudited { .. } => {

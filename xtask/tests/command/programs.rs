@@ -7,7 +7,7 @@ use crate::support::{Elf, Fixture, PREBUILT, system};
 
 #[test]
 fn a_program_that_could_not_run_in_the_image_is_refused() {
-    let static_hint = "hint: build for a *-linux-musl target with crt-static, or set `static = false` under [build] and bring the libraries along\n";
+    let static_hint = "hint: build for a *-linux-musl target with crt-static, or set `libs = \"auto\"` under [build] to take the libraries of this host, or `static = false` and bring them along\n";
     let script_hint = "hint: set `static = false` under [build] if the program is a script\n";
     let machine_hint = "hint: the build command finds the platform asked for in TARGETARCH\n";
     for (program, says) in [
