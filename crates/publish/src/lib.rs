@@ -1,0 +1,20 @@
+//! Images to registries and back, with proof of where they came from: what `cargo xtask publish` does.
+//!
+//! Blocking, on ureq with rustls: no async runtime. It uses `oci` and `tool`, and of other packages of tare none.
+
+pub mod content;
+pub mod credentials;
+pub mod error;
+pub mod facts;
+pub mod pull;
+pub mod push;
+pub mod reference;
+pub mod referrers;
+pub mod registry;
+pub mod upload;
+
+mod auth;
+mod documents;
+mod http;
+
+pub use http::{HttpOptions, Retry};
