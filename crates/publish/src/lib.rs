@@ -2,15 +2,22 @@
 //!
 //! Blocking, on ureq with rustls: no async runtime. It uses `oci` and `tool`, and of other packages of tare none.
 
+pub mod ci;
 pub mod content;
 pub mod credentials;
 pub mod error;
 pub mod facts;
+pub mod proof;
+pub mod provenance;
+pub mod publish;
 pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod referrers;
 pub mod registry;
+pub mod sbom;
+pub mod sign;
+pub mod tags;
 pub mod upload;
 
 mod auth;
