@@ -21,7 +21,10 @@ pub mod tags;
 pub mod upload;
 
 mod auth;
+mod cli;
 mod documents;
 mod http;
+mod workspace;
 
+pub use cli::main;
 pub use http::{HttpOptions, Retry};

@@ -20,6 +20,8 @@ pub enum Part {
     Keeper,
     /// `tare-deploy`: manifests.
     Deploy,
+    /// `tare-publish`: registries.
+    Publish,
     /// `tare-checks`: `cargo xtask test` and `bench` of the toolkit's own workspace.
     Checks,
 }
@@ -30,6 +32,7 @@ impl Part {
             Self::Profiler => "tare-profiler",
             Self::Keeper => "tare-keeper",
             Self::Deploy => "tare-deploy",
+            Self::Publish => "tare-publish",
             Self::Checks => "tare-checks",
         }
     }
@@ -39,6 +42,7 @@ impl Part {
             Self::Profiler => "crates/profiler",
             Self::Keeper => "crates/keeper",
             Self::Deploy => "crates/deploy",
+            Self::Publish => "crates/publish",
             Self::Checks => "crates/checks",
         }
     }
@@ -48,6 +52,7 @@ impl Part {
             Self::Profiler => "which measures images",
             Self::Keeper => "which runs containers without docker",
             Self::Deploy => "which writes manifests from measured figures",
+            Self::Publish => "which speaks to registries",
             Self::Checks => "which tests and benches this workspace",
         }
     }
@@ -118,7 +123,7 @@ impl Toolkit {
     /// The parts that a workspace can use on this system.
     #[must_use]
     pub fn parts(&self, workspace: &Path) -> Vec<Part> {
-        let mut parts = vec![Part::Profiler, Part::Deploy];
+        let mut parts = vec![Part::Profiler, Part::Deploy, Part::Publish];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }
@@ -208,7 +213,7 @@ mod tests {
     fn all_parts_are_built_with_one_call_and_the_lock_file_of_the_toolkit() {
         let env = Environment { variables: Default::default(), current_dir: PathBuf::new(), parallelism: 1 };
         let foreign = Toolkit::new(Path::new("/w"), Path::new("/w/target"));
-        let mut parts = vec![Part::Profiler, Part::Deploy];
+        let mut parts = vec![Part::Profiler, Part::Deploy, Part::Publish];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }

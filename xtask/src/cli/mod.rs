@@ -41,6 +41,12 @@ enum Command {
     Load(PassedOn),
     /// Write manifests with requests, limits and probes computed from what was measured
     Deploy(PassedOn),
+    /// Push an image to registries, with SBOMs, provenance and signatures, and move their tags
+    Publish(PassedOn),
+    /// Fetch an image from a registry into an OCI layout
+    Pull(PassedOn),
+    /// List what refers to an image in a registry: SBOMs, provenance, signatures
+    Referrers(PassedOn),
     /// Build everything that is otherwise built when it is first used, for CI caches and for work without a network
     Toolkit,
     #[command(flatten)]
@@ -79,8 +85,15 @@ pub fn main() -> ExitCode {
         Command::Profile(arguments) => {
             profiler::planned(Part::Profiler, "profile", &arguments, &env, ui(false))
         }
-        Command::Load(arguments) => profiler::load(&arguments, &env, ui(false)),
+        Command::Load(arguments) => profiler::direct(Part::Profiler, "load", &arguments, &env, ui(false)),
         Command::Deploy(arguments) => profiler::planned(Part::Deploy, "deploy", &arguments, &env, ui(false)),
+        Command::Publish(arguments) => {
+            profiler::planned(Part::Publish, "publish", &arguments, &env, ui(false))
+        }
+        Command::Pull(arguments) => profiler::direct(Part::Publish, "pull", &arguments, &env, ui(false)),
+        Command::Referrers(arguments) => {
+            profiler::direct(Part::Publish, "referrers", &arguments, &env, ui(false))
+        }
         Command::Toolkit => profiler::toolkit(&env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });

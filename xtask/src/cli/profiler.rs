@@ -13,11 +13,17 @@ use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
-/// Becomes the profiler's `load`, or on Windows waits for it.
-pub(super) fn load(PassedOn { arguments }: &PassedOn, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let profiler = Workspace::find(env)?.toolkit().build(Part::Profiler, env, ui)?;
+/// Becomes a part with its command `verb`, which needs nothing built, or on Windows waits for it.
+pub(super) fn direct(
+    part: Part,
+    verb: &str,
+    PassedOn { arguments }: &PassedOn,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<Outcome> {
+    let program = Workspace::find(env)?.toolkit().build(part, env, ui)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{profiler} load {arguments...}").replace()?))
+    Ok(Outcome::Exit(cmd!(sh, "{program} {verb} {arguments...}").replace()?))
 }
 
 /// Builds all parts at once, and prints where they are.

@@ -1,0 +1,321 @@
+//! The command line: the only part that knows clap and exit codes.
+//!
+//! 0: done. 2: it could not be done. A run that is interrupted leaves tags where they stand, because these are moved
+//! last, and nothing else that a reader could meet.
+//!
+//! xtask calls `publish` in the two steps of [`tare_tool::plan`]: `plan` checks what needs nothing built, and `run` does
+//! the work. Called directly, without a plan, the image is named with `--from`.
+
+mod publish;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+use oci_spec::distribution::Reference;
+use tare_oci::units::ByteSize;
+use tare_tool::environment::Environment;
+use tare_tool::exit::{FAILED, chain};
+use tare_tool::plan::{self, Plan};
+use tare_tool::ui::Ui;
+
+use self::publish::PublishArguments;
+use crate::HttpOptions;
+use crate::credentials::{Credential, Keychain, Secret};
+use crate::error::Error;
+use crate::pull::pull;
+use crate::push::Progress;
+use crate::reference::{ReferenceError, parse};
+use crate::referrers;
+use crate::registry::{Access, Repository};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Push an image to registries and move their tags
+    Publish(PublishArguments),
+    /// Fetch an image into an OCI layout
+    Pull(PullArguments),
+    /// List what refers to an image: SBOMs, provenance, signatures
+    Referrers(ReferrersArguments),
+    /// The first step: check the arguments, and write what is to be built
+    #[command(hide = true)]
+    Plan(PlanArguments),
+    /// The second step: do what was planned
+    #[command(hide = true)]
+    Run(RunArguments),
+}
+
+#[derive(Debug, Args)]
+struct PlanArguments {
+    /// Where to write what is wanted
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// The workspace's folder
+    #[arg(long, value_name = "FOLDER")]
+    workspace: PathBuf,
+    /// `publish` and its arguments
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// What was built
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// `publish` and its arguments
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+/// What `plan` and `run` are given after `--`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Planned {
+    #[command(subcommand)]
+    command: PlannedCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PlannedCommand {
+    /// Push an image to registries and move their tags
+    Publish(PublishArguments),
+}
+
+impl PlannedCommand {
+    /// Ends the process where it cannot be parsed, or is for help.
+    fn parse(words: &[OsString]) -> PublishArguments {
+        let program = std::iter::once(OsString::from("cargo xtask"));
+        let Planned { command: Self::Publish(arguments) } =
+            Planned::parse_from(program.chain(words.iter().cloned()));
+        arguments
+    }
+}
+
+#[derive(Debug, Args)]
+struct Connection {
+    /// Trust the certificates in this file, too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Speak to this host without TLS; loopback hosts are spoken to so without --ca-file
+    #[arg(long, value_name = "HOST[:PORT]")]
+    plain_http: Vec<String>,
+    /// Log in as this user, to the one registry of this call
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from stdin
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Print only results, warnings and errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct PullArguments {
+    /// The image
+    #[arg(value_name = "REFERENCE")]
+    reference: String,
+    /// Where the layout is written
+    #[arg(long, short, value_name = "FOLDER")]
+    output: PathBuf,
+    /// The image of an index that is for this platform
+    #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
+    platform: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+struct ReferrersArguments {
+    /// The image
+    #[arg(value_name = "REFERENCE")]
+    reference: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs with the arguments and environment of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let ui = |connection: &Connection| Ui::new(connection.quiet, no_colour);
+    let (result, ui) = match Arguments::parse().command {
+        Command::Publish(arguments) => {
+            let ui = ui(&arguments.connection);
+            (publish::run(&arguments, None, ui), ui)
+        }
+        Command::Pull(arguments) => {
+            let ui = ui(&arguments.connection);
+            (run_pull(&arguments, ui), ui)
+        }
+        Command::Referrers(arguments) => {
+            let ui = ui(&arguments.connection);
+            (run_referrers(&arguments, ui), ui)
+        }
+        Command::Plan(PlanArguments { plan: file, workspace, arguments }) => {
+            let arguments = PlannedCommand::parse(&arguments);
+            let ui = ui(&arguments.connection);
+            (publish::make_plan(&arguments, &workspace, &file, ui), ui)
+        }
+        Command::Run(RunArguments { plan: file, arguments }) => {
+            let arguments = PlannedCommand::parse(&arguments);
+            let ui = ui(&arguments.connection);
+            let plan = plan::read::<Plan>(&file).map_err(anyhow::Error::from);
+            (plan.and_then(|plan| publish::run(&arguments, Some(&plan), ui)), ui)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&chain(&error), hint(&error).as_deref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
+        Some(error) => error.hint(),
+        None => cause
+            .downcast_ref::<ReferenceError>()
+            .map(|error| error.hint().to_owned())
+            .or_else(|| tare_tool::exit::hint(cause)),
+    })
+}
+
+/// What every command uses.
+struct Session {
+    env: Environment,
+    keychain: Keychain,
+    has_login: bool,
+    http: HttpOptions,
+    ui: Ui,
+}
+
+impl Session {
+    fn new(connection: &Connection, ui: Ui) -> anyhow::Result<Self> {
+        let env = Environment::read()?;
+        let given = match &connection.username {
+            None => None,
+            Some(user) => {
+                let mut password = String::new();
+                std::io::stdin()
+                    .take(1 << 16)
+                    .read_to_string(&mut password)
+                    .context("cannot read the password")?;
+                let password = Secret::new(password.trim_end_matches(['\r', '\n']).to_owned());
+                Some(Credential::Basic { user: user.clone(), password })
+            }
+        };
+        let has_login = given.is_some();
+        let http = HttpOptions {
+            ca_file: connection.ca_file.clone(),
+            plain_http: connection.plain_http.clone(),
+            ..HttpOptions::default()
+        };
+        Ok(Self { keychain: Keychain::new(env.clone(), given), env, has_login, http, ui })
+    }
+
+    fn open(
+        &self,
+        reference: &Reference,
+        access: Access,
+        mount_from: Option<&str>,
+    ) -> Result<Repository, Error> {
+        let warn = |text: String| self.ui.warning(&text);
+        Repository::open(reference, access, mount_from, &self.keychain, &self.http, &warn)
+    }
+
+    /// A password is for one registry.
+    fn check_login<'a>(&self, hosts: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+        let mut hosts: Vec<&str> = hosts.collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        if self.has_login && hosts.len() > 1 {
+            bail!("--username is for one registry, but this call uses {}", hosts.join(" and "));
+        }
+        Ok(())
+    }
+}
+
+fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<()> {
+    let session = &Session::new(&arguments.connection, ui)?;
+    let reference = parse(&arguments.reference)?;
+    let repository = session.open(&reference, Access::Pull, None)?;
+    let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+    let bar = Bar::new(session.ui);
+    let pulled = pull(&repository, wanted, arguments.platform.as_deref(), &arguments.output, &bar);
+    bar.0.finish_and_clear();
+    let pulled = pulled?;
+    let folder = arguments.output.display();
+    session.ui.status("Pulled", &format!("{} into {folder}", ByteSize(pulled.fetched)));
+    session.ui.result(&format!("{}@{}", repository.name(), pulled.digest))?;
+    Ok(())
+}
+
+fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<()> {
+    let session = &Session::new(&arguments.connection, ui)?;
+    let reference = parse(&arguments.reference)?;
+    let repository = session.open(&reference, Access::Pull, None)?;
+    let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+    let Some(digest) = repository.head_manifest(wanted)? else {
+        bail!("{} has no image {wanted}", repository.name())
+    };
+    for referrer in referrers::list(&repository, &digest)? {
+        let kind =
+            referrer.artifact_type().as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        session.ui.result(&format!("{} {kind} {}", referrer.digest(), ByteSize(referrer.size())))?;
+    }
+    Ok(())
+}
+
+/// How far the transfer is, on a terminal.
+struct Bar(indicatif::ProgressBar);
+
+impl Bar {
+    fn new(ui: Ui) -> Self {
+        let bar = if ui.is_quiet() || !std::io::stderr().is_terminal() {
+            indicatif::ProgressBar::hidden()
+        } else {
+            indicatif::ProgressBar::new(0)
+        };
+        let style = indicatif::ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
+        Self(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, bytes: u64) {
+        self.0.set_length(bytes);
+    }
+
+    fn advance(&self, bytes: i64) {
+        match u64::try_from(bytes) {
+            Ok(bytes) => self.0.inc(bytes),
+            Err(_) => self.0.dec(bytes.unsigned_abs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+        Planned::command().debug_assert();
+    }
+}
