@@ -72,13 +72,19 @@ pub fn publish(
         let pushed = Pushed { sent: missing(content, repository)?, tags: before, ..Pushed::default() };
         return Ok(Published { repository: name, pushed, listed: None });
     }
-    let mut pushed = push_content(content, repository, options.mount_from, progress)?;
+    // What a tag stands at is there, with everything that it names.
+    let is_there = before.iter().any(|moved| moved.before.as_ref() == Some(digest));
+    let mut pushed = if is_there {
+        Pushed { present: content.blobs().len(), ..Pushed::default() }
+    } else {
+        push_content(content, repository, options.mount_from, progress)?
+    };
     let mut listed = None;
     for Proof { subject, artifacts } in proofs {
         listed = Some(push_referrers(repository, subject.digest(), artifacts)?);
     }
-    for Tag { name, .. } in &tags {
-        pushed.tags.push(tag(repository, root, name)?);
+    for MovedTag { tag: name, before } in before {
+        pushed.tags.push(tag(repository, root, &name, before)?);
     }
     Ok(Published { repository: name, pushed, listed })
 }

@@ -122,14 +122,17 @@ fn push_blobs(
     Ok(arrived)
 }
 
-/// Lets a tag stand at an image that is in the repository, and says where it stood before.
+/// Lets a tag stand at an image that is in the repository, unless it stands there already.
 ///
 /// # Errors
-/// When the registry does not take it, or the tag does not stand there afterwards.
-pub fn tag(repository: &Repository, image: &Document, tag: &str) -> Result<MovedTag, Error> {
-    let before = repository.head_manifest(tag)?;
-    let digest = image.descriptor.digest();
-    if before.as_ref() != Some(digest) {
+/// When the registry does not take it.
+pub fn tag(
+    repository: &Repository,
+    image: &Document,
+    tag: &str,
+    before: Option<Digest>,
+) -> Result<MovedTag, Error> {
+    if before.as_ref() != Some(image.descriptor.digest()) {
         let media_type = image.descriptor.media_type().to_string();
         repository.put_manifest(tag, &media_type, &image.bytes, &Condition::Always)?;
     }

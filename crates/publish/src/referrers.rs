@@ -142,6 +142,9 @@ pub fn push_referrers(
     subject: &Digest,
     artifacts: &[Artifact],
 ) -> Result<Listed, Error> {
+    if let Some(listed) = listed_where(repository, subject, artifacts)? {
+        return Ok(listed);
+    }
     let mut entered = true;
     for artifact in artifacts {
         for bytes in [EMPTY, &artifact.payload] {
@@ -164,6 +167,20 @@ pub fn push_referrers(
     }
     enter_fallback(repository, subject, artifacts)?;
     Ok(Listed::FallbackTag)
+}
+
+/// Where all of these are listed already.
+fn listed_where(
+    repository: &Repository,
+    subject: &Digest,
+    artifacts: &[Artifact],
+) -> Result<Option<Listed>, Error> {
+    if contains_all(&from_api(repository, subject)?.unwrap_or_default(), artifacts) {
+        return Ok(Some(Listed::Api));
+    }
+    let Some(fallback) = repository.manifest(&fallback_tag(subject))? else { return Ok(None) };
+    let listed = parse_index(&fallback.bytes, "the fallback tag")?;
+    Ok(contains_all(&listed, artifacts).then_some(Listed::FallbackTag))
 }
 
 /// Every referrer of an image, from the API and the fallback tag.

@@ -41,7 +41,7 @@ fn wherever_connections_are_cut_the_tag_stands_at_a_whole_image() {
         for image in &images {
             let content = image.open();
             let result = push_content(&content, &repository, None, &())
-                .and_then(|_| tag(&repository, content.root(), "latest"));
+                .and_then(|_| tag(&repository, content.root(), "latest", None));
             let now = registry.tag("app", "latest");
             match &result {
                 Ok(_) => {

@@ -20,7 +20,7 @@ fn filled(
     let repository = open(&registry, "app", None);
     let content = layout.open();
     push_content(&content, &repository, None, &()).unwrap();
-    tag(&repository, content.root(), "latest").unwrap();
+    tag(&repository, content.root(), "latest", None).unwrap();
     registry
 }
 

@@ -19,7 +19,8 @@ const MIB: usize = 1 << 20;
 fn publish(layout: &Layout, repository: &Repository) -> Result<Pushed, Error> {
     let content = layout.open();
     let mut pushed = push_content(&content, repository, None, &())?;
-    pushed.tags.push(tag(repository, content.root(), "latest")?);
+    let before = repository.head_manifest("latest")?;
+    pushed.tags.push(tag(repository, content.root(), "latest", before)?);
     Ok(pushed)
 }
 
@@ -96,7 +97,7 @@ fn blobs_of_another_repository_are_mounted_or_sent_in_the_session_that_opens_ins
         let repository = open(&registry, "app", Some("base"));
         let content = layout.open();
         let pushed = push_content(&content, &repository, Some("base"), &()).unwrap();
-        tag(&repository, content.root(), "latest").unwrap();
+        tag(&repository, content.root(), "latest", None).unwrap();
         assert_eq!((pushed.mounted, pushed.sent.len()), if mounts { (3, 0) } else { (0, 3) });
         assert_eq!(registry.count(|line| line.starts_with("POST")), 3);
         assert_complete(&registry, &layout, "app");
@@ -169,7 +170,7 @@ fn a_cut_upload_goes_on_where_the_registry_stands() {
         let bytes = Bytes::default();
         let repository = open(&registry, "app", None);
         push_content(&content, &repository, None, &bytes).unwrap();
-        tag(&repository, content.root(), "latest").unwrap();
+        tag(&repository, content.root(), "latest", None).unwrap();
         assert_complete(&registry, &layout, "app");
         let total = bytes.total.into_inner().cast_signed();
         assert_eq!(bytes.sent.into_inner(), total, "cut at {cut}");
@@ -282,7 +283,7 @@ fn tokens_are_fetched_once_and_again_when_they_expire() {
         push_content(&content, &repository, None, &()).unwrap();
         assert_eq!(registry.count(|line| line == "GET /token"), 1);
         registry.store(|store| store.token += 1);
-        tag(&repository, content.root(), "latest").unwrap();
+        tag(&repository, content.root(), "latest", None).unwrap();
         assert_complete(&registry, &layout, "app");
         assert_eq!(registry.count(|line| line == "GET /token"), 2);
 
@@ -321,7 +322,7 @@ fn all_pages_of_tags_are_read() {
     push_content(&content, &repository, None, &()).unwrap();
     let tags = ["1.0", "1.1", "2.0", "2.1", "latest"];
     for name in tags {
-        tag(&repository, content.root(), name).unwrap();
+        tag(&repository, content.root(), name, None).unwrap();
     }
     assert_eq!(repository.tags().unwrap(), tags);
 }
