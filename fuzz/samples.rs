@@ -16,7 +16,7 @@ use tare_oci::capabilities::Capabilities;
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
 use tare_oci::layer::{self, LayerPlan};
 use tare_oci::platform::Platform;
-use tare_oci::spec::Execution;
+use tare_oci::spec::Config;
 use tare_oci::{archive, layout};
 use tare_oci::units::Epoch;
 use xtask_tare_fuzz::CUT;
@@ -191,7 +191,7 @@ fn layouts(tars: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
             (Compression::Gzip(1), gzip.finish()?),
             (Compression::Zstd(1), zstd),
         ] {
-            let manifest = MANIFEST.replace("MEDIA-TYPE", compression.media_type());
+            let manifest = MANIFEST.replace("MEDIA-TYPE", compression.media_type().as_ref());
             layouts.push([manifest.as_bytes(), CONFIG.as_bytes(), &layer].join(CUT));
         }
     }
@@ -210,7 +210,8 @@ fn archives(program: &[u8], tars: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
         fs::write(&blob, bytes)?;
         let parts = Parts {
             platform: Platform::LinuxAmd64,
-            execution: Execution::default(),
+            execution: Config::default(),
+            healthcheck: None,
             author: None,
             created: Epoch::ZERO,
             annotations: Default::default(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tare_oci::spec::Config;
+use tare_oci::spec::Configuration;
 
 use super::cgroup::Cgroup;
 use super::limits::Limits;
@@ -45,12 +45,9 @@ pub(crate) struct Place<'a> {
 }
 
 /// The bundle's `config.json` (runtime-spec 1.0).
-pub(crate) fn document(spec: &ContainerSpec, config: &Config, place: &Place<'_>) -> Value {
+pub(crate) fn document(spec: &ContainerSpec, config: &Configuration, place: &Place<'_>) -> Value {
     let user = place.user;
-    let work_dir = match config.config.working_dir.as_str() {
-        "" => "/",
-        dir => dir,
-    };
+    let work_dir = config.execution.working_dir().as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/");
     let network = place.runtime_makes_network.then_some("network");
     let namespaces = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter().chain(network);
     let namespaces: Vec<Value> = namespaces.map(|kind| json!({"type": kind})).collect();
@@ -106,7 +103,7 @@ fn resources(limits: &Limits) -> Value {
     resources
 }
 
-fn mounts(spec: &ContainerSpec, config: &Config, place: &Place<'_>) -> Vec<Value> {
+fn mounts(spec: &ContainerSpec, config: &Configuration, place: &Place<'_>) -> Vec<Value> {
     let mount = |kind: &str, destination: &str, options: &[&str]| json!({"type": kind, "source": kind, "destination": destination, "options": options});
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if !place.single_user {
@@ -156,7 +153,7 @@ mod tests {
     use crate::limits::{CpuLimit, CpuSet};
 
     fn bundle(spec: &ContainerSpec) -> Value {
-        let config = serde_json::from_value(json!({
+        let config = Configuration::new(json!({
             "architecture": "amd64", "os": "linux",
             "config": {
                 "Entrypoint": ["/app"], "Cmd": ["--port", "80"], "Env": ["A=1", "PATH=/bin"],

@@ -104,7 +104,8 @@ impl OciRuntime {
             Folder::create(&options.state, &record).map_err(ContainerError::on("create", &options.state))?;
         let rootfs = root.path();
         let (passwd, group) = (read_inside(rootfs, "etc/passwd"), read_inside(rootfs, "etc/group"));
-        let user = user::resolve(&target.config.config.user, &passwd, &group);
+        let user =
+            user::resolve(target.config.execution.user().as_deref().unwrap_or_default(), &passwd, &group);
         let mut user = user.map_err(ContainerError::new)?;
         if !self.root {
             // The only user that exists in the namespace, which was made without the right to map others.

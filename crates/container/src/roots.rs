@@ -76,7 +76,7 @@ impl Cache {
     /// # Errors
     /// When a layer is damaged, hostile or too large, or the cache cannot be written.
     pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<Root, ContainerError> {
-        let (diff_ids, blobs) = (&target.config.rootfs.diff_ids, &target.image.layers);
+        let (diff_ids, blobs) = (&target.config.diff_ids, &target.image.layers);
         if diff_ids.len() != blobs.len() {
             let (name, listed, found) = (&target.name, diff_ids.len(), blobs.len());
             let message = format!("{name}: the config lists {listed} layers, and there are {found}");

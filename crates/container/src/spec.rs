@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tare_oci::spec::Config;
+use tare_oci::spec::Configuration;
 
 use super::limits::{CpuSet, Limits};
 use super::network::Bridge;
@@ -46,32 +46,35 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 impl ContainerSpec {
     /// The command line: entrypoint and command of the image, or what stands instead.
     #[must_use]
-    pub fn command(&self, config: &Config) -> Vec<String> {
+    pub fn command(&self, config: &Configuration) -> Vec<String> {
         match &self.args {
             Some(args) => args.clone(),
-            None => config.config.entrypoint.iter().chain(&config.config.cmd).cloned().collect(),
+            None => {
+                let Configuration { execution, .. } = config;
+                [execution.entrypoint(), execution.cmd()].into_iter().flatten().flatten().cloned().collect()
+            }
         }
     }
 
     /// The environment as `NAME=VALUE`, with a PATH whatever the image says.
     #[must_use]
-    pub fn environment(&self, config: &Config, home: &str) -> Vec<String> {
+    pub fn environment(&self, config: &Configuration, home: &str) -> Vec<String> {
         let mut variables: BTreeMap<&str, &str> = [("PATH", PATH), ("HOME", home)].into();
-        variables.extend(config.config.env.iter().filter_map(|it| it.split_once('=')));
+        variables.extend(config.execution.env().iter().flatten().filter_map(|it| it.split_once('=')));
         variables.extend(self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// Places in the root that something is mounted on, which a read-only root must have.
     #[must_use]
-    pub fn mount_points(&self, config: &Config) -> Vec<String> {
+    pub fn mount_points(&self, config: &Configuration) -> Vec<String> {
         let fixed = ["/dev", "/proc", "/sys", "/tmp"].into_iter().map(str::to_owned);
         fixed.chain(self.memory_mounts(config)).collect()
     }
 
     /// Volumes, which are memory.
-    pub(crate) fn memory_mounts(&self, config: &Config) -> Vec<String> {
-        let volumes = config.config.volumes.keys();
+    pub(crate) fn memory_mounts(&self, config: &Configuration) -> Vec<String> {
+        let volumes = config.execution.volumes().iter().flatten();
         let mut mounts: Vec<String> = volumes
             .map(|path| format!("/{}", path.trim_matches('/')))
             .filter(|path| path.len() > 1 && path != "/tmp")
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn command_and_environment_are_the_images_unless_overridden() {
-        let config: Config = serde_json::from_value(serde_json::json!({
+        let config = Configuration::new(serde_json::json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
             "config": {"Entrypoint": ["/app"], "Cmd": ["--port", "80"], "Env": ["A=1", "PATH=/bin"]},
         }))

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tare_oci::digest::Digest;
 use tare_oci::reader::{self, ReadError, ReadImage, Source};
-use tare_oci::spec::Config;
+use tare_oci::spec::Configuration;
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd, xshell};
 
 use super::error::ContainerError;
@@ -23,7 +23,7 @@ pub struct Target {
     /// Of the config.
     pub image_id: Digest,
     /// What it is run with.
-    pub config: Config,
+    pub config: Configuration,
     /// Its layers and configuration, not yet read.
     pub image: ReadImage,
     /// Where its blobs are read from.
@@ -177,7 +177,7 @@ impl Target {
     /// The port of the first TCP port that the image exposes.
     #[must_use]
     pub fn exposed_port(&self) -> Option<u16> {
-        self.config.config.exposed_ports.keys().find_map(|port| match port.split_once('/') {
+        self.config.execution.exposed_ports().iter().flatten().find_map(|port| match port.split_once('/') {
             None | Some((_, "tcp")) => port.split('/').next()?.parse().ok(),
             Some(_) => None,
         })
@@ -219,9 +219,10 @@ fn choose(
         return Err(ContainerError::new(format_args!("{name} holds no image")));
     }
     let wanted = architecture.unwrap_or(host_architecture());
-    let platform = |image: &ReadImage| format!("{}/{}", image.config.os, image.config.architecture);
+    let platform =
+        |image: &ReadImage| format!("{}/{}", image.config.image.os(), image.config.image.architecture());
     let has: Vec<String> = images.iter().map(platform).collect();
-    images.retain(|image| image.config.os == "linux" && image.config.architecture == wanted);
+    images.retain(|image| platform(image) == format!("linux/{wanted}"));
     match images.as_slice() {
         [image] => Ok(image.clone()),
         [] => {

@@ -151,7 +151,7 @@ pub fn main() -> ExitCode {
         Command::Run(RunArguments { plan: file, arguments }) => {
             let (arguments, plan) = (PlannedCommand::parse(&arguments), plan::read(&file));
             let ui = ui(&arguments);
-            (plan.map_err(Into::into).and_then(|plan| run(&arguments, &plan, ui)), ui)
+            (plan.and_then(|plan| run(&arguments, &plan, ui)), ui)
         }
         Command::Deploy(arguments) => {
             let ui = ui(&arguments);

@@ -8,7 +8,7 @@ use tare_oci::digest::Digest;
 use tare_oci::input;
 use tare_oci::reader::{self, Source};
 use tare_oci::reference::Reference;
-use tare_oci::spec::Config;
+use tare_oci::spec::Configuration;
 
 use crate::error::DeployError;
 
@@ -18,7 +18,7 @@ pub struct LocalImage {
     /// Of the index, or of the manifest where there is no index: what a reference holds.
     pub digest: Digest,
     /// Manifest and configuration of every platform.
-    platforms: Vec<(Digest, Config)>,
+    platforms: Vec<(Digest, Configuration)>,
 }
 
 /// What a manifest says about the image.
@@ -86,21 +86,22 @@ impl LocalImage {
                 "these limits would be older than the image: profile it again",
             ));
         };
-        let architectures: BTreeSet<&str> =
-            self.platforms.iter().map(|(_, config)| config.architecture.as_str()).collect();
+        let architectures: BTreeSet<String> =
+            self.platforms.iter().map(|(_, config)| config.image.architecture().to_string()).collect();
         let mut architectures = architectures.into_iter();
         let architecture = architectures.next().filter(|_| architectures.next().is_none());
-        let run = &config.config;
-        let health_check = run.healthcheck.as_ref().and_then(|check| match check.test.split_first() {
+        let run = &config.execution;
+        let test = config.healthcheck.as_ref().and_then(|check| check.test.as_deref()).unwrap_or_default();
+        let health_check = match test.split_first() {
             Some((kind, command)) if kind == "CMD" && !command.is_empty() => Some(command.to_vec()),
             _ => None,
-        });
+        };
         Ok(ImageFacts {
             reference: format!("{}@{}", pinned(repository)?, self.digest),
-            architecture: architecture.map(str::to_owned),
-            port: choose_port(run.exposed_ports.keys().map(String::as_str), port)?,
-            user: numeric_user(&run.user)?,
-            volumes: run.volumes.keys().cloned().collect(),
+            architecture,
+            port: choose_port(run.exposed_ports().iter().flatten().map(String::as_str), port)?,
+            user: numeric_user(run.user().as_deref().unwrap_or_default())?,
+            volumes: run.volumes().clone().unwrap_or_default(),
             health_check,
         })
     }
@@ -174,7 +175,7 @@ mod tests {
             "`h:5000/a:latest` has a tag, which may name another image tomorrow"
         );
         assert_eq!(refused("a@sha256:00"), "`a@sha256:00` holds a digest already");
-        assert!(refused("App").starts_with("`App` is not an image name"), "{}", refused("App"));
+        assert!(refused("App").starts_with("`App` is not a name for an image"), "{}", refused("App"));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::blob::{BlobSource, blob_path};
-use super::image::{Image, Index, to_json};
+use super::blob::BlobSource;
+use super::image::{Image, Index};
 use super::layout::OCI_LAYOUT;
 use super::reference::Reference;
+use super::spec::to_json;
 use super::tar::{Header, Kind, write_end, write_header, write_padding};
 use crate::input;
 
@@ -20,21 +21,15 @@ use crate::input;
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct DockerManifest {
     pub(crate) config: String,
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub(crate) repo_tags: Vec<String>,
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub(crate) layers: Vec<String>,
-}
-
-fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    pub(crate) repo_tags: Option<Vec<String>>,
+    pub(crate) layers: Option<Vec<String>>,
 }
 
 fn docker_manifest(image: &Image, tags: &[Reference]) -> serde_json::Result<Vec<u8>> {
     to_json(&[DockerManifest {
         config: image.config.path(),
-        repo_tags: tags.iter().map(ToString::to_string).collect(),
-        layers: image.layers.iter().map(|(_, blob)| blob.path()).collect(),
+        repo_tags: Some(tags.iter().map(ToString::to_string).collect()),
+        layers: Some(image.layers.iter().map(|(_, blob)| blob.path()).collect()),
     }])
 }
 
@@ -59,8 +54,7 @@ pub fn write(index: &Index, index_json: &[u8], tags: &[Reference], out: impl Wri
         write_header(&mut out, &header(dir, Kind::Directory))?;
     }
     for blob in index.blobs() {
-        let path = blob_path(&blob.descriptor.digest);
-        let size = blob.descriptor.size;
+        let (path, size) = (blob.path(), blob.descriptor.size());
         match &blob.source {
             BlobSource::Bytes(bytes) => put(&mut out, &path, size, &mut &bytes[..])?,
             BlobSource::File(file) => put(&mut out, &path, size, &mut input::open(file)?)?,

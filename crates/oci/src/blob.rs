@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::digest::Digest;
-use super::spec::Descriptor;
+use super::spec::{Descriptor, MediaType};
 
 /// Makes a folder that did not exist, for this user alone: nobody can put a link into it.
 fn create_private(dir: &Path) -> io::Result<()> {
@@ -40,22 +40,22 @@ pub enum BlobSource {
 impl Blob {
     /// A blob of these bytes.
     #[must_use]
-    pub fn of(media_type: &str, bytes: Vec<u8>) -> Self {
-        let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
+    pub fn of(media_type: MediaType, bytes: Vec<u8>) -> Self {
+        let descriptor = Descriptor::new(media_type, bytes.len() as u64, Digest::of(&bytes));
         Self { descriptor, source: BlobSource::Bytes(bytes.into()) }
     }
 
     /// Its path in a layout or archive (image-spec image-layout.md).
     #[must_use]
     pub fn path(&self) -> String {
-        blob_path(&self.descriptor.digest)
+        format!("blobs/{}/{}", self.descriptor.digest().algorithm(), self.descriptor.digest().digest())
     }
 }
 
 /// `blobs/sha256/<hex>`
 #[must_use]
 pub fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/{}", digest.to_string().replace(':', "/"))
 }
 
 /// An operation on a file or folder that failed, and on which.

@@ -41,24 +41,20 @@ pub fn first_difference(a: &Source, b: &Source) -> Result<Option<Difference>, Re
     }
     let mut documents = vec![];
     for (image_a, image_b) in images_a.iter().zip(&images_b) {
-        let platform = platform(image_a);
+        let platform = image_a.config.platform();
         documents.push((
             format!("{platform}: config"),
             a.read(&image_a.config_file)?,
             b.read(&image_b.config_file)?,
         ));
-        if let (Some((_, manifest_a)), Some((_, manifest_b))) = (&image_a.manifest, &image_b.manifest) {
-            let json = |manifest| serde_json::to_vec(manifest).unwrap_or_default();
-            documents.push((format!("{platform}: manifest"), json(manifest_a), json(manifest_b)));
+        if let (Some((manifest_a, _)), Some((manifest_b, _))) = (&image_a.manifest, &image_b.manifest) {
+            let manifests = (a.read(&manifest_a.path())?, b.read(&manifest_b.path())?);
+            documents.push((format!("{platform}: manifest"), manifests.0, manifests.1));
         }
     }
     documents.push(("index.json".to_owned(), a.read("index.json")?, b.read("index.json")?));
     let differing = documents.into_iter().find(|(_, a, b)| a != b);
     Ok(differing.map(|(place, a, b)| Difference { place, what: first_byte(&a, &b) }))
-}
-
-fn platform(image: &ReadImage) -> String {
-    format!("{}/{}", image.config.os, image.config.architecture)
 }
 
 fn in_layers(
@@ -67,7 +63,7 @@ fn in_layers(
     image_a: &ReadImage,
     image_b: &ReadImage,
 ) -> Result<Option<Difference>, ReadError> {
-    let platform = platform(image_a);
+    let platform = image_a.config.platform();
     if image_a.layers.len() != image_b.layers.len() {
         let what =
             format!("{} layers in the first, {} in the second", image_a.layers.len(), image_b.layers.len());

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use self::pool::{BlockResult, Job, Permit, thread_gone};
 use super::digest::{Digest, Digesting};
-use super::spec;
+use super::spec::MediaType;
 
 mod pool;
 
@@ -63,11 +63,11 @@ impl Compression {
 
     /// The media type of layers compressed this way.
     #[must_use]
-    pub fn media_type(self) -> &'static str {
+    pub fn media_type(self) -> MediaType {
         match self {
-            Self::None => spec::LAYER_TAR,
-            Self::Gzip(_) => spec::LAYER_GZIP,
-            Self::Zstd(_) => spec::LAYER_ZSTD,
+            Self::None => MediaType::ImageLayer,
+            Self::Gzip(_) => MediaType::ImageLayerGzip,
+            Self::Zstd(_) => MediaType::ImageLayerZstd,
         }
     }
 }

@@ -5,27 +5,31 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-/// The SHA-256 of a blob, written `sha256:` and 64 lower-case hexadecimal digits
-/// (image-spec descriptor.md, "Digests").
+/// A digest that can be checked (image-spec descriptor.md, "Digests"). What is made here has SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
+pub enum Digest {
+    /// Written `sha256:` and 64 lower-case hexadecimal digits.
+    Sha256([u8; 32]),
+    /// Written `sha512:` and 128 lower-case hexadecimal digits.
+    Sha512([u8; 64]),
+}
 
 /// Not a digest this tool can check.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a digest of the form sha256:<64 lower-case hexadecimal digits>")]
+#[error("`{0}` is not a digest: sha256:<64 lower-case hexadecimal digits> or sha512:<128>")]
 pub struct DigestError(String);
 
 impl Digest {
-    /// The digest of some bytes.
+    /// The SHA-256 of some bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::Sha256(Sha256::digest(bytes).into())
     }
 
-    /// Digest and length of everything that can still be read from `input`.
+    /// SHA-256 and length of everything that can still be read from `input`.
     ///
     /// # Errors
     /// Those of the reader.
@@ -35,11 +39,15 @@ impl Digest {
         Ok(sink.finish().1)
     }
 
-    /// The 64 digits without the algorithm: the name of the blob's file in a layout.
+    /// The digits without the algorithm: the name of the blob's file in a layout.
     #[must_use]
     pub fn hex(&self) -> String {
         use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let bytes: &[u8] = match self {
+            Self::Sha256(bytes) => bytes,
+            Self::Sha512(bytes) => bytes,
+        };
+        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
         })
@@ -54,7 +62,11 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        let algorithm = match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha512(_) => "sha512",
+        };
+        write!(f, "{algorithm}:{}", self.hex())
     }
 }
 
@@ -68,22 +80,23 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let error = || DigestError(text.to_owned());
-        let hex = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Ok(byte - b'0'),
-            b'a'..=b'f' => Ok(byte - b'a' + 10),
-            _ => Err(error()),
+        let digest = match text.split_once(':') {
+            Some(("sha256", hex)) => bytes(hex).map(Self::Sha256),
+            Some(("sha512", hex)) => bytes(hex).map(Self::Sha512),
+            _ => None,
         };
-        if hex.len() != 64 {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Ok(Self(bytes))
+        digest.ok_or_else(|| DigestError(text.to_owned()))
     }
+}
+
+/// The bytes of exactly as many lower-case hexadecimal digits.
+fn bytes<const LENGTH: usize>(hex: &str) -> Option<[u8; LENGTH]> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).filter(|_| !digit.is_ascii_uppercase());
+    let pairs = hex.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    });
+    pairs.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 impl TryFrom<String> for Digest {
@@ -100,6 +113,13 @@ impl From<Digest> for String {
     }
 }
 
+impl From<Digest> for oci_spec::image::Digest {
+    #[expect(clippy::expect_used, reason = "oci-spec takes every digest of these two algorithms")]
+    fn from(digest: Digest) -> Self {
+        digest.to_string().parse().expect("a digest")
+    }
+}
+
 /// The digest of a layer's *uncompressed* tar (image-spec config.md, "Layer DiffID"). A [`Digest`]
 /// alone always means the blob as it is stored, compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,34 +132,66 @@ impl fmt::Display for DiffId {
     }
 }
 
-/// A writer that passes everything on and knows the digest and length of what went through.
-pub(crate) struct Digesting<W> {
-    inner: W,
-    hasher: Sha256,
+/// Passes on what is written into it or read through it, and knows the digest and length of what went through.
+pub(crate) struct Digesting<T> {
+    inner: T,
+    hasher: Hasher,
     length: u64,
 }
 
-impl<W: Write> Digesting<W> {
-    pub(crate) fn new(inner: W) -> Self {
-        Self { inner, hasher: Sha256::new(), length: 0 }
+enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl<T> Digesting<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self { inner, hasher: Hasher::Sha256(Sha256::new()), length: 0 }
     }
 
-    /// What was written into, and the digest and length of it.
-    pub(crate) fn finish(self) -> (W, (Digest, u64)) {
-        (self.inner, (Digest(self.hasher.finalize().into()), self.length))
+    /// With the algorithm of another digest, to compare with it.
+    pub(crate) fn like(inner: T, other: Option<Digest>) -> Self {
+        match other {
+            Some(Digest::Sha512(_)) => Self { inner, hasher: Hasher::Sha512(Sha512::new()), length: 0 },
+            _ => Self::new(inner),
+        }
+    }
+
+    /// What was wrapped, and the digest and length of what went through.
+    pub(crate) fn finish(self) -> (T, (Digest, u64)) {
+        let digest = match self.hasher {
+            Hasher::Sha256(hasher) => Digest::Sha256(hasher.finalize().into()),
+            Hasher::Sha512(hasher) => Digest::Sha512(hasher.finalize().into()),
+        };
+        (self.inner, (digest, self.length))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match &mut self.hasher {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+        self.length += bytes.len() as u64;
     }
 }
 
 impl<W: Write> Write for Digesting<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(buffer)?;
-        self.hasher.update(&buffer[..written]);
-        self.length += written as u64;
+        self.update(&buffer[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.update(&buffer[..length]);
+        Ok(length)
     }
 }
 
@@ -154,12 +206,18 @@ mod tests {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse(), Ok(Digest::of(b"")));
         assert_eq!(Digest::of_reader(&b"abc"[..]).unwrap(), (Digest::of(b"abc"), 3));
+        // FIPS 180-2, C.1.
+        let abc = "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+                   2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+        let mut hashed = Digesting::like(&b"abc"[..], Some(abc.parse().unwrap()));
+        io::copy(&mut hashed, &mut io::sink()).unwrap();
+        assert_eq!(hashed.finish().1, (abc.parse().unwrap(), 3));
     }
 
     #[test]
     fn other_algorithms_lengths_and_upper_case_are_refused() {
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
-        for text in ["", "sha256:", "sha512:00", &EMPTY[7..], &EMPTY[..70], &upper, "sha256:é"] {
+        for text in ["", "sha256:", "sha512:00", "md5:00", &EMPTY[7..], &EMPTY[..70], &upper, "sha256:é"] {
             assert_eq!(text.parse::<Digest>(), Err(DigestError(text.to_owned())));
         }
     }

@@ -1,12 +1,12 @@
 //! Layers and parameters joined to an image, and images of several platforms to an index.
 
-use serde::Serialize;
-
 use super::blob::{Blob, BlobSource};
-use super::digest::Digest;
 use super::layer::Layer;
 use super::platform::Platform;
-use super::spec::{self, Config, Descriptor, Execution, History, Index as SpecIndex, Manifest, Map, RootFs};
+use super::spec::{
+    self, Config, Descriptor, Healthcheck, History, ImageConfiguration, ImageManifestBuilder, Map, MediaType,
+    OciSpecError, RootFs, to_json, unless_empty,
+};
 use crate::units::Epoch;
 
 /// What an image is made of.
@@ -15,7 +15,9 @@ pub struct Parts {
     /// What it runs on.
     pub platform: Platform,
     /// How it runs.
-    pub execution: Execution,
+    pub execution: Config,
+    /// Docker's health check.
+    pub healthcheck: Option<Healthcheck>,
     /// Who made it.
     pub author: Option<String>,
     /// Never "now": the commit's time, or what SOURCE_DATE_EPOCH says.
@@ -44,37 +46,36 @@ impl Image {
     ///
     /// # Errors
     /// When a document cannot be serialised, which no value of these types causes.
-    pub fn new(parts: Parts) -> serde_json::Result<Self> {
-        let Parts { platform, execution, author, created, annotations, layers } = parts;
-        let created = created.to_string();
-        let history = layers.iter().map(|(layer, _)| History {
-            created: Some(created.clone()),
-            created_by: Some(format!("tare: layer {}", layer.name)),
-            ..History::default()
+    pub fn new(parts: Parts) -> Result<Self, OciSpecError> {
+        let Parts { platform, execution, healthcheck, author, created, annotations, layers } = parts;
+        let created = Some(created.to_string());
+        let history = layers.iter().map(|(layer, _)| {
+            let mut step = History::default();
+            step.set_created(created.clone()).set_created_by(Some(format!("tare: layer {}", layer.name)));
+            step
         });
-        let config = Config {
-            created: Some(created.clone()),
-            author,
-            architecture: platform.architecture().to_owned(),
-            os: "linux".to_owned(),
-            variant: None,
-            config: execution,
-            rootfs: RootFs {
-                kind: "layers".to_owned(),
-                diff_ids: layers.iter().map(|(layer, _)| layer.diff_id).collect(),
-            },
-            history: history.collect(),
-        };
-        let config = Blob::of(spec::CONFIG, to_json(&config)?);
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(spec::MANIFEST.to_owned()),
-            config: config.descriptor.clone(),
-            layers: layers.iter().map(|(layer, _)| layer.descriptor.clone()).collect(),
-            annotations,
-        };
-        let mut manifest = Blob::of(spec::MANIFEST, to_json(&manifest)?);
-        manifest.descriptor.platform = Some(platform.to_spec());
+        let mut rootfs = RootFs::default();
+        rootfs.set_diff_ids(layers.iter().map(|(layer, _)| layer.diff_id.to_string()).collect());
+        let spec = platform.to_spec();
+        let mut config = ImageConfiguration::default();
+        config.set_created(created.clone()).set_author(author).set_config(Some(execution)).set_rootfs(rootfs);
+        config.set_os(spec.os().clone()).set_architecture(spec.architecture().clone());
+        config.set_history(Some(history.collect()));
+        let mut config = serde_json::to_value(&config)?;
+        if let Some(healthcheck) = healthcheck {
+            config["config"]["Healthcheck"] = serde_json::to_value(healthcheck)?;
+        }
+        let config = Blob::of(MediaType::ImageConfig, to_json(&config)?);
+        let layer_descriptors = layers.iter().map(|(layer, _)| layer.descriptor.clone());
+        let mut manifest = ImageManifestBuilder::default()
+            .schema_version(2_u32)
+            .media_type(MediaType::ImageManifest)
+            .config(config.descriptor.clone())
+            .layers(layer_descriptors.collect::<Vec<_>>())
+            .build()?;
+        manifest.set_annotations(unless_empty(annotations));
+        let mut manifest = Blob::of(MediaType::ImageManifest, to_json(&manifest)?);
+        manifest.descriptor.set_platform(Some(spec));
         let layers = layers
             .into_iter()
             .map(|(layer, source)| {
@@ -98,17 +99,12 @@ impl Index {
     ///
     /// # Errors
     /// When a document cannot be serialised, which no value of these types causes.
-    pub fn new(images: Vec<Image>, annotations: Map) -> serde_json::Result<Self> {
+    pub fn new(images: Vec<Image>, annotations: Map) -> Result<Self, OciSpecError> {
         let index = match images.as_slice() {
             [_] => None,
             _ => {
-                let index = SpecIndex {
-                    schema_version: 2,
-                    media_type: Some(spec::INDEX.to_owned()),
-                    manifests: images.iter().map(|image| image.manifest.descriptor.clone()).collect(),
-                    annotations,
-                };
-                Some(Blob::of(spec::INDEX, to_json(&index)?))
+                let manifests = images.iter().map(|image| image.manifest.descriptor.clone()).collect();
+                Some(Blob::of(MediaType::ImageIndex, spec::index(manifests, annotations)?))
             }
         };
         Ok(Self { images, index })
@@ -134,19 +130,8 @@ impl Index {
             [&image.manifest, &image.config].into_iter().chain(image.layers.iter().map(|(_, blob)| blob))
         });
         let mut blobs: Vec<&Blob> = of_images.chain(&self.index).collect();
-        blobs.sort_by_key(|blob| blob.descriptor.digest);
-        blobs.dedup_by_key(|blob| blob.descriptor.digest);
+        blobs.sort_by(|a, b| a.descriptor.digest().as_ref().cmp(b.descriptor.digest().as_ref()));
+        blobs.dedup_by(|a, b| a.descriptor.digest() == b.descriptor.digest());
         blobs
     }
-
-    /// The digest that stands behind `@` in a reference.
-    #[must_use]
-    pub fn digest(&self) -> Option<Digest> {
-        self.root().map(|root| root.digest)
-    }
-}
-
-/// Compact JSON: the bytes that digests are taken of.
-pub(crate) fn to_json(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(document)
 }

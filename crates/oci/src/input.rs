@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::{DeserializeOwned, DeserializeSeed as _};
+use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::keys::{AMBIGUOUS, Unambiguous};
@@ -137,6 +138,16 @@ pub fn open_inside(folder: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Reads a regular file inside a folder.
+///
+/// # Errors
+/// As [`open_inside`], and when it cannot be read.
+pub fn read_inside(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_inside(folder, path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a definition: one in the workspace must not be a link out of it, as the repository may be somebody
 /// else's. A path elsewhere is the user's own.
 ///
@@ -238,25 +249,30 @@ pub fn special_kind(_: fs::FileType) -> &'static str {
 #[error("{0}")]
 pub struct JsonError(String);
 
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(without_content(&error))
+    }
+}
+
 /// Parses a document.
 ///
 /// # Errors
 /// When it is not JSON, or not of this form.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    serde_json::from_slice(bytes).map_err(|error| JsonError(without_content(&error)))
+    Ok(serde_json::from_slice(bytes)?)
 }
 
-/// Whether a key of a document stands twice, or in two cases: readers would see different values in it.
+/// Parses a document; none if a key stands twice in it, or in two cases: readers would see different values.
 ///
 /// # Errors
-/// When the document is not JSON.
-pub fn has_ambiguous_keys(bytes: &[u8]) -> Result<bool, JsonError> {
+/// When it is not JSON.
+pub fn from_unambiguous_json(bytes: &[u8]) -> Result<Option<Value>, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let read = Unambiguous::document().deserialize(&mut deserializer);
-    match read.and_then(|()| deserializer.end()) {
-        Ok(()) => Ok(false),
-        Err(error) if error.to_string().starts_with(AMBIGUOUS) => Ok(true),
-        Err(error) => Err(JsonError(without_content(&error))),
+    match Unambiguous::document().deserialize(&mut deserializer) {
+        Ok(()) => from_json(bytes).map(Some),
+        Err(error) if error.to_string().starts_with(AMBIGUOUS) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -279,7 +295,11 @@ fn without_content(error: &serde_json::Error) -> String {
             return format!("{}, expected {expected}", format!("{start}{}", &found[..end]).trim_end());
         }
     }
-    format!("a value of another form at line {} column {}", error.line(), error.column())
+    match error.line() {
+        // Of a value that was parsed before, which has no place any more.
+        0 => "a value of another form".to_owned(),
+        line => format!("a value of another form at line {line} column {}", error.column()),
+    }
 }
 
 #[cfg(test)]
@@ -307,24 +327,20 @@ mod tests {
         for (text, says) in [
             ("root:*:19:0", "expected value at line 1 column 1"),
             ("", "EOF while parsing a value at line 1 column 0"),
-            (r#"{"number": "secret"}"#, "invalid type: string, expected u8 at line 1 column 19"),
-            (
-                r#"{"number": "a, expected secret at line 9"}"#,
-                "invalid type: string, expected u8 at line 1 column 41",
-            ),
-            (r#"{"number": 4711}"#, "invalid value: integer, expected u8 at line 1 column 15"),
-            (r#"{"number": true}"#, "invalid type: boolean, expected u8 at line 1 column 15"),
-            (r#"{"number": null}"#, "invalid type: null, expected u8 at line 1 column 15"),
-            (r#"{"number": [1]}"#, "invalid type: sequence, expected u8 at line 1 column 11"),
-            ("{}", "missing field `number` at line 1 column 2"),
-            (
-                r#"{"secret": 1}"#,
-                "unknown field, expected one of `number`, `variant`, `digest` at line 1 column 9",
-            ),
-            (r#"{"number": 1, "variant": "secret"}"#, "unknown variant, expected `One` at line 1 column 33"),
-            (r#"{"number": 1, "digest": "secret"}"#, "a value of another form at line 1 column 33"),
+            ("{}{}", "trailing characters at line 1 column 3"),
+            (r#"{"number": "secret"}"#, "invalid type: string, expected u8"),
+            (r#"{"number": "a, expected secret"}"#, "invalid type: string, expected u8"),
+            (r#"{"number": 4711}"#, "invalid value: integer, expected u8"),
+            (r#"{"number": true}"#, "invalid type: boolean, expected u8"),
+            (r#"{"number": null}"#, "invalid type: null, expected u8"),
+            (r#"{"number": [1]}"#, "invalid type: sequence, expected u8"),
+            ("{}", "missing field `number`"),
+            (r#"{"secret": 1}"#, "unknown field, expected one of `number`, `variant`, `digest`"),
+            (r#"{"number": 1, "variant": "secret"}"#, "unknown variant, expected `One`"),
+            (r#"{"number": 1, "digest": "secret"}"#, "a value of another form"),
         ] {
-            let error = from_json::<Document>(text.as_bytes()).unwrap_err();
+            let typed = |value: Option<Value>| Ok(serde_json::from_value::<Document>(value.unwrap())?);
+            let error: JsonError = from_unambiguous_json(text.as_bytes()).and_then(typed).unwrap_err();
             assert_eq!(error.to_string(), says, "{text}");
         }
     }

@@ -9,7 +9,7 @@ use crate::audit::{self, DependencyKind};
 use crate::digest::{DiffId, Digest};
 use crate::elf;
 use crate::reader::{ReadError, ReadImage, Source, images, read_layer};
-use crate::spec::Config;
+use crate::spec::Configuration;
 
 /// Larger binaries are not searched for their crates.
 const BINARY_LIMIT: u64 = 512 << 20;
@@ -27,11 +27,16 @@ pub struct Inspection {
     /// `linux/amd64`
     pub platform: String,
     /// The config as it stands there.
-    pub config: Config,
+    #[serde(serialize_with = "document")]
+    pub config: Configuration,
     /// Lowest first.
     pub layers: Vec<LayerInspection>,
     /// For each binary that lists its crates.
     pub packages: BTreeMap<String, Vec<PackageInspection>>,
+}
+
+fn document<S: serde::Serializer>(config: &Configuration, serializer: S) -> Result<S::Ok, S::Error> {
+    config.document.serialize(serializer)
 }
 
 /// One layer.
@@ -96,7 +101,7 @@ pub fn inspect(source: &Source) -> Result<Vec<Inspection>, ReadError> {
 }
 
 fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadError> {
-    let mut history = image.config.history.iter().filter(|step| !step.empty_layer);
+    let mut history = image.config.history_of_layers();
     let mut layers = Vec::new();
     let mut packages = BTreeMap::new();
     for layer in &image.layers {
@@ -123,7 +128,7 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
             Ok(())
         })?;
         layers.push(LayerInspection {
-            created_by: history.next().and_then(|step| step.created_by.clone()),
+            created_by: history.next().and_then(|step| step.created_by().clone()),
             digest: facts.digest,
             diff_id: facts.diff_id,
             size: facts.size,
@@ -131,15 +136,12 @@ fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadEr
             files,
         });
     }
-    let platform = match &image.config.variant {
-        Some(variant) => format!("{}/{}/{variant}", image.config.os, image.config.architecture),
-        None => format!("{}/{}", image.config.os, image.config.architecture),
-    };
+    drop(history);
     Ok(Inspection {
         names: image.names,
         digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
         image_id: image.image_id,
-        platform,
+        platform: image.config.platform(),
         config: image.config,
         layers,
         packages,

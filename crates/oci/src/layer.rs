@@ -101,7 +101,7 @@ pub fn pack<W: Write>(
     let (out, (digest, size)) = blob.finish();
     let layer = Layer {
         name: plan.name.clone(),
-        descriptor: Descriptor::new(compression.media_type(), digest, size),
+        descriptor: Descriptor::new(compression.media_type(), size, digest),
         diff_id: DiffId(diff_id),
         uncompressed_size,
     };
@@ -293,6 +293,7 @@ impl Fingerprint {
 mod tests {
     use super::*;
     use crate::entry::{InMemory, Owner};
+    use crate::spec::MediaType;
     use crate::units::Epoch;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
@@ -324,8 +325,8 @@ mod tests {
         let pool = Pool::start(1);
         let (layer, blob) = write(&plan, Compression::Gzip(6), &pool, Vec::new()).unwrap();
         let (raw, tar) = write(&plan, Compression::None, &pool, Vec::new()).unwrap();
-        assert_eq!(layer.descriptor.digest, Digest::of(&blob));
-        assert_eq!(layer.descriptor.size, blob.len() as u64);
+        let expected = Descriptor::new(MediaType::ImageLayerGzip, blob.len() as u64, Digest::of(&blob));
+        assert_eq!(layer.descriptor, expected);
         assert_eq!((layer.diff_id, raw.diff_id), (DiffId(Digest::of(&tar)), DiffId(Digest::of(&tar))));
         assert_eq!(layer.uncompressed_size, tar.len() as u64);
         let names: Vec<String> = ::tar::Archive::new(&tar[..])

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use super::blob::{Blob, BlobSource, FileError, Staging};
-use super::image::{Index, to_json};
+use super::image::Index;
 use super::reference::Reference;
-use super::spec::{self, Index as SpecIndex, Map};
+use super::spec::{self, Map, OciSpecError};
 
 /// The content of `oci-layout`.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -18,28 +18,21 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 ///
 /// # Errors
 /// When it cannot be serialised, which no value of these types causes.
-pub fn index_json(index: &Index, tags: &[Reference]) -> serde_json::Result<Vec<u8>> {
-    let root = index.root().into_iter();
+pub fn index_json(index: &Index, tags: &[Reference]) -> Result<Vec<u8>, OciSpecError> {
     let tagged = |tag: &Reference| {
-        root.clone().cloned().map({
-            let annotations = Map::from([
-                ("io.containerd.image.name".to_owned(), tag.canonical()),
-                ("org.opencontainers.image.ref.name".to_owned(), tag.tag().to_owned()),
-            ]);
-            move |mut descriptor| {
-                descriptor.annotations.clone_from(&annotations);
-                descriptor
-            }
-        })
+        let annotations = [
+            ("io.containerd.image.name".to_owned(), tag.canonical()),
+            ("org.opencontainers.image.ref.name".to_owned(), tag.tag().to_owned()),
+        ];
+        let mut descriptor = index.root()?.clone();
+        descriptor.set_annotations(Some(annotations.into()));
+        Some(descriptor)
     };
-    let manifests =
-        if tags.is_empty() { root.cloned().collect() } else { tags.iter().flat_map(tagged).collect() };
-    to_json(&SpecIndex {
-        schema_version: 2,
-        media_type: Some(spec::INDEX.to_owned()),
-        manifests,
-        annotations: Map::new(),
-    })
+    let manifests = match tags {
+        [] => index.root().cloned().into_iter().collect(),
+        tags => tags.iter().filter_map(tagged).collect(),
+    };
+    spec::index(manifests, Map::new())
 }
 
 /// Writes the image into `dir`, new or holding an older layout. Readers find the older image or the
@@ -52,7 +45,7 @@ pub fn write(index: &Index, index_json: &[u8], dir: &Path, staging: &Staging) ->
     fs::create_dir_all(&blobs).map_err(FileError::on("create", &blobs))?;
     let mut kept = BTreeSet::new();
     for Blob { descriptor, source } in index.blobs() {
-        let name = descriptor.digest.hex();
+        let name = descriptor.digest().digest().to_owned();
         let place = blobs.join(&name);
         match source {
             BlobSource::Bytes(bytes) => staging.write(&place, bytes)?,

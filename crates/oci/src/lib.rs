@@ -5,9 +5,8 @@
 //! There is no clock, no environment, no network and no process here: the same values in give the same
 //! bytes out. It uses no other package of tare.
 //!
-//! The types of [`spec`] are our own and not those of the crate `oci-spec`: its maps are unordered (the
-//! same image would have another digest in every run), it has no `Healthcheck`, and it doubles the
-//! time that everybody waits for the first `cargo xtask image`. The tests read what we write with it.
+//! The documents are those of the crate `oci-spec` ([`spec`]). Its maps are unordered, so their keys are sorted when
+//! they are written: the same image has the same digest in every run.
 
 pub mod archive;
 pub mod audit;

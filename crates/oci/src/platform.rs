@@ -45,12 +45,9 @@ impl Platform {
     /// The `platform` of an index entry.
     #[must_use]
     pub fn to_spec(self) -> spec::Platform {
-        spec::Platform {
-            architecture: self.architecture().to_owned(),
-            os: "linux".to_owned(),
-            variant: None,
-            os_version: None,
-        }
+        let mut platform = spec::Platform::default();
+        platform.set_os("linux".into()).set_architecture(self.architecture().into());
+        platform
     }
 }
 

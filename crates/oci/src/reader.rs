@@ -6,11 +6,10 @@
 use std::io::{self, BufReader, Read};
 
 use super::archive::DockerManifest;
-use super::blob::blob_path;
 use super::digest::{DiffId, Digest, Digesting};
-use super::source::{self, Allowed, HEADERS_LIMIT, check_blob, tar_error};
-pub use super::source::{ReadError, Source};
-use super::spec::{self, Config, Descriptor, Index, Manifest};
+use super::source::{Allowed, HEADERS_LIMIT, tar_error};
+pub use super::source::{BlobRef, Encoding, ReadError, Source};
+use super::spec::{Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
 
 /// Indexes within indexes; one level is usual.
 const DEPTH_LIMIT: usize = 4;
@@ -18,34 +17,12 @@ const DEPTH_LIMIT: usize = 4;
 const IMAGES_LIMIT: usize = 4096;
 /// Descriptors that are followed, however often indexes name each other: each image may have an attestation.
 const DESCRIPTORS_LIMIT: usize = 2 * IMAGES_LIMIT;
-/// How a layer is compressed, told by its first bytes: media types lie more often than magic numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not.
-    Plain,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Encoding {
-    /// What the first bytes of a blob say.
-    #[must_use]
-    pub fn of(magic: &[u8]) -> Self {
-        match magic {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            _ => Self::Plain,
-        }
-    }
-}
 
 /// A blob of an image and where it is.
 #[derive(Debug, Clone)]
 pub struct LayerBlob {
-    /// As the manifest has it; made up for docker archives, which have none.
-    pub descriptor: Option<Descriptor>,
+    /// As the manifest has it; docker archives have none.
+    pub descriptor: Option<BlobRef>,
     /// Its file in the source.
     pub file: String,
     /// As the config has it.
@@ -58,13 +35,13 @@ pub struct ReadImage {
     /// Names it goes by.
     pub names: Vec<String>,
     /// Of the manifest; none in a docker archive.
-    pub manifest: Option<(Descriptor, Manifest)>,
+    pub manifest: Option<(BlobRef, ImageManifest)>,
     /// The digest of the config.
     pub image_id: Digest,
     /// The file of the config.
     pub config_file: String,
     /// The config.
-    pub config: Config,
+    pub config: Configuration,
     /// Lowest first.
     pub layers: Vec<LayerBlob>,
 }
@@ -73,7 +50,7 @@ pub struct ReadImage {
 fn names(descriptor: &Descriptor) -> Vec<String> {
     ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
         .iter()
-        .find_map(|key| descriptor.annotations.get(*key))
+        .find_map(|key| descriptor.annotations().as_ref()?.get(*key))
         .cloned()
         .into_iter()
         .collect()
@@ -89,7 +66,7 @@ pub fn images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
     }
     let index = source.top_index()?;
     let (mut images, mut left) = (Vec::new(), DESCRIPTORS_LIMIT);
-    for descriptor in &index.manifests {
+    for descriptor in index.manifests() {
         collect(source, descriptor, &names(descriptor), DEPTH_LIMIT, &mut left, &mut images)?;
     }
     Ok(images)
@@ -103,51 +80,49 @@ fn collect(
     left: &mut usize,
     images: &mut Vec<ReadImage>,
 ) -> Result<(), ReadError> {
-    let name = blob_path(&descriptor.digest);
+    let blob = BlobRef::of(descriptor)?;
     if depth == 0 || *left == 0 || images.len() >= IMAGES_LIMIT {
-        return Err(ReadError::TooMany { name });
+        return Err(ReadError::TooMany { name: blob.path() });
     }
     *left -= 1;
     // The same image under another tag.
     if let Some(known) = images
         .iter_mut()
-        .find(|image| image.manifest.as_ref().is_some_and(|(known, _)| known.digest == descriptor.digest))
+        .find(|image| image.manifest.as_ref().is_some_and(|(known, _)| known.digest == blob.digest))
     {
         known.names.extend_from_slice(names);
         return Ok(());
     }
-    match descriptor.media_type.as_str() {
-        spec::INDEX | spec::DOCKER_INDEX => {
-            let index: Index = source.document_of_kind(descriptor)?;
-            for inner in &index.manifests {
+    match oci_media_type(descriptor.media_type()) {
+        MediaType::ImageIndex => {
+            let index: ImageIndex = source.document(blob, descriptor.media_type())?;
+            for inner in index.manifests() {
                 collect(source, inner, names, depth - 1, left, images)?;
             }
         }
-        spec::MANIFEST | spec::DOCKER_MANIFEST => {
-            let manifest: Manifest = source.document_of_kind(descriptor)?;
+        MediaType::ImageManifest => {
+            let manifest: ImageManifest = source.document(blob, descriptor.media_type())?;
             // Attestations and other artifacts are stored as manifests but are no images.
-            if !matches!(manifest.config.media_type.as_str(), spec::CONFIG | spec::DOCKER_CONFIG)
-                || descriptor.annotations.contains_key("vnd.docker.reference.type")
-            {
+            let is_attestation = descriptor
+                .annotations()
+                .as_ref()
+                .is_some_and(|annotations| annotations.contains_key("vnd.docker.reference.type"));
+            if oci_media_type(manifest.config().media_type()) != MediaType::ImageConfig || is_attestation {
                 return Ok(());
             }
-            let config_file = blob_path(&manifest.config.digest);
-            let config: Config = source.document(&manifest.config)?;
-            let layers = manifest
-                .layers
-                .iter()
-                .enumerate()
-                .map(|(at, layer)| LayerBlob {
-                    descriptor: Some(layer.clone()),
-                    file: blob_path(&layer.digest),
-                    diff_id: config.rootfs.diff_ids.get(at).copied(),
-                })
-                .collect();
+            let config_blob = BlobRef::of(manifest.config())?;
+            let config = source.configuration(config_blob)?;
+            let layer = |(at, layer): (usize, &Descriptor)| {
+                let blob = BlobRef::of(layer)?;
+                let diff_id = config.diff_ids.get(at).copied();
+                Ok(LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id })
+            };
+            let layers = manifest.layers().iter().enumerate().map(layer).collect::<Result<_, ReadError>>()?;
             images.push(ReadImage {
                 names: names.to_vec(),
-                image_id: manifest.config.digest,
-                manifest: Some((descriptor.clone(), manifest)),
-                config_file,
+                image_id: config_blob.digest,
+                manifest: Some((blob, manifest)),
+                config_file: config_blob.path(),
                 config,
                 layers,
             });
@@ -161,21 +136,17 @@ fn docker_images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
     let items: Vec<DockerManifest> = source.json("manifest.json")?;
     let mut images = Vec::new();
     for item in items.into_iter().take(IMAGES_LIMIT) {
-        let bytes = source.read(&item.config)?;
-        let config: Config = source::parse(&item.config, &bytes)?;
+        let (config, image_id) = source.docker_configuration(&item.config)?;
         let layers = item
             .layers
+            .unwrap_or_default()
             .into_iter()
             .enumerate()
-            .map(|(at, file)| LayerBlob {
-                descriptor: None,
-                file,
-                diff_id: config.rootfs.diff_ids.get(at).copied(),
-            })
+            .map(|(at, file)| LayerBlob { descriptor: None, file, diff_id: config.diff_ids.get(at).copied() })
             .collect();
         images.push(ReadImage {
-            names: item.repo_tags,
-            image_id: Digest::of(&bytes),
+            names: item.repo_tags.unwrap_or_default(),
+            image_id,
             manifest: None,
             config_file: item.config,
             config,
@@ -221,30 +192,6 @@ pub struct LayerFacts {
     pub encoding: Encoding,
 }
 
-/// A reader that passes everything on and knows the digest and length of what went through.
-struct DigestingReader<R> {
-    inner: R,
-    digest: Digesting<io::Sink>,
-}
-
-impl<R: Read> DigestingReader<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, digest: Digesting::new(io::sink()) }
-    }
-
-    fn finish(self) -> (Digest, u64) {
-        self.digest.finish().1
-    }
-}
-
-impl<R: Read> Read for DigestingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        io::Write::write_all(&mut self.digest, &buffer[..length])?;
-        Ok(length)
-    }
-}
-
 /// Reads a layer through, from the first byte to the last: every entry goes to `visit` together with
 /// its content, and digest and diff id are computed on the way. Memory does not grow with the layer.
 ///
@@ -257,16 +204,17 @@ pub fn read_layer(
     mut visit: impl FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
 ) -> Result<LayerFacts, ReadError> {
     let error = |source| ReadError::Layer { name: layer.file.clone(), source };
-    let stream = match &layer.descriptor {
-        Some(descriptor) => source.stream_blob(descriptor)?,
+    let stream = match layer.descriptor {
+        Some(blob) => source.stream_blob(blob)?,
         None => source.stream(&layer.file)?,
     };
-    let mut blob = BufReader::new(DigestingReader::new(stream));
-    let read = read_tar(&mut blob, &mut visit);
+    let digest = layer.descriptor.map(|blob| blob.digest);
+    let mut blob = BufReader::new(Digesting::like(stream, digest));
+    let read = read_tar(&mut blob, layer.diff_id, &mut visit);
     io::copy(&mut blob, &mut io::sink()).map_err(error)?;
-    let (digest, size) = blob.into_inner().finish();
-    if let Some(descriptor) = &layer.descriptor {
-        check_blob(&layer.file, descriptor, digest, size)?;
+    let (_, (digest, size)) = blob.into_inner().finish();
+    if let Some(blob) = layer.descriptor {
+        blob.check(&layer.file, digest, size)?;
     }
     let (encoding, diff_id, uncompressed_size) = read.map_err(error)?;
     Ok(LayerFacts { digest, size, diff_id, uncompressed_size, encoding })
@@ -274,6 +222,7 @@ pub fn read_layer(
 
 fn read_tar(
     blob: &mut impl io::BufRead,
+    diff_id: Option<DiffId>,
     visit: &mut dyn FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<(Encoding, DiffId, u64)> {
     let encoding = Encoding::of(blob.fill_buf()?);
@@ -282,7 +231,7 @@ fn read_tar(
         Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut *blob)),
         Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(&mut *blob)?),
     };
-    let mut tar = DigestingReader::new(tar);
+    let mut tar = Digesting::like(tar, diff_id.map(|DiffId(digest)| digest));
     {
         let (tar, allowed) = Allowed::new(&mut tar);
         let mut archive = ::tar::Archive::new(tar);
@@ -300,7 +249,7 @@ fn read_tar(
     }
     // Behind the end marker there may be padding, which the diff id covers too.
     io::copy(&mut tar, &mut io::sink())?;
-    let (diff_id, uncompressed_size) = tar.finish();
+    let (_, (diff_id, uncompressed_size)) = tar.finish();
     Ok((encoding, DiffId(diff_id), uncompressed_size))
 }
 

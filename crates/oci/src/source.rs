@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,10 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::blob::blob_path;
-use super::digest::Digest;
+use super::digest::{Digest, Digesting};
 use super::keys::fold;
-use super::reader::Encoding;
-use super::spec::{self, Descriptor, Index};
+use super::spec::{Configuration, Descriptor, ImageIndex, MediaType, oci_media_type};
 use crate::input::{self, JsonError, Refusal};
 
 /// No document of an image may be larger. containerd stops at 8 MiB for manifests.
@@ -75,6 +74,9 @@ pub enum ReadError {
         /// What differs.
         what: String,
     },
+    /// A descriptor points at a blob by another algorithm.
+    #[error("{0} is no digest of sha256 or sha512, which alone are checked")]
+    Algorithm(String),
     /// A document is of another kind than said, or of two kinds at once.
     #[error("{name} contradicts itself: {what}")]
     Contradiction {
@@ -113,6 +115,61 @@ impl ReadError {
                 "other programs may take it for another image (CVE-2021-41190): do not use it, and build it again",
             ),
             _ => None,
+        }
+    }
+}
+
+/// A blob as its descriptor says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobRef {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl BlobRef {
+    pub(super) fn of(descriptor: &Descriptor) -> Result<Self, ReadError> {
+        let digest = descriptor.digest().to_string();
+        let algorithm = |_| ReadError::Algorithm(digest.clone());
+        Ok(Self { digest: digest.parse().map_err(algorithm)?, size: descriptor.size() })
+    }
+
+    /// Its path in a layout.
+    pub(super) fn path(&self) -> String {
+        blob_path(&self.digest)
+    }
+
+    /// What was read is what the descriptor says (image-spec descriptor.md, "Digests").
+    pub(super) fn check(&self, name: &str, digest: Digest, size: u64) -> Result<(), ReadError> {
+        let what = match (size == self.size, digest == self.digest) {
+            (true, true) => return Ok(()),
+            (true, false) => format!("its digest is {digest}"),
+            (false, _) => format!("it has {size} bytes, its descriptor says {}", self.size),
+        };
+        Err(ReadError::Damaged { name: name.to_owned(), what })
+    }
+}
+
+/// How a layer is compressed, told by its first bytes: media types lie more often than magic numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not.
+    Plain,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Encoding {
+    /// What the first bytes of a blob say.
+    #[must_use]
+    pub fn of(magic: &[u8]) -> Self {
+        match magic {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::Plain,
         }
     }
 }
@@ -214,12 +271,10 @@ impl Source {
     }
 
     /// Opens a blob that has the length that its descriptor says.
-    pub(super) fn stream_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read>, ReadError> {
-        let name = blob_path(&descriptor.digest);
+    pub(super) fn stream_blob(&self, blob: BlobRef) -> Result<Box<dyn Read>, ReadError> {
+        let name = blob.path();
         let (file, size) = self.open_file(&name)?;
-        if size != descriptor.size {
-            return Err(wrong_size(&name, descriptor, size));
-        }
+        blob.check(&name, blob.digest, size)?;
         Ok(Box::new(BufReader::new(file).take(size)))
     }
 
@@ -272,92 +327,91 @@ impl Source {
     }
 
     /// Reads a document that no descriptor points at.
-    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ReadError> {
-        parse(name, &self.read(name)?)
+    pub(super) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ReadError> {
+        typed(name, parse(name, &self.read(name)?)?)
     }
 
-    /// Reads a document once its length and digest are what its descriptor says.
-    pub(super) fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, ReadError> {
-        parse(&blob_path(&descriptor.digest), &self.blob(descriptor)?)
-    }
-
-    /// The same for a manifest or an index, which must be of the kind that its descriptor says.
-    pub(super) fn document_of_kind<T: DeserializeOwned>(
+    /// Reads a manifest or an index once its length and digest are what its descriptor says. It must be of the kind
+    /// that the descriptor says.
+    pub(super) fn document<T: DeserializeOwned>(
         &self,
-        descriptor: &Descriptor,
+        blob: BlobRef,
+        media_type: &MediaType,
     ) -> Result<T, ReadError> {
-        let (name, bytes) = (blob_path(&descriptor.digest), self.blob(descriptor)?);
-        check_kind(&name, &bytes, &descriptor.media_type)?;
-        parse(&name, &bytes)
+        let (name, document) = (blob.path(), self.blob(blob)?);
+        check_kind(&name, &document, media_type)?;
+        typed(&name, document)
     }
 
     /// Reads `index.json`.
-    pub(super) fn top_index(&self) -> Result<Index, ReadError> {
-        let (name, bytes) = ("index.json", self.read("index.json")?);
-        check_kind(name, &bytes, spec::INDEX)?;
-        parse(name, &bytes)
+    pub(super) fn top_index(&self) -> Result<ImageIndex, ReadError> {
+        let name = "index.json";
+        let document = parse(name, &self.read(name)?)?;
+        check_kind(name, &document, &MediaType::ImageIndex)?;
+        typed(name, document)
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ReadError> {
-        let name = blob_path(&descriptor.digest);
-        let bytes = self.read_all(&name, self.stream_blob(descriptor)?, descriptor.size)?;
-        check_blob(&name, descriptor, Digest::of(&bytes), bytes.len() as u64)?;
-        Ok(bytes)
+    /// Reads a configuration once its length and digest are what its descriptor says.
+    pub(super) fn configuration(&self, blob: BlobRef) -> Result<Configuration, ReadError> {
+        configuration(&blob.path(), self.blob(blob)?)
+    }
+
+    /// Reads the configuration of a docker archive, and computes its digest.
+    pub(super) fn docker_configuration(&self, name: &str) -> Result<(Configuration, Digest), ReadError> {
+        let bytes = self.read(name)?;
+        Ok((configuration(name, parse(name, &bytes)?)?, Digest::of(&bytes)))
+    }
+
+    fn blob(&self, blob: BlobRef) -> Result<Value, ReadError> {
+        let name = blob.path();
+        let bytes = self.read_all(&name, self.stream_blob(blob)?, blob.size)?;
+        let mut hashed = Digesting::like(io::sink(), Some(blob.digest));
+        hashed.write_all(&bytes).map_err(|source| ReadError::Io { path: self.path.join(&name), source })?;
+        let (_, (digest, size)) = hashed.finish();
+        blob.check(&name, digest, size)?;
+        parse(&name, &bytes)
     }
 }
 
-pub(super) fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ReadError> {
-    let json = |source| ReadError::Json { name: name.to_owned(), source };
-    if input::has_ambiguous_keys(bytes).map_err(json)? {
-        let what = "a key stands twice, or in two cases".to_owned();
-        return Err(ReadError::Contradiction { name: name.to_owned(), what });
-    }
-    input::from_json(bytes).map_err(json)
+fn parse(name: &str, bytes: &[u8]) -> Result<Value, ReadError> {
+    let ambiguous = || ReadError::Contradiction {
+        name: name.to_owned(),
+        what: "a key stands twice, or in two cases".to_owned(),
+    };
+    let read = input::from_unambiguous_json(bytes);
+    read.map_err(|source| ReadError::Json { name: name.to_owned(), source })?.ok_or_else(ambiguous)
 }
 
-fn wrong_size(name: &str, descriptor: &Descriptor, size: u64) -> ReadError {
-    let what = format!("it has {size} bytes, its descriptor says {}", descriptor.size);
-    ReadError::Damaged { name: name.to_owned(), what }
+fn typed<T: DeserializeOwned>(name: &str, document: Value) -> Result<T, ReadError> {
+    let read = serde_json::from_value(document);
+    read.map_err(|error| ReadError::Json { name: name.to_owned(), source: error.into() })
 }
 
-/// A blob is what its descriptor says (image-spec descriptor.md, "Digests").
-pub(super) fn check_blob(
-    name: &str,
-    descriptor: &Descriptor,
-    digest: Digest,
-    size: u64,
-) -> Result<(), ReadError> {
-    if size != descriptor.size {
-        return Err(wrong_size(name, descriptor, size));
-    }
-    if digest != descriptor.digest {
-        return Err(ReadError::Damaged { name: name.to_owned(), what: format!("its digest is {digest}") });
-    }
-    Ok(())
+fn configuration(name: &str, document: Value) -> Result<Configuration, ReadError> {
+    Configuration::new(document).map_err(|source| ReadError::Json { name: name.to_owned(), source })
 }
 
 /// A document is a manifest or an index, and not something that another reader takes for the other
 /// (CVE-2021-41190; image-spec manifest.md and image-index.md). Go reads the names of fields in any case.
-fn check_kind(name: &str, bytes: &[u8], media_type: &str) -> Result<(), ReadError> {
-    let contradiction = |what: String| ReadError::Contradiction { name: name.to_owned(), what };
-    let fields: BTreeMap<String, Option<Value>> = parse(name, bytes)?;
-    let (kind, foreign): (_, &[&str]) = match media_type {
-        spec::INDEX | spec::DOCKER_INDEX => ("an index", &["config", "layers", "fsLayers"]),
-        spec::MANIFEST | spec::DOCKER_MANIFEST => ("a manifest", &["manifests", "fsLayers"]),
-        _ => return Ok(()),
+fn check_kind(name: &str, document: &Value, media_type: &MediaType) -> Result<(), ReadError> {
+    let contradiction = |what: String| Err(ReadError::Contradiction { name: name.to_owned(), what });
+    let (kind, foreign): (_, &[&str]) = match oci_media_type(media_type) {
+        MediaType::ImageIndex => ("an index", &["config", "layers", "fsLayers"]),
+        _ => ("a manifest", &["manifests", "fsLayers"]),
     };
-    for field in fields.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| field) {
+    let fields = document.as_object().into_iter().flatten();
+    for (field, _) in fields.filter(|(_, value)| !value.is_null()) {
         if let Some(foreign) = foreign.iter().find(|foreign| fold(foreign) == fold(field)) {
-            return Err(contradiction(format!("it is {kind} with the field `{foreign}`")));
+            return contradiction(format!("it is {kind} with the field `{foreign}`"));
         }
         let known = ["mediaType", "config", "layers", "manifests"];
         if let Some(known) = known.iter().find(|known| fold(known) == fold(field) && *known != field) {
-            return Err(contradiction(format!("its field `{known}` is written in another case")));
+            return contradiction(format!("its field `{known}` is written in another case"));
         }
     }
-    match fields.get("mediaType") {
-        Some(Some(Value::String(said))) if said != media_type => {
-            Err(contradiction(format!("mediaType is `{said}` instead of `{media_type}`")))
+    match document.get("mediaType").and_then(Value::as_str) {
+        Some(said) if said != media_type.as_ref() => {
+            contradiction(format!("mediaType is `{said}` instead of `{media_type}`"))
         }
         _ => Ok(()),
     }

@@ -1,206 +1,40 @@
-//! The JSON documents of the OCI image specification 1.1, field by field in the order they are written.
+//! The documents of the OCI image specification: the types of the crate `oci-spec`, and what is docker's beside them.
 //!
-//! Maps are ordered, absent fields are left out, unknown fields of other tools' images are ignored.
-//! `Healthcheck` is no OCI field but a reserved one (image-spec config.md): docker reads it
-//! whatever the media type, in its own form (docker-image-spec, `Healthcheck`).
+//! Its maps are unordered, so documents are written by [`to_json`] alone. `Healthcheck` is no OCI field but a reserved
+//! one (image-spec config.md): docker reads it whatever the media type (docker-image-spec, `Healthcheck`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+pub use oci_spec::OciSpecError;
+pub use oci_spec::image::{
+    Arch, Config, Descriptor, Digest, History, ImageConfiguration, ImageIndex, ImageIndexBuilder,
+    ImageManifest, ImageManifestBuilder, MediaType, Os, Platform, RootFs,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::digest::{DiffId, Digest};
+use crate::digest::DiffId;
+use crate::input::JsonError;
 
-/// `application/vnd.oci.image.index.v1+json`
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// `application/vnd.oci.image.manifest.v1+json`
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// `application/vnd.oci.image.config.v1+json`
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// An uncompressed layer.
-pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-/// A layer compressed with gzip.
-pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// A layer compressed with zstd.
-pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-
-/// Docker's names for the same documents, met in other tools' images.
-pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-pub(crate) const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-pub(crate) const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
-
-/// Ordered keys and values, as annotations and labels are.
+/// Ordered keys and values, as annotations and labels are written.
 pub type Map = BTreeMap<String, String>;
 
-/// A set without values, written `{"8080/tcp": {}}` (exposed ports and volumes).
-pub type Set = BTreeMap<String, Empty>;
-
-/// `{}`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Empty {}
-
-/// Points at a blob by digest and size (image-spec descriptor.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// What the blob is.
-    pub media_type: String,
-    /// Digest of the blob as stored.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// For a manifest in an index: what it runs on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-    /// For a referrer: what kind of artifact it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Keys and values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: Map,
+/// Annotations or labels as oci-spec has them.
+#[must_use]
+pub fn unless_empty(map: Map) -> Option<HashMap<String, String>> {
+    (!map.is_empty()).then(|| map.into_iter().collect())
 }
 
-impl Descriptor {
-    /// A descriptor without the optional parts.
-    #[must_use]
-    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
-            platform: None,
-            artifact_type: None,
-            annotations: Map::new(),
-        }
+/// The media type in OCI's name, where it is docker's name for the same kind of document or layer.
+pub(crate) fn oci_media_type(media_type: &MediaType) -> MediaType {
+    match media_type.as_ref() {
+        "application/vnd.docker.distribution.manifest.list.v2+json" => MediaType::ImageIndex,
+        "application/vnd.docker.distribution.manifest.v2+json" => MediaType::ImageManifest,
+        "application/vnd.docker.container.image.v1+json" => MediaType::ImageConfig,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
+        _ => media_type.clone(),
     }
-}
-
-/// What an image runs on (image-spec image-index.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Go's `GOARCH`.
-    pub architecture: String,
-    /// Go's `GOOS`.
-    pub os: String,
-    /// Version of the operating system.
-    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
-    pub os_version: Option<String>,
-    /// Variant of the CPU, such as `v8`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-/// The list of manifests of one image, or of everything in a layout (image-spec image-index.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Index {
-    /// Always 2.
-    pub schema_version: u32,
-    /// [`INDEX`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// Manifests or further indexes.
-    pub manifests: Vec<Descriptor>,
-    /// Keys and values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: Map,
-}
-
-/// One image for one platform (image-spec manifest.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// Always 2.
-    pub schema_version: u32,
-    /// [`MANIFEST`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// Descriptor of the [`Config`].
-    pub config: Descriptor,
-    /// Layers, lowest first.
-    pub layers: Vec<Descriptor>,
-    /// Keys and values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: Map,
-}
-
-/// The image configuration; its digest is the image id (image-spec config.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// Who made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub author: Option<String>,
-    /// Go's `GOARCH`.
-    pub architecture: String,
-    /// Go's `GOOS`.
-    pub os: String,
-    /// Variant of the CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-    /// What a container made from it starts with.
-    #[serde(default)]
-    pub config: Execution,
-    /// The layers' diff ids.
-    pub rootfs: RootFs,
-    /// One entry for every layer, and more for steps that made none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<History>,
-}
-
-/// The `config` of a [`Config`]: the parameters a container is run with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Execution {
-    /// `UID[:GID]`, or names that the image's own passwd knows.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub user: String,
-    /// `PORT/tcp`, `PORT/udp`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
-    pub exposed_ports: Set,
-    /// `NAME=VALUE`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    pub env: Vec<String>,
-    /// The command that is always run.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    pub entrypoint: Vec<String>,
-    /// Its default arguments.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    pub cmd: Vec<String>,
-    /// Docker's health check.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Healthcheck>,
-    /// Paths that hold data.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
-    pub volumes: Set,
-    /// Current directory of the command.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub working_dir: String,
-    /// Keys and values.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
-    pub labels: Map,
-    /// The signal that asks it to stop.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stop_signal: String,
-}
-
-/// Go writes an absent slice or map as `null`, and docker's images are full of them.
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Docker's health check. Durations are nanoseconds; 0 or absent means docker's default.
@@ -208,8 +42,8 @@ where
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `["CMD", arg…]`, `["CMD-SHELL", line]` or `["NONE"]`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    pub test: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Vec<String>>,
     /// From the end of one check to the start of the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<u64>,
@@ -227,30 +61,75 @@ pub struct Healthcheck {
     pub retries: Option<u32>,
 }
 
-/// The layers as the config lists them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootFs {
-    /// Always `layers`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Diff ids, lowest layer first.
+/// An image's configuration, as read; its digest is the image id (image-spec config.md).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// The document as it stands there.
+    pub document: Value,
+    /// What oci-spec reads in it.
+    pub image: ImageConfiguration,
+    /// The parameters that a container is run with. Ports and volumes are sorted.
+    pub execution: Config,
+    /// Docker's health check.
+    pub healthcheck: Option<Healthcheck>,
+    /// Of the layers, lowest first.
     pub diff_ids: Vec<DiffId>,
 }
 
-/// How a layer came to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct History {
-    /// RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// What made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_by: Option<String>,
-    /// Free text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub comment: Option<String>,
-    /// Whether the step made no layer.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub empty_layer: bool,
+impl Configuration {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// When it is no configuration, or has diff ids that cannot be checked.
+    pub fn new(document: Value) -> Result<Self, JsonError> {
+        let image: ImageConfiguration = serde_json::from_value(document.clone())?;
+        let healthcheck = document.pointer("/config/Healthcheck").cloned().unwrap_or_default();
+        let mut execution = image.config().clone().unwrap_or_default();
+        let (ports, volumes) = (sorted(execution.exposed_ports()), sorted(execution.volumes()));
+        execution.set_exposed_ports(ports).set_volumes(volumes);
+        let diff_ids = image.rootfs().diff_ids().clone().into();
+        let healthcheck = serde_json::from_value(healthcheck)?;
+        let diff_ids = serde_json::from_value(diff_ids)?;
+        Ok(Self { document, image, execution, healthcheck, diff_ids })
+    }
+
+    /// What it runs on: `linux/arm64/v8`.
+    #[must_use]
+    pub fn platform(&self) -> String {
+        platform(self.image.os(), self.image.architecture(), self.image.variant())
+    }
+
+    /// The steps that made a layer, lowest first.
+    pub fn history_of_layers(&self) -> impl Iterator<Item = &History> {
+        self.image.history().iter().flatten().filter(|step| step.empty_layer() != Some(true))
+    }
+}
+
+/// What oci-spec took out of an unordered map.
+fn sorted(names: &Option<Vec<String>>) -> Option<Vec<String>> {
+    let mut names = names.clone();
+    names.iter_mut().for_each(|names| names.sort_unstable());
+    names
+}
+
+/// `linux/arm64/v8`
+pub(crate) fn platform(os: &Os, architecture: &Arch, variant: &Option<String>) -> String {
+    let variant = variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{os}/{architecture}{variant}")
+}
+
+/// An index as it is written.
+pub(crate) fn index(manifests: Vec<Descriptor>, annotations: Map) -> Result<Vec<u8>, OciSpecError> {
+    let index = ImageIndexBuilder::default().schema_version(2_u32).media_type(MediaType::ImageIndex);
+    let mut index = index.manifests(manifests).build()?;
+    index.set_annotations(unless_empty(annotations));
+    Ok(to_json(&index)?)
+}
+
+/// Compact JSON with sorted keys: the bytes that digests are taken of. serde_json sorts them itself, unless another
+/// package of the build wants `preserve_order`.
+pub(crate) fn to_json(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut value = serde_json::to_value(document)?;
+    value.sort_all_objects();
+    serde_json::to_vec(&value)
 }

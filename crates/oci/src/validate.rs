@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::io;
 
 use super::archive::DockerManifest;
-use super::blob::blob_path;
-use super::digest::{DiffId, Digest};
-use super::reader::{Encoding, LayerBlob, ReadEntry, ReadError, Source, read_layer};
-use super::source::check_blob;
-use super::spec::{self, Config, Descriptor, Index, Manifest};
+use super::digest::{Digest, Digesting};
+use super::reader::{BlobRef, Encoding, LayerBlob, ReadEntry, ReadError, Source, read_layer};
+use super::spec::{self, Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
 use crate::units::is_rfc3339;
 
 /// Something that is not as the spec demands, and where.
@@ -115,11 +114,11 @@ impl Validation<'_> {
         }
     }
 
-    fn index(&mut self, name: &str, index: &Index, depth: usize) {
-        self.schema(name, index.schema_version);
-        for descriptor in &index.manifests {
-            if self.blob(descriptor) == Blob::First {
-                self.manifest_or_index(descriptor, depth);
+    fn index(&mut self, name: &str, index: &ImageIndex, depth: usize) {
+        self.schema(name, index.schema_version());
+        for descriptor in index.manifests() {
+            if let Some((blob, Blob::First)) = self.blob(name, descriptor) {
+                self.manifest_or_index(blob, descriptor, depth);
             }
         }
     }
@@ -128,45 +127,44 @@ impl Validation<'_> {
         self.require(version == 2, name, || format!("schemaVersion is {version} instead of 2"));
     }
 
-    /// descriptor.md: the blob is there, as long as said, and its digest is the one said.
-    fn blob(&mut self, descriptor: &Descriptor) -> Blob {
-        let name = blob_path(&descriptor.digest);
-        match self.met.get(&descriptor.digest) {
-            Some(true) => return Blob::Again,
-            Some(false) => return Blob::Damaged,
+    /// descriptor.md: the blob is there, as long as said, and its digest is the one said. None if that cannot be
+    /// checked.
+    fn blob(&mut self, place: &str, descriptor: &Descriptor) -> Option<(BlobRef, Blob)> {
+        let blob = self.document(place, BlobRef::of(descriptor))?;
+        let name = blob.path();
+        match self.met.get(&blob.digest) {
+            Some(true) => return Some((blob, Blob::Again)),
+            Some(false) => return Some((blob, Blob::Damaged)),
             None => {}
         }
         let checked = self.source.stream(&name).and_then(|stream| {
-            let read = Digest::of_reader(stream);
-            read.map_err(|source| ReadError::Io { path: self.source.path().join(&name), source })
+            let mut hashed = Digesting::like(stream, Some(blob.digest));
+            let read = io::copy(&mut hashed, &mut io::sink());
+            read.map_err(|source| ReadError::Io { path: self.source.path().join(&name), source })?;
+            Ok(hashed.finish().1)
         });
         if checked.is_ok() {
             self.report.blobs += 1;
         }
-        let checked = checked.and_then(|(digest, size)| check_blob(&name, descriptor, digest, size));
-        self.met.insert(descriptor.digest, checked.is_ok());
-        match checked {
-            Ok(()) => Blob::First,
-            Err(error) => {
-                self.read_problem(&name, &error);
-                Blob::Damaged
-            }
+        let checked = checked.and_then(|(digest, size)| blob.check(&name, digest, size));
+        self.met.insert(blob.digest, checked.is_ok());
+        match self.document(&name, checked) {
+            Some(()) => Some((blob, Blob::First)),
+            None => Some((blob, Blob::Damaged)),
         }
     }
 
-    fn manifest_or_index(&mut self, descriptor: &Descriptor, depth: usize) {
-        let name = blob_path(&descriptor.digest);
-        match descriptor.media_type.as_str() {
-            spec::INDEX | spec::DOCKER_INDEX if depth == 0 => {
-                self.problem(&name, "indexes are nested too deeply");
-            }
-            spec::INDEX | spec::DOCKER_INDEX => {
-                if let Some(index) = self.document(&name, self.source.document_of_kind(descriptor)) {
+    fn manifest_or_index(&mut self, blob: BlobRef, descriptor: &Descriptor, depth: usize) {
+        let (name, media_type) = (blob.path(), descriptor.media_type());
+        match oci_media_type(media_type) {
+            MediaType::ImageIndex if depth == 0 => self.problem(&name, "indexes are nested too deeply"),
+            MediaType::ImageIndex => {
+                if let Some(index) = self.document(&name, self.source.document(blob, media_type)) {
                     self.index(&name, &index, depth - 1);
                 }
             }
-            spec::MANIFEST | spec::DOCKER_MANIFEST => {
-                if let Some(manifest) = self.document(&name, self.source.document_of_kind(descriptor)) {
+            MediaType::ImageManifest => {
+                if let Some(manifest) = self.document(&name, self.source.document(blob, media_type)) {
                     self.manifest(&name, &manifest, descriptor);
                 }
             }
@@ -176,76 +174,75 @@ impl Validation<'_> {
     }
 
     /// manifest.md
-    fn manifest(&mut self, name: &str, manifest: &Manifest, descriptor: &Descriptor) {
-        self.schema(name, manifest.schema_version);
-        let config = self.blob(&manifest.config);
-        if !matches!(manifest.config.media_type.as_str(), spec::CONFIG | spec::DOCKER_CONFIG) {
-            for layer in &manifest.layers {
-                self.blob(layer);
+    fn manifest(&mut self, name: &str, manifest: &ImageManifest, descriptor: &Descriptor) {
+        self.schema(name, manifest.schema_version());
+        let config = self.blob(name, manifest.config());
+        if oci_media_type(manifest.config().media_type()) != MediaType::ImageConfig {
+            for layer in manifest.layers() {
+                self.blob(name, layer);
             }
             return;
         }
-        let config_name = blob_path(&manifest.config.digest);
-        let config = match config {
-            Blob::Damaged => None,
-            Blob::First | Blob::Again => {
-                self.document::<Config>(&config_name, self.source.document(&manifest.config))
-            }
-        };
-        if let Some(config) = &config {
-            self.config(&config_name, config, manifest.layers.len());
-            if let Some(platform) = &descriptor.platform {
-                let same = platform.os == config.os && platform.architecture == config.architecture;
-                self.require(same, name, || {
-                    format!(
-                        "the index says {platform}, the config says {}/{}",
-                        config.os, config.architecture
-                    )
-                });
-            }
+        let config = config.filter(|(_, state)| *state != Blob::Damaged).and_then(|(blob, _)| {
+            let config = self.document(&blob.path(), self.source.configuration(blob))?;
+            self.config(&blob.path(), &config, manifest.layers().len());
+            Some(config)
+        });
+        if let (Some(config), Some(platform)) = (&config, descriptor.platform()) {
+            let image = &config.image;
+            let same = platform.os() == image.os() && platform.architecture() == image.architecture();
+            self.require(same, name, || {
+                let said = spec::platform(platform.os(), platform.architecture(), platform.variant());
+                let found = spec::platform(image.os(), image.architecture(), &None);
+                format!("the index says {said}, the config says {found}")
+            });
         }
-        for (at, layer) in manifest.layers.iter().enumerate() {
-            let name = blob_path(&layer.digest);
-            let said = config.as_ref().and_then(|config| config.rootfs.diff_ids.get(at));
-            let encoding = match layer.media_type.as_str() {
-                spec::LAYER_TAR | spec::DOCKER_LAYER_TAR => Some(Encoding::Plain),
-                spec::LAYER_GZIP | spec::DOCKER_LAYER_GZIP => Some(Encoding::Gzip),
-                spec::LAYER_ZSTD => Some(Encoding::Zstd),
-                _ => None,
-            };
-            match encoding {
-                None => self.problem(&name, format!("`{}` is no layer's media type", layer.media_type)),
-                Some(encoding) => {
-                    self.layer(&name, Some((layer, encoding)), said);
+        for (at, layer) in manifest.layers().iter().enumerate() {
+            let Some(blob) = self.document(name, BlobRef::of(layer)) else { continue };
+            let encoding = match oci_media_type(layer.media_type()) {
+                MediaType::ImageLayer => Encoding::Plain,
+                MediaType::ImageLayerGzip => Encoding::Gzip,
+                MediaType::ImageLayerZstd => Encoding::Zstd,
+                other => {
+                    self.problem(&blob.path(), format!("`{other}` is no layer's media type"));
+                    continue;
                 }
+            };
+            let diff_id = config.as_ref().and_then(|config| config.diff_ids.get(at)).copied();
+            let found = self.layer(&LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id });
+            if let Some(found) = found.filter(|found| *found != encoding) {
+                let what = format!("it is {found:?}, its media type is `{}`", layer.media_type());
+                self.problem(&blob.path(), what);
             }
         }
     }
 
     /// config.md
-    fn config(&mut self, name: &str, config: &Config, layers: usize) {
-        self.require(config.rootfs.kind == "layers", name, || {
-            format!("rootfs.type is `{}` instead of `layers`", config.rootfs.kind)
-        });
-        let diff_ids = config.rootfs.diff_ids.len();
+    fn config(&mut self, name: &str, config: &Configuration, layers: usize) {
+        let Configuration { image, execution, .. } = config;
+        let kind = image.rootfs().typ();
+        self.require(kind == "layers", name, || format!("rootfs.type is `{kind}` instead of `layers`"));
+        let diff_ids = config.diff_ids.len();
         self.require(diff_ids == layers, name, || format!("{diff_ids} diff ids for {layers} layers"));
-        for (field, value) in [("architecture", &config.architecture), ("os", &config.os)] {
+        for (field, value) in
+            [("architecture", image.architecture().to_string()), ("os", image.os().to_string())]
+        {
             self.require(!value.is_empty(), name, || format!("{field} is empty"));
         }
-        if let Some(created) = &config.created {
+        if let Some(created) = image.created() {
             self.require(is_rfc3339(created), name, || format!("created `{created}` is not RFC 3339"));
         }
-        if !config.history.is_empty() {
-            let made = config.history.iter().filter(|step| !step.empty_layer).count();
+        if image.history().as_ref().is_some_and(|history| !history.is_empty()) {
+            let made = config.history_of_layers().count();
             self.require(made == layers, name, || {
                 format!("history tells of {made} layers, there are {layers}")
             });
         }
-        for variable in &config.config.env {
+        for variable in execution.env().iter().flatten() {
             let named = variable.split_once('=').is_some_and(|(key, _)| !key.is_empty());
             self.require(named, name, || format!("Env `{variable}` is not NAME=VALUE"));
         }
-        for port in config.config.exposed_ports.keys() {
+        for port in execution.exposed_ports().iter().flatten() {
             let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
             let valid = number.parse::<u16>().is_ok_and(|number| number > 0)
                 && matches!(protocol, "tcp" | "udp" | "sctp");
@@ -254,44 +251,37 @@ impl Validation<'_> {
     }
 
     /// layer.md
-    fn layer(&mut self, name: &str, said: Option<(&Descriptor, Encoding)>, diff_id: Option<&DiffId>) {
+    fn layer(&mut self, layer: &LayerBlob) -> Option<Encoding> {
         let mut paths = HashSet::new();
         let mut problems = Vec::new();
-        let descriptor = said.map(|(descriptor, _)| descriptor.clone());
-        let layer = LayerBlob { descriptor, file: name.to_owned(), diff_id: diff_id.copied() };
+        let name = layer.file.as_str();
         // The content goes into the diff id as it is stored. It is not read as a file's: a sparse one
         // of a few bytes can be as long as it likes.
-        let facts = read_layer(self.source, &layer, |entry, _| {
+        let facts = read_layer(self.source, layer, |entry, _| {
             check_entry(&entry, &mut paths, &mut problems);
             Ok(())
         });
-        if let Some((descriptor, _)) = said {
-            self.met.insert(descriptor.digest, facts.is_ok());
+        if let Some(blob) = layer.descriptor {
+            self.met.insert(blob.digest, facts.is_ok());
         }
         if let Err(error @ ReadError::Damaged { .. }) = &facts {
-            return self.read_problem(name, error);
+            self.read_problem(name, error);
+            return None;
         }
         self.report.entries += paths.len();
         self.report.problems.extend(problems.into_iter().map(|(path, what)| Problem {
             place: format!("{name}: {}", String::from_utf8_lossy(&path)),
             what,
         }));
-        let facts = match facts {
-            Ok(facts) => facts,
-            Err(error) => return self.read_problem(name, &error),
-        };
+        let facts = self.document(name, facts)?;
         self.report.layers += 1;
-        if let Some((descriptor, encoding)) = said {
-            self.report.blobs += 1;
-            self.require(facts.encoding == encoding, name, || {
-                format!("it is {:?}, its media type is `{}`", facts.encoding, descriptor.media_type)
-            });
-        }
-        if let Some(said) = diff_id {
-            self.require(facts.diff_id == *said, name, || {
+        self.report.blobs += usize::from(layer.descriptor.is_some());
+        if let Some(said) = layer.diff_id {
+            self.require(facts.diff_id == said, name, || {
                 format!("its diff id is {}, the config says {said}", facts.diff_id)
             });
         }
+        Some(facts.encoding)
     }
 
     /// What `docker load` reads; in a tar that is an OCI layout too, the blobs are checked already.
@@ -303,16 +293,17 @@ impl Validation<'_> {
         };
         let alone = !self.source.contains("index.json");
         for item in items {
-            let Some(config) = self.document::<Config>(&item.config, self.source.json(&item.config)) else {
-                continue;
-            };
+            let config = self.source.docker_configuration(&item.config);
+            let Some((config, _)) = self.document(&item.config, config) else { continue };
+            let layers = item.layers.unwrap_or_default();
             if alone {
-                self.config(&item.config, &config, item.layers.len());
+                self.config(&item.config, &config, layers.len());
             }
-            for (at, file) in item.layers.iter().enumerate() {
+            for (at, file) in layers.into_iter().enumerate() {
                 if alone {
-                    self.layer(file, None, config.rootfs.diff_ids.get(at));
-                } else if !self.source.contains(file) {
+                    let diff_id = config.diff_ids.get(at).copied();
+                    self.layer(&LayerBlob { descriptor: None, file, diff_id });
+                } else if !self.source.contains(&file) {
                     self.problem("manifest.json", format!("{file} is missing"));
                 }
             }

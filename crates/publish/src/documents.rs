@@ -60,7 +60,7 @@ pub(crate) fn links(descriptor: &Descriptor, bytes: &[u8]) -> Result<Links, Erro
     let digest = descriptor.digest();
     let wrong = |error| Error::Input(format!("{digest} cannot be understood: {error}"));
     // Other readers would take another value (CVE-2021-41190).
-    if tare_oci::input::has_ambiguous_keys(bytes).map_err(wrong)? {
+    if tare_oci::input::from_unambiguous_json(bytes).map_err(wrong)?.is_none() {
         return Err(Error::Input(format!(
             "{digest} contradicts itself: a key stands twice, or in two cases"
         )));

@@ -327,7 +327,7 @@ impl Call<'_> {
                         size(layer.uncompressed_size),
                         size(layer.size),
                         origin.to_owned(),
-                        layer.digest.short(),
+                        layer.digest.digest().chars().take(12).collect(),
                     ]
                 })
                 .collect();

@@ -1,5 +1,6 @@
 //! `cargo xtask inspect`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -109,26 +110,29 @@ fn show(image: &Inspection, all_files: bool) -> String {
             rows.push((name.to_owned(), value));
         }
     };
-    let config = &image.config.config;
-    let words = |words: &[String]| {
-        if words.is_empty() { String::new() } else { serde_json::to_string(words).unwrap_or_default() }
+    let config = &image.config.execution;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let words = |words: &Option<Vec<String>>| match list(words).as_slice() {
+        [] => String::new(),
+        words => serde_json::to_string(words).unwrap_or_default(),
     };
     row("image", image.names.join(", "));
     row("digest", image.digest.map(|digest| digest.to_string()).unwrap_or_default());
     row("image id", image.image_id.to_string());
     row("platform", image.platform.clone());
-    row("created", image.config.created.clone().unwrap_or_default());
-    row("entrypoint", words(&config.entrypoint));
-    row("cmd", words(&config.cmd));
-    row("user", config.user.clone());
-    row("working dir", config.working_dir.clone());
-    for variable in &config.env {
-        row("env", variable.clone());
+    row("created", text(image.config.image.created()));
+    row("entrypoint", words(config.entrypoint()));
+    row("cmd", words(config.cmd()));
+    row("user", text(config.user()));
+    row("working dir", text(config.working_dir()));
+    for variable in list(config.env()) {
+        row("env", variable);
     }
-    row("ports", config.exposed_ports.keys().cloned().collect::<Vec<_>>().join(", "));
-    row("volumes", config.volumes.keys().cloned().collect::<Vec<_>>().join(", "));
-    row("stop signal", config.stop_signal.clone());
-    if let Some(check) = &config.healthcheck {
+    row("ports", list(config.exposed_ports()).join(", "));
+    row("volumes", list(config.volumes()).join(", "));
+    row("stop signal", text(config.stop_signal()));
+    if let Some(check) = &image.config.healthcheck {
         let times = [
             ("every", check.interval),
             ("timeout", check.timeout),
@@ -141,7 +145,7 @@ fn show(image: &Inspection, all_files: bool) -> String {
         let details: Vec<String> = times.chain(retries).collect();
         row("healthcheck", format!("{} {}", words(&check.test), details.join(", ")));
     }
-    for (key, value) in &config.labels {
+    for (key, value) in config.labels().iter().flatten().collect::<BTreeMap<_, _>>() {
         row("label", format!("{key}={value}"));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

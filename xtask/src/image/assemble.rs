@@ -17,7 +17,7 @@ use tare_oci::entry::{Content, EntryKind};
 use tare_oci::image::{Image, Index, Parts};
 use tare_oci::layer::{self, Layer, LayerError, LayerPlan};
 use tare_oci::platform::Platform;
-use tare_oci::spec::{Empty, Execution, Map};
+use tare_oci::spec::{Config, Map, OciSpecError, unless_empty};
 
 /// Why an image could not be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum AssembleError {
         /// The image.
         image: String,
         /// Why.
-        source: serde_json::Error,
+        source: OciSpecError,
     },
 }
 
@@ -150,6 +150,7 @@ pub fn assemble(
         let parts = Parts {
             platform: of.platform,
             execution: execution(definition, &of.program.binary, plan, &annotations),
+            healthcheck: definition.config.healthcheck.clone(),
             author: annotations.get("org.opencontainers.image.authors").cloned(),
             created,
             annotations: annotations.clone(),
@@ -270,7 +271,7 @@ fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &Git
 }
 
 /// How a container starts: what the definition says, completed with what nobody wants to write.
-fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annotations: &Map) -> Execution {
+fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annotations: &Map) -> Config {
     let config = &definition.config;
     let entries = || plan.iter().flat_map(|layer| &layer.entries);
     let binary_path = entries().find(|entry| {
@@ -291,21 +292,23 @@ fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annot
     }
     let mut labels = annotations.clone();
     labels.extend(config.labels.clone());
-    Execution {
-        user: config.user.map_or(DEFAULT_USER, |user| user.0).to_string(),
-        exposed_ports: config.exposed_ports.iter().map(|port| (port.to_string(), Empty {})).collect(),
-        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
-        entrypoint: match &config.entrypoint {
-            Some(words) => words.clone(),
-            None => binary_path.map(|entry| entry.path.to_string()).into_iter().collect(),
-        },
-        cmd: config.cmd.clone(),
-        healthcheck: config.healthcheck.clone(),
-        volumes: config.volumes.iter().map(|volume| (volume.path.to_string(), Empty {})).collect(),
-        working_dir: config.working_dir.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string),
-        labels,
-        stop_signal: config.stop_signal.as_ref().map(|signal| signal.0.clone()).unwrap_or_default(),
-    }
+    let listed = |words: Vec<String>| (!words.is_empty()).then_some(words);
+    let entrypoint = match &config.entrypoint {
+        Some(words) => words.clone(),
+        None => binary_path.map(|entry| entry.path.to_string()).into_iter().collect(),
+    };
+    let mut execution = Config::default();
+    execution
+        .set_user(Some(config.user.map_or(DEFAULT_USER, |user| user.0).to_string()))
+        .set_exposed_ports(listed(config.exposed_ports.iter().map(ToString::to_string).collect()))
+        .set_env(listed(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()))
+        .set_entrypoint(listed(entrypoint))
+        .set_cmd(listed(config.cmd.clone()))
+        .set_volumes(listed(config.volumes.iter().map(|volume| volume.path.to_string()).collect()))
+        .set_working_dir(Some(config.working_dir.as_ref().map_or("/".to_owned(), ToString::to_string)))
+        .set_labels(unless_empty(labels))
+        .set_stop_signal(config.stop_signal.as_ref().map(|signal| signal.0.clone()));
+    execution
 }
 
 #[cfg(test)]

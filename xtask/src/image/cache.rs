@@ -50,7 +50,10 @@ impl Record {
         let Layer { descriptor, diff_id, uncompressed_size, .. } = layer;
         let text = format!(
             "{}\n{}\n{}\n{}\n{diff_id}\n{uncompressed_size}\n",
-            key.0, descriptor.media_type, descriptor.digest, descriptor.size
+            key.0,
+            descriptor.media_type(),
+            descriptor.digest(),
+            descriptor.size()
         );
         Self {
             descriptor: descriptor.clone(),
@@ -95,8 +98,8 @@ impl LayerCache {
             return None;
         }
         let blob = input::open_with(File::options().read(true).write(true), &blob_path).ok()?;
-        let found = Digest::of_reader(&blob).ok()?;
-        if found != (layer.descriptor.digest, layer.descriptor.size) {
+        let (digest, size) = Digest::of_reader(&blob).ok()?;
+        if Descriptor::new(layer.descriptor.media_type().clone(), size, digest) != layer.descriptor {
             return None;
         }
         // The time of the last use decides what goes first; a cache that cannot be written still serves.
@@ -156,7 +159,7 @@ impl LayerCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tare_oci::spec;
+    use tare_oci::spec::MediaType;
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -177,7 +180,11 @@ mod tests {
         fn keep(&self, key: CacheKey, content: &[u8]) -> (Layer, PathBuf) {
             let layer = Layer {
                 name: "base".into(),
-                descriptor: Descriptor::new(spec::LAYER_GZIP, Digest::of(content), content.len() as u64),
+                descriptor: Descriptor::new(
+                    MediaType::ImageLayerGzip,
+                    content.len() as u64,
+                    Digest::of(content),
+                ),
                 diff_id: DiffId(Digest::of(b"tar")),
                 uncompressed_size: 99,
             };

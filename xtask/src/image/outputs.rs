@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::assemble::{Assembled, PlatformProgram};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::Compression;
-use tare_oci::digest::{DiffId, Digest};
+use tare_oci::digest::DiffId;
 use tare_oci::input;
 use tare_oci::reference::Reference;
-use tare_oci::spec::Map;
+use tare_oci::spec::{Digest, Map, MediaType};
 use tare_oci::{archive, layout};
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
@@ -69,7 +69,7 @@ pub struct Summary {
     /// Of the manifest, or of the index where there are several platforms.
     pub digest: Digest,
     /// What the digest is of.
-    pub media_type: String,
+    pub media_type: MediaType,
     /// `repository:tag`
     pub tags: Vec<String>,
     /// How layers are compressed.
@@ -119,7 +119,7 @@ pub struct LayerSummary {
     /// Of the tar.
     pub diff_id: DiffId,
     /// Of the blob.
-    pub media_type: String,
+    pub media_type: MediaType,
     /// Bytes of the blob.
     pub size: u64,
     /// Bytes of the tar.
@@ -163,18 +163,18 @@ pub fn summary(
                 .zip(cached)
                 .map(|((layer, _), cached)| LayerSummary {
                     name: layer.name.clone(),
-                    digest: layer.descriptor.digest,
+                    digest: layer.descriptor.digest().clone(),
                     diff_id: layer.diff_id,
-                    media_type: layer.descriptor.media_type.clone(),
-                    size: layer.descriptor.size,
+                    media_type: layer.descriptor.media_type().clone(),
+                    size: layer.descriptor.size(),
                     uncompressed_size: layer.uncompressed_size,
                     cached: *cached,
                 })
                 .collect();
             PlatformSummary {
                 platform: image.platform.to_string(),
-                digest: image.manifest.descriptor.digest,
-                image_id: image.config.descriptor.digest,
+                digest: image.manifest.descriptor.digest().clone(),
+                image_id: image.config.descriptor.digest().clone(),
                 size: layers.iter().map(|layer| layer.size).sum(),
                 uncompressed_size: layers.iter().map(|layer| layer.uncompressed_size).sum(),
                 binary,
@@ -186,9 +186,9 @@ pub fn summary(
     let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
     Some(Summary {
         name: name.to_owned(),
-        reference: format!("{repository}@{}", root.digest),
-        digest: root.digest,
-        media_type: root.media_type.clone(),
+        reference: format!("{repository}@{}", root.digest()),
+        digest: root.digest().clone(),
+        media_type: root.media_type().clone(),
         tags: tags.iter().map(ToString::to_string).collect(),
         compression: compression.to_string(),
         annotations: assembled.annotations.clone(),
@@ -247,7 +247,7 @@ pub fn write(
     paths: &OutputPaths,
     staging: &Staging,
 ) -> Result<(), FileError> {
-    let json_error = |error| FileError::on("write", &paths.layout)(io::Error::from(error));
+    let json_error = |error| FileError::on("write", &paths.layout)(io::Error::other(error));
     let index_json = layout::index_json(&assembled.index, tags).map_err(json_error)?;
     // Everything is written into files that are not finished first: when the disk is full, nothing has
     // changed yet.

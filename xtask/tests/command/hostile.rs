@@ -196,15 +196,15 @@ fn an_error_shows_nothing_of_a_document_or_a_layer() {
     let understood = "cannot be understood";
     for (text, why) in [
         (SECRET.to_owned(), "expected value at line 1 column 1"),
-        (json!(SECRET).to_string(), "invalid type: string, expected a map at line 1 column 38"),
+        (json!(SECRET).to_string(), "invalid type: string, expected struct ImageIndex"),
         (
             json!({ "schemaVersion": 2, "manifests": SECRET }).to_string(),
-            "invalid type: string, expected a sequence at line 1 column 51",
+            "invalid type: string, expected a sequence",
         ),
         (
             json!({ "schemaVersion": 2, "manifests": [{ "digest": SECRET, "mediaType": "", "size": 1 }] })
                 .to_string(),
-            "a value of another form at line 1 column 62",
+            "a value of another form",
         ),
     ] {
         let (fixture, layout) = built();

@@ -9,12 +9,12 @@ use crate::support::{Fixture, PREBUILT, files};
 
 /// The image of [`fixture`] with `--compression none`: it changes only when what is written for one
 /// definition changes, which is news for everybody who compares digests.
-const PLAIN: &str = "sha256:510c9ab64733bec434e6b56160855d4aab33f3066a946496dd25a9a7c14c8cee";
+const PLAIN: &str = "sha256:50c325461397e6cd5bdb498c65d7cd25b6f23e5e0e228c994f17cf618c553442";
 
 /// The same with `--compression gzip`. Another default level, or a new version of libdeflate, may compress
 /// differently: then this changes and [`PLAIN`] does not, `inspect --validate` still passes, and the diff ids, which
 /// `gzip -dc BLOB | sha256sum` computes too, are the same as before.
-const GZIP: &str = "sha256:b2d029ba383b1c936b9ed8f09a9d5b3541f24cde673a464ad97fe76104aa34e2";
+const GZIP: &str = "sha256:06960b879fd40abd8d9c50d9ef0db221d1f4b87ecb250d50d515e3e987758313";
 
 /// Nothing in it comes from a dependency that changes by itself, as certificates and time zones do.
 fn fixture(folder: &str) -> Fixture {

@@ -98,7 +98,7 @@ fn everything(context: &Context<'_>, store: Store) -> anyhow::Result<()> {
 /// labels that every image gets, as they stand in the image's own config.
 pub(super) fn expected_config(full: &Built) -> anyhow::Result<Value> {
     let (_, image) = full.read()?;
-    let config = serde_json::to_value(&image.config.config)?;
+    let config = &image.config.document["config"];
     let mut expected = full_config();
     for name in ["Env", "Labels"] {
         let (all, said) = (&config[name], &expected[name]);

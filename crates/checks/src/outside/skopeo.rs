@@ -68,7 +68,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
         let to = place("docker-archive", name, &format!(":{SAMPLE}:again"));
         skopeo(context, &["copy", "--quiet", &from, &to])?;
         let (source, image) = read_one(&path(name))?;
-        let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+        let diff_ids: Vec<String> = image.config.diff_ids.iter().map(ToString::to_string).collect();
         same(&format!("diff ids of {from} as {name}"), &diff_ids, &sample.diff_ids()?)?;
         let names = vec![format!("docker.io/library/{SAMPLE}:again")];
         let short = vec![format!("{SAMPLE}:again")];
@@ -87,7 +87,7 @@ pub(super) fn copies(context: &Context<'_>) -> anyhow::Result<()> {
     let (from, to) = (place("docker-archive", "docker-1.tar", ""), place("oci", "back", ":x"));
     skopeo(context, &["copy", "--quiet", &from, &to])?;
     let (_, image) = read_one(&path("back"))?;
-    let diff_ids: Vec<String> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+    let diff_ids: Vec<String> = image.config.diff_ids.iter().map(ToString::to_string).collect();
     same("diff ids after docker-archive and back", &diff_ids, &sample.diff_ids()?)?;
 
     // All platforms at once: the index keeps its digest.

@@ -282,7 +282,7 @@ impl Subject {
         if let Some(file) = image.target.fetched() {
             planned.location = file.to_string_lossy().into_owned();
         }
-        let here = format!("linux/{}", image.target.config.architecture);
+        let here = format!("linux/{}", image.target.config.image.architecture());
         let built = planned.platforms.iter().find(|it| it.platform == here);
         image.unstripped = built.and_then(|it| it.unstripped_binary.clone());
         image.name.clone_from(&planned.name);

@@ -151,7 +151,7 @@ fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Re
             names,
             digest: target.digest.unwrap_or(target.image_id).to_string(),
             image_id: target.image_id.to_string(),
-            platform: format!("{}/{}", target.config.os, target.config.architecture),
+            platform: format!("{}/{}", target.config.image.os(), target.config.image.architecture()),
         },
         host: report::Host {
             cpu: facts.cpu_model.unwrap_or_else(|| "unknown".to_owned()),

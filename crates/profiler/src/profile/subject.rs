@@ -202,7 +202,7 @@ fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
 
 /// The image's entrypoint with other arguments.
 fn with_args(target: &Target, args: &[String]) -> Vec<String> {
-    target.config.config.entrypoint.iter().chain(args).cloned().collect()
+    target.config.execution.entrypoint().iter().flatten().chain(args).cloned().collect()
 }
 
 /// A profile's limits, as far as this host can have them.

@@ -171,7 +171,7 @@ pub fn main() -> ExitCode {
         Command::Run(RunArguments { plan: file, arguments }) => {
             let arguments = PlannedCommand::parse(&arguments);
             let ui = ui(&arguments.connection);
-            let plan = plan::read::<Plan>(&file).map_err(anyhow::Error::from);
+            let plan = plan::read::<Plan>(&file);
             (plan.and_then(|plan| publish::run(&arguments, Some(&plan), ui)), ui)
         }
     };

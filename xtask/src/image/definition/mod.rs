@@ -425,7 +425,7 @@ impl Maker<'_> {
             Ok(Some(nanoseconds))
         };
         Ok(Healthcheck {
-            test: raw.test.into_inner(),
+            test: Some(raw.test.into_inner()),
             interval: nanoseconds(raw.interval)?,
             timeout: nanoseconds(raw.timeout)?,
             start_period: nanoseconds(raw.start_period)?,

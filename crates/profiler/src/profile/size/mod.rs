@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tare_oci::input;
 use tare_oci::reader::{Encoding, ReadError, ReadImage, Source, read_layer};
-use tare_oci::spec::Config;
+use tare_oci::spec::Configuration;
 
 mod attribution;
 mod dependencies;
@@ -193,11 +193,9 @@ pub fn run(source: &Source, image: &ReadImage, unstripped: Option<&Path>) -> Res
         content: files.iter().map(|file| file.size).fold(0, u64::saturating_add),
         files: files.len() as u64,
     };
-    let Config { os, architecture, variant, .. } = &image.config;
-    let variant = variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     Ok(SizeResult {
         names: image.names.clone(),
-        platform: format!("{os}/{architecture}{variant}"),
+        platform: image.config.platform(),
         bytes,
         layers,
         files,
@@ -209,7 +207,7 @@ pub fn run(source: &Source, image: &ReadImage, unstripped: Option<&Path>) -> Res
 
 fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::Stack), SizeError> {
     let mut stack = tree::Stack::default();
-    let mut history = image.config.history.iter().filter(|step| !step.empty_layer);
+    let mut history = image.config.history_of_layers();
     let mut layers = Vec::new();
     for layer in &image.layers {
         let mut entries = Vec::new();
@@ -246,7 +244,7 @@ fn layers(source: &Source, image: &ReadImage) -> Result<(Vec<LayerSize>, tree::S
             Encoding::Zstd => "zstd",
         };
         layers.push(LayerSize {
-            created_by: history.next().and_then(|step| step.created_by.clone()),
+            created_by: history.next().and_then(|step| step.created_by().clone()),
             encoding: encoding.to_owned(),
             compressed: facts.size,
             uncompressed: facts.uncompressed_size,
@@ -295,14 +293,14 @@ fn waste(stack: &tree::Stack, hidden: u64) -> Waste {
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The path of the program that a container starts with, links followed.
-fn entrypoint(config: &Config, stack: &tree::Stack, command: &str) -> Option<Vec<u8>> {
-    let execution = &config.config;
+fn entrypoint(config: &Configuration, stack: &tree::Stack, command: &str) -> Option<Vec<u8>> {
+    let execution = &config.execution;
     let candidates: Vec<String> = if command.starts_with('/') {
         vec![command.to_owned()]
     } else if command.contains('/') {
-        vec![format!("{}/{command}", execution.working_dir)]
+        vec![format!("{}/{command}", execution.working_dir().as_deref().unwrap_or_default())]
     } else {
-        let path = execution.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
+        let path = execution.env().iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
         path.unwrap_or(DEFAULT_PATH).split(':').map(|dir| format!("{dir}/{command}")).collect()
     };
     let resolved = candidates.iter().map(|candidate| stack.resolve(candidate.as_bytes(), true));
@@ -317,8 +315,9 @@ fn start_program(
     unstripped: Option<&Path>,
     doubts: &mut Vec<String>,
 ) -> Result<Option<ProgramSize>, SizeError> {
-    let execution = &image.config.config;
-    let Some(command) = execution.entrypoint.iter().chain(&execution.cmd).next() else { return Ok(None) };
+    let execution = &image.config.execution;
+    let mut command = [execution.entrypoint(), execution.cmd()].into_iter().flatten().flatten();
+    let Some(command) = command.next() else { return Ok(None) };
     let path = entrypoint(&image.config, stack, command);
     let Some((path, tree::Node::Inode(number, _))) = path.and_then(|path| stack.tree.get_key_value(&path))
     else {

@@ -12,7 +12,7 @@ use tare_oci::layer::{self, LayerPlan};
 use tare_oci::layout;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
-use tare_oci::spec::{Execution, Map};
+use tare_oci::spec::{Config, Map};
 use tare_oci::units::Epoch;
 
 /// Where the program lies in the image.
@@ -33,9 +33,12 @@ pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, Box<dyn Error + 
     let staging = Staging::create(dir.join(format!(".runtime-baseline-{}", std::process::id())))?;
     let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform) };
     let (layer, bytes) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
+    let mut execution = Config::default();
+    execution.set_entrypoint(Some(vec!["/true".to_owned()]));
     let parts = Parts {
         platform,
-        execution: Execution { entrypoint: vec!["/true".to_owned()], ..Execution::default() },
+        execution,
+        healthcheck: None,
         author: None,
         created: Epoch::ZERO,
         annotations: Map::new(),
