@@ -8,29 +8,8 @@ use std::str::FromStr as _;
 
 use cargo_metadata::cargo_platform::{self, Cfg};
 
-use tare_oci::input;
+use crate::workspace::read_toml;
 use tare_tool::environment::Environment;
-
-/// A file of the user's that cannot be understood.
-#[derive(Debug, thiserror::Error)]
-pub enum CargoConfigError {
-    /// It cannot be read.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not TOML.
-    #[error("{path} is not TOML: {message}", path = path.display())]
-    Toml {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
-}
 
 /// The configuration of one target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,38 +20,23 @@ pub(crate) struct TargetConfig {
     pub(crate) rustflags: Vec<String>,
 }
 
-/// Every file that counts for a workspace with the folder its relative paths start from, the most
-/// general first, so that what deeper files say comes later, as cargo joins it.
-fn files(root: &Path, env: &Environment) -> Result<Vec<(PathBuf, toml::Table)>, CargoConfigError> {
+/// Every file that counts for a workspace, the most general first, so that what deeper files say comes later, as
+/// cargo joins it.
+fn files(root: &Path, env: &Environment) -> anyhow::Result<Vec<toml::Table>> {
     let mut dirs: Vec<PathBuf> = root.ancestors().map(|dir| dir.join(".cargo")).collect();
     dirs.reverse();
     if let Some(home) = env.cargo_home().filter(|home| !dirs.contains(home)) {
         dirs.insert(0, home);
     }
-    let mut files = Vec::new();
-    for dir in dirs {
-        // The name without ending is older and wins.
-        let candidates = [dir.join("config"), dir.join("config.toml")];
-        let Some(path) = candidates.into_iter().find(|path| path.is_file()) else { continue };
-        let text = input::read_to_string(&path)
-            .map_err(|source| CargoConfigError::Read { path: path.clone(), source })?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| CargoConfigError::Toml {
-            path,
-            message: error.message().to_owned(),
-        })?;
-        files.push((dir.parent().unwrap_or(&dir).to_path_buf(), table));
-    }
-    Ok(files)
+    // The name without ending is older and wins.
+    let candidates = dirs.iter().map(|dir| [dir.join("config"), dir.join("config.toml")]);
+    let paths = candidates.filter_map(|names| names.into_iter().find(|path| path.is_file()));
+    paths.map(|path| read_toml(&path)).collect()
 }
 
 /// Reads what counts for a target.
-pub(crate) fn of_target(
-    root: &Path,
-    env: &Environment,
-    target: &str,
-) -> Result<TargetConfig, CargoConfigError> {
-    let files: Vec<toml::Table> = files(root, env)?.into_iter().map(|(_, file)| file).collect();
-    Ok(evaluate(&files, env, target))
+pub(crate) fn of_target(root: &Path, env: &Environment, target: &str) -> anyhow::Result<TargetConfig> {
+    Ok(evaluate(&files(root, env)?, env, target))
 }
 
 fn evaluate(files: &[toml::Table], env: &Environment, target: &str) -> TargetConfig {

@@ -3,43 +3,15 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, anyhow};
 use cargo_metadata::{Metadata, Package};
 
 use tare_oci::input;
-use tare_oci::units::{Epoch, EpochError};
+use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
-use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
+use tare_tool::exit::Hinted;
+use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::toolkit::Toolkit;
-
-/// Why a workspace cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkspaceError {
-    /// cargo does not find or understand it.
-    #[error("no usable cargo workspace here")]
-    Metadata(#[source] ProcessError),
-    /// cargo printed something else than metadata.
-    #[error("`cargo metadata` printed something unexpected")]
-    Json(#[source] serde_json::Error),
-    /// The time that everything is to have is not a time.
-    #[error("SOURCE_DATE_EPOCH: {0}")]
-    SourceDateEpoch(EpochError),
-    /// A Cargo.toml is not TOML.
-    #[error("{path} is not TOML: {message}", path = path.display())]
-    Manifest {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        message: String,
-    },
-    /// A folder of the workspace cannot be read.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
 
 /// A cargo workspace.
 #[derive(Debug, Clone)]
@@ -62,28 +34,29 @@ impl Workspace {
     ///
     /// # Errors
     /// When there is none, or cargo cannot read it.
-    pub fn find(env: &Environment) -> Result<Self, WorkspaceError> {
+    pub fn find(env: &Environment) -> anyhow::Result<Self> {
         let target_dir = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
             .into_iter()
             // cargo takes a relative one from where it is called.
             .filter_map(|name| Some((name, env.current_dir.join(env.get(name)?))));
-        let sh = shell_in(&env.start_dir()).map_err(WorkspaceError::Metadata)?;
+        let sh = shell_in(&env.start_dir())?;
         let cargo = env.cargo();
         let command = cmd!(sh, "{cargo} metadata --no-deps --format-version 1")
             .without_env(env.of_cargo_run())
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
             .envs(target_dir);
-        Self::of_metadata(&command.capture().map_err(WorkspaceError::Metadata)?)
+        Self::of_metadata(&command.capture().context("no usable cargo workspace here")?)
     }
 
     /// The workspace that `cargo metadata` printed.
     ///
     /// # Errors
     /// When it is something else, or the workspace's Cargo.toml cannot be read.
-    fn of_metadata(printed: &[u8]) -> Result<Self, WorkspaceError> {
-        let metadata: Metadata = serde_json::from_slice(printed).map_err(WorkspaceError::Json)?;
+    fn of_metadata(printed: &[u8]) -> anyhow::Result<Self> {
+        let metadata: Metadata =
+            serde_json::from_slice(printed).context("`cargo metadata` printed something unexpected")?;
         let root = metadata.workspace_root.into_std_path_buf();
-        let manifest = read_manifest(&root.join("Cargo.toml"))?;
+        let manifest = read_toml(&root.join("Cargo.toml"))?;
         Ok(Self {
             target_dir: metadata.target_directory.into_std_path_buf(),
             packages: metadata.packages,
@@ -115,16 +88,16 @@ impl Workspace {
     ///
     /// # Errors
     /// When the folder cannot be read; that there is none is no error.
-    pub fn image_names(&self) -> Result<Vec<String>, WorkspaceError> {
+    pub fn image_names(&self) -> anyhow::Result<Vec<String>> {
         let dir = self.images_dir();
-        let error = |source| WorkspaceError::Read { path: dir.clone(), source };
+        let cannot = || format!("cannot read {}", dir.display());
         let entries = match std::fs::read_dir(&dir) {
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(error)?,
+            other => other.with_context(cannot)?,
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(error)?;
+            let entry = entry.with_context(cannot)?;
             // Whatever else than a file stands there is refused, and named, when it is opened.
             if entry.path().join("image.toml").symlink_metadata().is_ok() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -147,13 +120,15 @@ impl Workspace {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<toml::Table, WorkspaceError> {
-    let text = input::read_to_string(path)
-        .map_err(|source| WorkspaceError::Read { path: path.to_path_buf(), source })?;
-    text.parse().map_err(|error: toml::de::Error| WorkspaceError::Manifest {
-        path: path.to_path_buf(),
-        message: error.message().to_owned(),
-    })
+/// Reads a file that others wrote.
+///
+/// # Errors
+/// When it cannot be read or is not TOML.
+pub(crate) fn read_toml(path: &Path) -> anyhow::Result<toml::Table> {
+    let text = input::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let parsed: Result<toml::Table, toml::de::Error> = text.parse();
+    // Its own text would quote the file.
+    parsed.map_err(|error| anyhow!("{} is not TOML: {}", path.display(), error.message()))
 }
 
 fn profile_names(manifest: &toml::Table) -> Vec<String> {
@@ -165,10 +140,12 @@ fn profile_names(manifest: &toml::Table) -> Vec<String> {
 ///
 /// # Errors
 /// When it is set to something that is not a time.
-pub fn source_date_epoch(env: &Environment) -> Result<Option<Epoch>, WorkspaceError> {
+pub fn source_date_epoch(env: &Environment) -> Result<Option<Epoch>, Hinted> {
     let text = env.variables.get(&OsString::from("SOURCE_DATE_EPOCH"));
-    let parsed = text.map(|text| text.to_string_lossy().parse()).transpose();
-    parsed.map_err(WorkspaceError::SourceDateEpoch)
+    let parsed: Result<_, tare_oci::units::EpochError> =
+        text.map(|text| text.to_string_lossy().parse()).transpose();
+    let hint = "unset it to use the commit's time, or set it to the output of `git log -1 --format=%ct`";
+    parsed.map_err(|error| Hinted::new(format!("SOURCE_DATE_EPOCH: {error}"), hint))
 }
 
 #[cfg(test)]

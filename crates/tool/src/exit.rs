@@ -15,6 +15,28 @@ pub const FAILED: u8 = 2;
 /// As a shell reports a program that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
 
+/// An error that says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    message: String,
+    hint: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Hinted {
+    /// What is wrong, and what to do.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), source: None }
+    }
+
+    /// With its cause.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+}
+
 /// An error with its causes in one line; what was already said is not said again.
 #[must_use]
 pub fn chain(error: &anyhow::Error) -> String {
@@ -37,6 +59,9 @@ pub fn chain(error: &anyhow::Error) -> String {
 /// know more.
 #[must_use]
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<Hinted>() {
+        return Some(error.hint.clone());
+    }
     if let Some(error) = cause.downcast_ref::<DefinitionError>() {
         return error.hint.clone();
     }

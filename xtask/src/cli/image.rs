@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::Outcome;
 use crate::git::GitFacts;
 use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
-use crate::image::binary::{BinaryError, BuildContext};
+use crate::image::binary::{BuildContext, is_missing_tool};
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
 use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
@@ -27,6 +27,7 @@ use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
 use tare_oci::units::{ByteSize, Epoch};
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Default, Args)]
@@ -78,44 +79,6 @@ enum LoadInto {
     Podman,
 }
 
-/// A name on the command line that means no image.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NameError {
-    #[error("there is no image `{name}`: neither images/{name}/image.toml nor a package with a binary")]
-    Unknown { name: String, known: Vec<String> },
-    #[error("the workspace has no images")]
-    None { packages: Vec<String> },
-    #[error("no image is built without being named: every image.toml has `default = false`")]
-    NoneByDefault { known: Vec<String> },
-    #[error("without {names}: a program that builds them is not installed")]
-    LeftOut { names: String },
-    #[error("--tag names one image, but there are {count}")]
-    TagForMany { count: usize },
-}
-
-impl NameError {
-    pub(super) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unknown { name, known } => Some(match nearest(name, known) {
-                Some(nearest) => format!("did you mean `{nearest}`? there are: {}", known.join(", ")),
-                None => format!("there are: {}", known.join(", ")),
-            }),
-            Self::None { packages } if packages.is_empty() => {
-                Some("no package of the workspace has a binary either".to_owned())
-            }
-            Self::None { packages } => Some(format!(
-                "name a package to build it with every default: cargo xtask image {}",
-                packages.join(" | ")
-            )),
-            Self::NoneByDefault { known } => {
-                Some(format!("name one: cargo xtask image {}", known.join(" | ")))
-            }
-            Self::LeftOut { .. } => Some("the other images are built; install what is missing".to_owned()),
-            Self::TagForMany { .. } => Some("name the image before --tag".to_owned()),
-        }
-    }
-}
-
 /// Everything that is the same for all images of a call.
 struct Call<'a> {
     arguments: &'a ImageArguments,
@@ -129,52 +92,45 @@ struct Call<'a> {
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let definitions = definitions(&workspace, &arguments.names)?;
-    let git = GitFacts::read(env);
-    let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
     if !arguments.tags.is_empty() && definitions.len() > 1 {
-        return Err(NameError::TagForMany { count: definitions.len() }.into());
+        let message = format!("--tag names one image, but there are {}", definitions.len());
+        return Err(Hinted::new(message, "name the image before --tag").into());
     }
     if let Some(problem) =
         problem_with_platforms(&arguments.platform).filter(|_| !arguments.platform.is_empty())
     {
         anyhow::bail!("--platform: {problem}");
     }
-    let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
-    let context = BuildContext { workspace: &workspace, env, ui, created, cargo };
-    let call = Call { arguments, workspace: &workspace, env, git: &git, context, ui };
-    let mut outcome = Outcome::Done;
-    let mut left_out = Vec::new();
-    for definition in &definitions {
-        let result = if arguments.dry_run {
-            call.dry_run(definition)?
-        } else if arguments.verify_reproducible {
-            call.verify(definition)?
-        } else {
-            let (summary, json) = match call.build(definition) {
-                Err(error) if definitions.len() > 1 && is_missing_tool(&error) => {
-                    ui.warning(&format!("left out: {error:#}"));
-                    left_out.push(definition.name.as_str());
-                    continue;
-                }
-                built => built?,
+    let (mut outcome, mut left_out) = (Outcome::Done, Vec::new());
+    call(arguments, &workspace, env, ui, |call| {
+        for definition in &definitions {
+            let result = if arguments.dry_run {
+                call.dry_run(definition)?
+            } else if arguments.verify_reproducible {
+                call.verify(definition)?
+            } else {
+                let (summary, json) = match call.build(definition) {
+                    Err(error) if definitions.len() > 1 && is_missing_tool(&error) => {
+                        ui.warning(&format!("left out: {error:#}"));
+                        left_out.push(definition.name.as_str());
+                        continue;
+                    }
+                    built => built?,
+                };
+                ui.result(if arguments.json { json.trim_end() } else { &summary.reference })?;
+                Outcome::Done
             };
-            ui.result(if arguments.json { json.trim_end() } else { &summary.reference })?;
-            Outcome::Done
-        };
-        if result == Outcome::GateFailed {
-            outcome = result;
+            if result == Outcome::GateFailed {
+                outcome = result;
+            }
         }
-    }
-    warn_of_git(&git, ui);
+        Ok(())
+    })?;
     if !left_out.is_empty() {
-        return Err(NameError::LeftOut { names: left_out.join(", ") }.into());
+        let message = format!("without {}: a program that builds them is not installed", left_out.join(", "));
+        return Err(Hinted::new(message, "the other images are built; install what is missing").into());
     }
     Ok(outcome)
-}
-
-/// Whether an image could not be built for want of a program that its definition runs.
-fn is_missing_tool(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<BinaryError>().is_some_and(BinaryError::is_missing_tool)
 }
 
 /// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.
@@ -186,21 +142,29 @@ pub(super) fn built(
 ) -> anyhow::Result<Vec<Summary>> {
     let arguments = ImageArguments { quiet, ..ImageArguments::default() };
     let definitions = definitions(workspace, names)?;
-    let git = GitFacts::read(env);
-    let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
     let ui = Ui::new(quiet, env.get("NO_COLOR").is_some());
-    let cargo = CargoOptions { offline: false, quiet };
-    let context = BuildContext { workspace, env, ui, created, cargo };
-    let call = Call { arguments: &arguments, workspace, env, git: &git, context, ui };
-    let summaries = definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect();
-    warn_of_git(&git, ui);
-    summaries
+    call(&arguments, workspace, env, ui, |call| {
+        definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect()
+    })
 }
 
-fn warn_of_git(git: &GitFacts, ui: Ui) {
+/// Finds out what is the same for all images of a call, and does `work` with it.
+fn call<T>(
+    arguments: &ImageArguments,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+    work: impl FnOnce(&Call<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let git = GitFacts::read(env);
+    let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
+    let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
+    let context = BuildContext { workspace, env, ui, created, cargo };
+    let done = work(&Call { arguments, workspace, env, git: &git, context, ui })?;
     if let Some(problem) = &git.problem {
         ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
     }
+    Ok(done)
 }
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
@@ -208,7 +172,14 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
     let with_bins = workspace.packages.iter().filter(|package| !cargo::bins(package).is_empty());
     let packages: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
     if names.is_empty() && known.is_empty() {
-        return Err(NameError::None { packages }.into());
+        let hint = match packages.as_slice() {
+            [] => "no package of the workspace has a binary either".to_owned(),
+            _ => {
+                let packages = packages.join(" | ");
+                format!("name a package to build it with every default: cargo xtask image {packages}")
+            }
+        };
+        return Err(Hinted::new("the workspace has no images", hint).into());
     }
     let all = names.is_empty();
     let names = if all { &known } else { names };
@@ -232,13 +203,24 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
             let mut known: Vec<String> = known.iter().chain(&packages).cloned().collect();
             known.sort();
             known.dedup();
-            return Err(NameError::Unknown { name: name.clone(), known }.into());
+            let meant = nearest(name, &known).map(|name| format!("did you mean `{name}`? "));
+            return Err(Hinted::new(
+                format!(
+                    "there is no image `{name}`: neither images/{name}/image.toml nor a package with a binary"
+                ),
+                format!("{}there are: {}", meant.unwrap_or_default(), known.join(", ")),
+            )
+            .into());
         });
     }
     if all {
         definitions.retain(|definition| definition.default);
         if definitions.is_empty() {
-            return Err(NameError::NoneByDefault { known }.into());
+            return Err(Hinted::new(
+                "no image is built without being named: every image.toml has `default = false`",
+                format!("name one: cargo xtask image {}", known.join(" | ")),
+            )
+            .into());
         }
     }
     Ok(definitions)

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::annotations::annotations;
-use super::binary::{BinaryError, BuildContext, Program, program};
+use super::binary::{BuildContext, Program, program};
 use super::cache::{CacheKey, LayerCache};
 use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
-use super::rootfs::{self, Binary, RootfsError};
+use super::rootfs::{self, Binary};
 use crate::git::GitFacts;
 use tare_oci::blob::{BlobSource, FileError, Staging};
 use tare_oci::compress::{Compression, Pool};
@@ -17,44 +19,7 @@ use tare_oci::entry::{Content, EntryKind};
 use tare_oci::image::{Image, Index, Parts};
 use tare_oci::layer::{self, Layer, LayerError, LayerPlan};
 use tare_oci::platform::Platform;
-use tare_oci::spec::{Config, Map, OciSpecError, unless_empty};
-
-/// Why an image could not be assembled.
-#[derive(Debug, thiserror::Error)]
-pub enum AssembleError {
-    /// There is no program.
-    #[error("{0}")]
-    Binary(#[from] BinaryError),
-    /// Its content cannot be as the definition says.
-    #[error("{0}")]
-    Rootfs(#[from] RootfsError),
-    /// A layer could not be written.
-    #[error("image {image}: layer {layer}: {source}")]
-    Layer {
-        /// The image.
-        image: String,
-        /// The layer.
-        layer: String,
-        /// Why.
-        source: LayerError,
-    },
-    /// A file could not be written.
-    #[error("image {image}: {source}")]
-    File {
-        /// The image.
-        image: String,
-        /// Which and why.
-        source: FileError,
-    },
-    /// A document could not be serialised.
-    #[error("image {image}: cannot serialise its documents")]
-    Json {
-        /// The image.
-        image: String,
-        /// Why.
-        source: OciSpecError,
-    },
-}
+use tare_oci::spec::{Config, Map, unless_empty};
 
 /// How long the steps took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,13 +64,13 @@ pub fn programs(
     context: BuildContext<'_>,
     definition: &Definition,
     platforms: &[Platform],
-) -> Result<(Vec<PlatformProgram>, Duration), BinaryError> {
+) -> anyhow::Result<(Vec<PlatformProgram>, Duration)> {
     let started = Instant::now();
     let build = |platform: &Platform| {
         let program = program(context, definition, *platform)?;
         Ok(PlatformProgram { platform: *platform, program })
     };
-    let programs = platforms.iter().map(build).collect::<Result<_, BinaryError>>()?;
+    let programs = platforms.iter().map(build).collect::<anyhow::Result<_>>()?;
     Ok((programs, started.elapsed()))
 }
 
@@ -132,17 +97,17 @@ pub fn assemble(
     git: &GitFacts,
     (programs, build): (Vec<PlatformProgram>, Duration),
     store: LayerStore<'_>,
-) -> Result<Assembled, AssembleError> {
+) -> anyhow::Result<Assembled> {
     let started = Instant::now();
     let created = context.created;
     let plans = programs
         .iter()
         .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, created))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let written = write_layers(definition, &plans, store)?;
 
     let annotations = own_annotations(context, definition, git);
-    let json_error = |source| AssembleError::Json { image: definition.name.clone(), source };
+    let cannot = || format!("image {}: cannot serialise its documents", definition.name);
     let mut images = Vec::new();
     let mut cached = Vec::new();
     for (of, (plan, layers)) in programs.iter().zip(plans.iter().zip(written)) {
@@ -156,9 +121,9 @@ pub fn assemble(
             annotations: annotations.clone(),
             layers: layers.into_iter().map(|w| (w.layer, BlobSource::File(w.blob))).collect(),
         };
-        images.push(Image::new(parts).map_err(json_error)?);
+        images.push(Image::new(parts).with_context(cannot)?);
     }
-    let index = Index::new(images, annotations.clone()).map_err(json_error)?;
+    let index = Index::new(images, annotations.clone()).with_context(cannot)?;
     let timings = Timings { build, layers: started.elapsed(), output: Duration::ZERO };
     Ok(Assembled { index, programs, cached, annotations, timings })
 }
@@ -176,24 +141,17 @@ fn write_layers(
     definition: &Definition,
     plans: &[Vec<LayerPlan>],
     store: LayerStore<'_>,
-) -> Result<Vec<Vec<Written>>, AssembleError> {
-    let layer_error = |plan: &LayerPlan| {
-        let (image, layer) = (definition.name.clone(), plan.name.clone());
-        move |source| AssembleError::Layer { image, layer, source }
-    };
+) -> anyhow::Result<Vec<Vec<Written>>> {
+    let name = |plan: &LayerPlan| format!("image {}: layer {}", definition.name, plan.name);
     let all: Vec<&LayerPlan> = plans.iter().flatten().collect();
-    let keys = in_parallel(&all, |plan| -> Result<_, AssembleError> {
-        let fingerprint = layer::fingerprint(plan).map_err(layer_error(plan))?;
+    let keys = in_parallel(&all, |plan| {
+        let fingerprint = layer::fingerprint(plan).with_context(|| name(plan))?;
         Ok(CacheKey::new(fingerprint, store.compression))
     })?;
     let distinct: BTreeMap<CacheKey, &LayerPlan> = keys.iter().copied().zip(all).collect();
     let distinct: Vec<(CacheKey, &LayerPlan)> = distinct.into_iter().collect();
-    let written = in_parallel(&distinct, |(key, plan)| -> Result<_, AssembleError> {
-        let written = find_or_pack(*key, plan, store).map_err(|error| match error {
-            PackError::Layer(source) => layer_error(plan)(source),
-            PackError::File(source) => AssembleError::File { image: definition.name.clone(), source },
-        })?;
-        Ok((*key, written))
+    let written = in_parallel(&distinct, |(key, plan)| {
+        Ok((*key, find_or_pack(*key, plan, store).with_context(|| name(plan))?))
     })?;
     let written: BTreeMap<CacheKey, Written> = written.into_iter().collect();
     let mut keys = keys.into_iter();
@@ -212,34 +170,27 @@ fn write_layers(
         .collect())
 }
 
-enum PackError {
-    Layer(LayerError),
-    File(FileError),
-}
-
 /// The layer of a key from the cache, or else packed now. Files may have changed since the key was computed:
 /// the cache keeps a layer under the key of the bytes that are in it.
-fn find_or_pack(key: CacheKey, plan: &LayerPlan, store: LayerStore<'_>) -> Result<Written, PackError> {
+fn find_or_pack(key: CacheKey, plan: &LayerPlan, store: LayerStore<'_>) -> anyhow::Result<Written> {
     if let Some((layer, blob)) = store.cache.find(key, &plan.name) {
         return Ok(Written { layer, blob, cached: true });
     }
-    let (file, path) = store.staging.file().map_err(PackError::File)?;
+    let (file, path) = store.staging.file()?;
     let packed = layer::pack(plan, store.compression, store.pool, file).map_err(|error| match error {
-        LayerError::Write(source) => {
-            PackError::File(FileError { operation: "write", path: path.clone(), source })
-        }
-        error => PackError::Layer(error),
+        LayerError::Write(source) => FileError::on("write", &path)(source).into(),
+        error => anyhow::Error::from(error),
     })?;
     let key = CacheKey::new(packed.fingerprint, store.compression);
-    let blob = store.cache.keep(key, &packed.layer, &path, store.staging).map_err(PackError::File)?;
+    let blob = store.cache.keep(key, &packed.layer, &path, store.staging)?;
     Ok(Written { layer: packed.layer, blob, cached: false })
 }
 
 /// A thread for each item; an image has a handful of layers.
-fn in_parallel<T: Sync, R: Send, E: Send>(
+fn in_parallel<T: Sync, R: Send>(
     items: &[T],
-    work: impl Fn(&T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
+    work: impl Fn(&T) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
     // One of them, as where only the program has changed, does not need to wait for a thread.
     if let [item] = items {
         return Ok(vec![work(item)?]);

@@ -1,118 +1,38 @@
 //! The program of an image: built or fetched, stripped, and checked before it goes anywhere.
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::cargo::{self, CargoError, CargoOptions, Invocation};
+use anyhow::Context as _;
+
+use super::cargo::{self, Built, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
 use super::libraries::{self, LibraryError};
 use super::rootfs::Binary;
 use crate::workspace::Workspace;
-use tare_oci::audit::{self, AuditError};
+use tare_oci::audit;
 use tare_oci::elf::{self, ElfError, Facts, Machine};
 use tare_oci::entry::InMemory;
 use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 use tare_tool::ui::Ui;
 
-/// Why there is no program, or none that can be shipped.
-#[derive(Debug, thiserror::Error)]
-pub enum BinaryError {
-    /// cargo did not build it.
-    #[error("{0}")]
-    Cargo(#[from] CargoError),
-    /// The definition's command did not build it.
-    #[error("image {image}: the build command did not succeed")]
-    Command {
-        /// The image.
-        image: String,
-        /// Why.
-        source: ProcessError,
-    },
-    /// It cannot be read.
-    #[error("image {image}: cannot read {path}", path = path.display())]
-    Read {
-        /// The image.
-        image: String,
-        /// The program.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is no program for Linux.
-    #[error("image {image}: {path}: {source}", path = path.display())]
-    Elf {
-        /// The image.
-        image: String,
-        /// The program.
-        path: PathBuf,
-        /// What it is instead.
-        source: ElfError,
-    },
-    /// It needs other files to run.
-    #[error("image {image} is not static: {path} needs {needs}", path = path.display())]
-    Dynamic {
-        /// The image.
-        image: String,
-        /// The program.
-        path: PathBuf,
-        /// The loader or the libraries.
-        needs: String,
-    },
-    /// The libraries that it needs cannot be taken from this host.
-    #[error("image {image}: {source}")]
-    Libraries {
-        /// The image.
-        image: String,
-        /// Which and why.
-        source: LibraryError,
-    },
-    /// It is for another processor.
-    #[error("image {image}: {path} is for {machine}, not for {platform}", path = path.display())]
-    Machine {
-        /// The image.
-        image: String,
-        /// The program.
-        path: PathBuf,
-        /// What it is for.
-        machine: Machine,
-        /// What it was to be for.
-        platform: Platform,
-    },
-    /// The list of crates is not in the bytes that would be shipped.
-    #[error("image {image}: the list of crates is not in {path}", path = path.display())]
-    Unaudited {
-        /// The image.
-        image: String,
-        /// The program.
-        path: PathBuf,
-        /// What is wrong with it, if it is there.
-        source: Option<AuditError>,
-    },
-    /// The list of crates cannot be written.
-    #[error("image {image}: {source}")]
-    Audit {
-        /// The image.
-        image: String,
-        /// Why.
-        source: AuditError,
-    },
+/// Whether a program could not be built because the build command, or a program that it starts, is not installed.
+#[must_use]
+pub fn is_missing_tool(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(is_missing))
 }
 
-impl BinaryError {
-    /// Whether the build command, or a program that it starts, is not installed.
-    #[must_use]
-    pub fn is_missing_tool(&self) -> bool {
-        // What a shell and env(1) end with for a program that is not there.
-        const NOT_FOUND: Option<i32> = Some(127);
-        match self {
-            Self::Command { source: ProcessError::NotFound { .. }, .. } => true,
-            Self::Command { source: ProcessError::Failed { status, .. }, .. } => status.code() == NOT_FOUND,
-            _ => false,
-        }
+fn is_missing(error: &ProcessError) -> bool {
+    // What a shell and env(1) end with for a program that is not there.
+    const NOT_FOUND: Option<i32> = Some(127);
+    match error {
+        ProcessError::NotFound { .. } => true,
+        ProcessError::Failed { status, .. } => status.code() == NOT_FOUND,
+        _ => false,
     }
 }
 
@@ -148,11 +68,12 @@ pub fn program(
     context: BuildContext<'_>,
     definition: &Definition,
     platform: Platform,
-) -> Result<Program, BinaryError> {
+) -> anyhow::Result<Program> {
     match &definition.build {
         Build::Cargo(build) => of_cargo(context, definition, build, platform),
         Build::Command { command, output, libs } => {
-            of_command(context, definition, command, output, *libs, platform)
+            let program = of_command(context, definition, command, output, *libs, platform);
+            program.with_context(|| format!("image {}", definition.name))
         }
     }
 }
@@ -162,29 +83,28 @@ fn of_cargo(
     definition: &Definition,
     build: &CargoBuild,
     platform: Platform,
-) -> Result<Program, BinaryError> {
-    let image = definition.name.clone();
+) -> anyhow::Result<Program> {
     let BuildContext { workspace, env, ui, cargo, .. } = context;
-    let selected = cargo::select(workspace, &image, build)?;
-    let invocation = Invocation::new(workspace, env, build, &selected, platform, cargo)?;
-    let built = invocation.run(ui)?;
-    let path = built.executable;
-    let section = match &built.audit {
-        Some(crates) => match audit::encode(crates) {
-            Ok(section) => Some(section),
-            Err(source) => return Err(BinaryError::Audit { image, source }),
-        },
-        None => None,
-    };
-    let original = read(&image, &path)?;
-    let elf_error = |source| BinaryError::Elf { image: image.clone(), path: path.clone(), source };
-    check(&image, &path, &elf::facts(&original).map_err(elf_error)?, platform, definition.static_)?;
-    let stripped = elf::strip(&original, section.as_deref()).map_err(elf_error)?;
-    if build.audit {
-        check_audit(&image, &path, &stripped)?;
-    }
+    let selected = cargo::select(workspace, &definition.name, build)?;
+    let built = Invocation::new(workspace, env, build, &selected, platform, cargo)?.run(ui)?;
+    let stripped =
+        strip(&built, definition, platform).with_context(|| format!("image {}", definition.name))?;
     let binary = Binary { name: selected.bin, bytes: InMemory::new(stripped), libraries: Vec::new() };
-    Ok(Program { binary, unstripped: Some(path) })
+    Ok(Program { binary, unstripped: Some(built.executable) })
+}
+
+/// The program as it is shipped: without symbols, and with the list of its crates.
+fn strip(built: &Built, definition: &Definition, platform: Platform) -> anyhow::Result<Vec<u8>> {
+    let path = &built.executable;
+    let section = built.audit.as_ref().map(audit::encode).transpose()?;
+    let original = input::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let facts = elf::facts(&original).map_err(|error| not_elf(path, &error))?;
+    check(path, &facts, platform, definition)?;
+    let stripped = elf::strip(&original, section.as_deref()).map_err(|error| not_elf(path, &error))?;
+    if section.is_some() {
+        check_audit(path, &stripped)?;
+    }
+    Ok(stripped)
 }
 
 fn of_command(
@@ -194,104 +114,93 @@ fn of_command(
     output: &Path,
     libs: bool,
     platform: Platform,
-) -> Result<Program, BinaryError> {
-    let image = definition.name.clone();
-    let library_error = |source| BinaryError::Libraries { image: definition.name.clone(), source };
+) -> anyhow::Result<Program> {
+    let library_error = |error: LibraryError| Hinted::new(error.to_string(), error.hint).because(error);
     if libs {
         libraries::check_host(platform).map_err(library_error)?;
     }
     if let Some((program, arguments)) = command.split_first() {
         // The names of BuildKit's automatic build arguments, which such scripts know already.
-        let failed = |source| BinaryError::Command { image: image.clone(), source };
-        let sh = shell_in(&definition.dir).map_err(failed)?;
+        let sh = shell_in(&definition.dir)?;
         let command = cmd!(sh, "{program} {arguments...}")
             .env("TARGETPLATFORM", platform.to_string())
             .env("TARGETOS", "linux")
             .env("TARGETARCH", platform.architecture())
-            .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string());
-        let command = command.without_env(context.env.of_cargo_run());
+            .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string())
+            .without_env(context.env.of_cargo_run());
         context.ui.status("Running", &command.to_string());
         // stdout is for the digest alone.
-        command.run_with_input(|_| Ok(())).map_err(failed)?;
+        let failed = "the build command did not succeed";
+        command.run_with_input(|_| Ok(())).map_err(|error| match &error {
+            ProcessError::Failed { .. } if is_missing(&error) => {
+                let hint = "install the program that the build command did not find";
+                Hinted::new(failed, hint).because(error).into()
+            }
+            _ => anyhow::Error::new(error).context(failed),
+        })?;
     }
     let path = definition.dir.join(output);
+    let root = &context.workspace.root;
     let bytes = match command {
         // Nothing was run that could have chosen the file: a definition alone reads nothing outside.
-        [] => {
-            let inside = path.strip_prefix(&context.workspace.root).unwrap_or(&path);
-            read_inside(&context.workspace.root, inside)
-        }
+        [] => input::read_inside(root, path.strip_prefix(root).unwrap_or(&path)),
         _ => input::read(&path),
     };
-    let bytes =
-        bytes.map_err(|source| BinaryError::Read { image: image.clone(), path: path.clone(), source })?;
+    let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
     let mut libraries = Vec::new();
     match elf::facts(&bytes) {
         Ok(facts) => {
-            check(&image, &path, &facts, platform, definition.static_)?;
+            check(&path, &facts, platform, definition)?;
             if libs {
                 libraries = libraries::closure(&path, &facts).map_err(library_error)?;
             }
         }
         // A script with an interpreter of the image's own is a program as well.
-        Err(source) if definition.static_ || libs => return Err(BinaryError::Elf { image, path, source }),
+        Err(error) if definition.static_ || libs => return Err(not_elf(&path, &error).into()),
         Err(_) => {}
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes), libraries }, unstripped: None })
 }
 
-fn read_inside(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input::open_inside(folder, path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn not_elf(path: &Path, error: &ElfError) -> Hinted {
+    let hint = "set `static = false` under [build] if the program is a script";
+    Hinted::new(format!("{}: {error}", path.display()), hint)
 }
 
-fn read(image: &str, path: &Path) -> Result<Vec<u8>, BinaryError> {
-    input::read(path).map_err(|source| BinaryError::Read {
-        image: image.to_owned(),
-        path: path.to_path_buf(),
-        source,
-    })
-}
-
-fn check(
-    image: &str,
-    path: &Path,
-    facts: &Facts,
-    platform: Platform,
-    static_: bool,
-) -> Result<(), BinaryError> {
-    let (image, path) = (image.to_owned(), path.to_path_buf());
+fn check(path: &Path, facts: &Facts, platform: Platform, definition: &Definition) -> Result<(), Hinted> {
+    let path = path.display();
     let right = match platform {
         Platform::LinuxAmd64 => Machine::Amd64,
         Platform::LinuxArm64 => Machine::Arm64,
     };
     if facts.machine != right {
-        return Err(BinaryError::Machine { image, path, machine: facts.machine, platform });
+        return Err(Hinted::new(
+            format!("{path} is for {}, not for {platform}", facts.machine),
+            "the build command finds the platform asked for in TARGETARCH",
+        ));
     }
-    if static_ && !facts.is_static() {
+    if definition.static_ && !facts.is_static() {
         let needs = match &facts.interpreter {
             Some(interpreter) => format!("the interpreter {interpreter}"),
             None => facts.needed.join(", "),
         };
-        return Err(BinaryError::Dynamic { image, path, needs });
+        return Err(Hinted::new(
+            format!("image {} is not static: {path} needs {needs}", definition.name),
+            "build for a *-linux-musl target with crt-static, or set `libs = \"auto\"` under [build] to take the libraries of this host, or `static = false` and bring them along",
+        ));
     }
     Ok(())
 }
 
 /// The check is made on the bytes that go into the layer, not on what was meant to be added: linkers
 /// and strippers have lost the section without a word.
-fn check_audit(image: &str, path: &Path, bytes: &[u8]) -> Result<(), BinaryError> {
-    let lost = |source| BinaryError::Unaudited { image: image.to_owned(), path: path.to_path_buf(), source };
-    let section = elf::audit_data(bytes).map_err(|source| BinaryError::Elf {
-        image: image.to_owned(),
-        path: path.to_path_buf(),
-        source,
-    })?;
-    match audit::decode(section.ok_or_else(|| lost(None))?) {
-        Ok(crates) if !crates.packages.is_empty() => Ok(()),
-        Ok(_) => Err(lost(None)),
-        Err(error) => Err(lost(Some(error))),
-    }
+fn check_audit(path: &Path, bytes: &[u8]) -> Result<(), Hinted> {
+    let lost = || {
+        let hint = "set `audit = false` under [build] if the image is to go without";
+        Hinted::new(format!("the list of crates is not in {}", path.display()), hint)
+    };
+    let section = elf::audit_data(bytes).map_err(|error| not_elf(path, &error))?;
+    let crates = audit::decode(section.ok_or_else(lost)?).map_err(|error| lost().because(error))?;
+    if crates.packages.is_empty() { Err(lost()) } else { Ok(()) }
 }

@@ -3,121 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, anyhow};
 use cargo_metadata::{Message, Package, TargetKind};
 
-use super::crates::{Compiled, CratesError, Tree};
+use super::crates::{Compiled, Tree};
 use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
 use super::lock::lock;
-use crate::cargo_config::{self, CargoConfigError, TargetConfig};
+use crate::cargo_config::{self, TargetConfig};
 use crate::workspace::Workspace;
 use tare_oci::audit::VersionInfo;
-use tare_oci::blob::FileError;
 use tare_oci::digest::Digest;
 use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::process::{self, Execute as _, ProcessError, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
-
-/// Why there is no binary.
-#[derive(Debug, thiserror::Error)]
-pub enum CargoError {
-    /// The workspace has no such package.
-    #[error("image {image}: the workspace has no package `{package}`")]
-    NoPackage {
-        /// The image.
-        image: String,
-        /// The package.
-        package: String,
-        /// Those it has.
-        hint: String,
-    },
-    /// The package has no such binary, or none at all.
-    #[error("image {image}: package `{package}` has no binary{}", bin.as_ref().map(|b| format!(" `{b}`")).unwrap_or_default())]
-    NoBin {
-        /// The image.
-        image: String,
-        /// The package.
-        package: String,
-        /// The binary asked for.
-        bin: Option<String>,
-        /// Those it has.
-        hint: String,
-    },
-    /// The package has several binaries and the definition names none.
-    #[error("image {image}: package `{package}` has several binaries: {bins}")]
-    WhichBin {
-        /// The image.
-        image: String,
-        /// The package.
-        package: String,
-        /// Their names.
-        bins: String,
-    },
-    /// The package lacks a feature.
-    #[error("image {image}: package `{package}` has no feature `{feature}`")]
-    NoFeature {
-        /// The image.
-        image: String,
-        /// The package.
-        package: String,
-        /// The feature.
-        feature: String,
-        /// Those it has.
-        hint: String,
-    },
-    /// The workspace has no such profile.
-    #[error("image {image}: the workspace has no cargo profile `{profile}`")]
-    NoProfile {
-        /// The image.
-        image: String,
-        /// The profile.
-        profile: String,
-    },
-    /// The user's cargo configuration cannot be understood.
-    #[error("{0}")]
-    Config(#[from] CargoConfigError),
-    /// The standard library for the target is missing and cannot be installed.
-    #[error("the Rust target {target} is not installed")]
-    NoTarget {
-        /// Which.
-        target: &'static str,
-        /// What to run.
-        hint: String,
-    },
-    /// cargo cannot be run.
-    #[error("{0}")]
-    Process(#[from] ProcessError),
-    /// cargo ran and failed.
-    #[error("cargo could not build package `{package}` for {target}")]
-    Build {
-        /// The package.
-        package: String,
-        /// The target.
-        target: &'static str,
-        /// What may be missing.
-        hint: Option<String>,
-    },
-    /// cargo succeeded without saying where the binary is.
-    #[error("cargo built package `{package}` but named no executable `{bin}`")]
-    NoExecutable {
-        /// The package.
-        package: String,
-        /// The binary.
-        bin: String,
-    },
-    /// The lock for installing a target cannot be taken.
-    #[error("{0}")]
-    Lock(#[from] FileError),
-    /// What cargo says of the crates cannot be used.
-    #[error("cannot list the crates of package `{package}`")]
-    Crates {
-        /// The package.
-        package: String,
-        /// Why.
-        source: CratesError,
-    },
-}
 
 /// The package and binary that a definition means.
 #[derive(Debug, Clone)]
@@ -132,57 +33,56 @@ pub struct Selected<'a> {
 ///
 /// # Errors
 /// When there is no such package, binary, feature or profile, or none can be chosen.
-pub fn select<'a>(
-    workspace: &'a Workspace,
-    image: &str,
-    build: &CargoBuild,
-) -> Result<Selected<'a>, CargoError> {
-    let image = image.to_owned();
+pub fn select<'a>(workspace: &'a Workspace, image: &str, build: &CargoBuild) -> Result<Selected<'a>, Hinted> {
     let Some(package) = workspace.package(&build.package) else {
         let with_bins = workspace.packages.iter().filter(|package| !bins(package).is_empty());
         let names: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
-        let hint = match nearest(&build.package, &names) {
-            Some(nearest) => {
-                format!("did you mean `{nearest}`? packages with binaries: {}", names.join(", "))
-            }
-            None => format!("packages with binaries: {}", names.join(", ")),
-        };
-        return Err(CargoError::NoPackage { image, package: build.package.clone(), hint });
+        let meant = nearest(&build.package, &names).map(|name| format!("did you mean `{name}`? "));
+        return Err(Hinted::new(
+            format!("image {image}: the workspace has no package `{}`", build.package),
+            format!("{}packages with binaries: {}", meant.unwrap_or_default(), names.join(", ")),
+        ));
     };
-    let name = package.name.to_string();
+    let name = package.name.as_str();
     for feature in &build.features {
-        let known: Vec<String> = package.features.keys().cloned().collect();
+        let known: Vec<&str> = package.features.keys().map(String::as_str).collect();
         // `dependency/feature` is cargo's to check.
-        if !feature.contains('/') && !known.contains(feature) {
+        if !feature.contains('/') && !known.contains(&feature.as_str()) {
             let hint = match known.is_empty() {
                 true => "the package has no features".to_owned(),
                 false => format!("its features: {}", known.join(", ")),
             };
-            return Err(CargoError::NoFeature { image, package: name, feature: feature.clone(), hint });
+            let message = format!("image {image}: package `{name}` has no feature `{feature}`");
+            return Err(Hinted::new(message, hint));
         }
     }
     let built_in = ["dev", "release", "test", "bench", DEFAULT_PROFILE];
-    if !built_in.contains(&build.profile.as_str()) && !workspace.profiles.contains(&build.profile) {
-        return Err(CargoError::NoProfile { image, profile: build.profile.clone() });
+    let profile = &build.profile;
+    if !built_in.contains(&profile.as_str()) && !workspace.profiles.contains(profile) {
+        return Err(Hinted::new(
+            format!("image {image}: the workspace has no cargo profile `{profile}`"),
+            format!("add [profile.{profile}] to the workspace's Cargo.toml, or leave `profile` out"),
+        ));
     }
     let bins = bins(package);
-    let bin = match &build.bin {
-        Some(bin) if bins.contains(bin) => bin.clone(),
-        Some(bin) => {
-            let hint = format!("its binaries: {}", bins.join(", "));
-            return Err(CargoError::NoBin { image, package: name, bin: Some(bin.clone()), hint });
+    let bin = match (&build.bin, bins.as_slice(), &package.default_run) {
+        (Some(bin), _, _) if bins.contains(bin) => bin.clone(),
+        (Some(bin), _, _) => {
+            let message = format!("image {image}: package `{name}` has no binary `{bin}`");
+            return Err(Hinted::new(message, format!("its binaries: {}", bins.join(", "))));
         }
-        None => match (bins.as_slice(), &package.default_run) {
-            ([], _) => {
-                let hint =
-                    "a library cannot run in a container; name a package with a src/main.rs".to_owned();
-                return Err(CargoError::NoBin { image, package: name, bin: None, hint });
-            }
-            ([bin], _) => bin.clone(),
-            (_, Some(default)) => default.clone(),
-            _ if bins.contains(&name) => name,
-            _ => return Err(CargoError::WhichBin { image, package: name, bins: bins.join(", ") }),
-        },
+        (None, [], _) => {
+            let hint = "a library cannot run in a container; name a package with a src/main.rs";
+            return Err(Hinted::new(format!("image {image}: package `{name}` has no binary"), hint));
+        }
+        (None, [bin], _) => bin.clone(),
+        (None, _, Some(default)) => default.clone(),
+        (None, _, None) if bins.iter().any(|bin| bin == name) => name.to_owned(),
+        (None, _, None) => {
+            let message =
+                format!("image {image}: package `{name}` has several binaries: {}", bins.join(", "));
+            return Err(Hinted::new(message, "name one: `bin = \"…\"` under [build] in image.toml"));
+        }
     };
     Ok(Selected { package, bin })
 }
@@ -254,7 +154,7 @@ impl<'a> Invocation<'a> {
         selected: &'a Selected<'a>,
         platform: Platform,
         options: CargoOptions,
-    ) -> Result<Self, CargoError> {
+    ) -> anyhow::Result<Self> {
         let target = platform.target();
         let config = cargo_config::of_target(&workspace.root, env, target)?;
         let sysroot = sysroot(env);
@@ -296,17 +196,18 @@ impl<'a> Invocation<'a> {
     ///
     /// # Errors
     /// When the target cannot be installed or cargo fails.
-    pub fn run(&self, ui: Ui) -> Result<Built, CargoError> {
+    pub fn run(&self, ui: Ui) -> anyhow::Result<Built> {
         self.install_target(ui)?;
         let (executable, compiled) = self.compile()?;
-        let audit = if self.build.audit { Some(self.crates(&compiled)?) } else { None };
+        let list = || format!("cannot list the crates of package `{}`", self.selected.package.name);
+        let audit = self.build.audit.then(|| self.crates(&compiled).with_context(list)).transpose()?;
         Ok(Built { executable, audit })
     }
 
     /// The crates of the binary. cargo takes longer to tell their graph than to see that there is
     /// nothing to build, so the list is kept for as long as nothing that it follows from changes: the
     /// lock file, the manifests of the workspace, and what was compiled.
-    fn crates(&self, compiled: &Compiled) -> Result<VersionInfo, CargoError> {
+    fn crates(&self, compiled: &Compiled) -> anyhow::Result<VersionInfo> {
         let of_build = self.features().join(" ");
         let mut text = format!("tare {} crates\n{of_build}\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
         text.push_str(&self.selected.package.id.repr);
@@ -324,14 +225,13 @@ impl<'a> Invocation<'a> {
         if let Some(known) = input::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             return Ok(known);
         }
-        let crates = compiled.list(&self.tree()?, &self.selected.package.id);
-        let crates = crates.map_err(|source| self.cannot_list(source))?;
+        let crates = compiled.list(&self.tree()?, &self.selected.package.id)?;
         // A list that cannot be kept is made again next time.
         let _ = keep(&dir, &path, &crates);
         Ok(crates)
     }
 
-    fn compile(&self) -> Result<(PathBuf, Compiled), CargoError> {
+    fn compile(&self) -> anyhow::Result<(PathBuf, Compiled)> {
         let sh = shell_in(&self.workspace.root)?;
         let (cargo, arguments) = (self.env.cargo(), self.arguments());
         let mut command = cmd!(sh, "{cargo} {arguments...} --message-format json-render-diagnostics");
@@ -373,17 +273,16 @@ impl<'a> Invocation<'a> {
                 _ => {}
             }
         })?;
-        let package = self.selected.package.name.to_string();
+        let Selected { package, bin } = self.selected;
         if !succeeded {
-            return Err(CargoError::Build {
-                package,
-                target: self.target,
-                hint: self.failure_hint(&compiled),
+            let message = format!("cargo could not build package `{}` for {}", package.name, self.target);
+            return Err(match self.failure_hint(&compiled) {
+                Some(hint) => Hinted::new(message, hint).into(),
+                None => anyhow!(message),
             });
         }
-        let executable =
-            executable.ok_or_else(|| CargoError::NoExecutable { package, bin: self.selected.bin.clone() })?;
-        Ok((executable, compiled))
+        let unnamed = || format!("cargo built package `{}` but named no executable `{bin}`", package.name);
+        Ok((executable.with_context(unnamed)?, compiled))
     }
 
     /// What C and build scripts take for "now": the user's SOURCE_DATE_EPOCH, else 0. Not the commit's
@@ -430,7 +329,7 @@ impl<'a> Invocation<'a> {
     }
 
     /// Asks cargo who needs whom. It was here to build, so all of it is here.
-    fn tree(&self) -> Result<Tree, CargoError> {
+    fn tree(&self) -> anyhow::Result<Tree> {
         let sh = shell_in(&self.workspace.root)?;
         let (cargo, package, target) = (self.env.cargo(), self.selected.package.name.as_str(), self.target);
         let output = cmd!(sh, "{cargo} tree --package {package} --target {target} --locked --offline")
@@ -439,11 +338,7 @@ impl<'a> Invocation<'a> {
             .without_env(self.env.of_cargo_run())
             .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
             .capture()?;
-        Tree::parse(&String::from_utf8_lossy(&output)).map_err(|source| self.cannot_list(source))
-    }
-
-    fn cannot_list(&self, source: CratesError) -> CargoError {
-        CargoError::Crates { package: self.selected.package.name.to_string(), source }
+        Ok(Tree::parse(&String::from_utf8_lossy(&output))?)
     }
 
     /// What may be missing when cargo failed after it began: a C compiler for the target.
@@ -475,7 +370,7 @@ impl<'a> Invocation<'a> {
     }
 
     /// Installs the target's standard library if it is not there.
-    fn install_target(&self, ui: Ui) -> Result<(), CargoError> {
+    fn install_target(&self, ui: Ui) -> anyhow::Result<()> {
         let installed = |sysroot: &Path| sysroot.join("lib/rustlib").join(self.target).join("lib").is_dir();
         if self.sysroot.as_deref().is_none_or(installed) {
             return Ok(());
@@ -497,20 +392,15 @@ impl<'a> Invocation<'a> {
         ui.status("Installing", &format!("the Rust target {} (`{command}`)", self.target));
         // cargo's own variables would make the rustup proxy recurse.
         let sh = shell_in(&self.workspace.root)?;
-        match cmd!(sh, "rustup {words...}").capture() {
-            Ok(_) => Ok(()),
-            Err(ProcessError::NotFound { .. }) => Err(CargoError::NoTarget {
-                target: self.target,
-                hint: format!(
-                    "rustup is not here: install {} from where your Rust comes from, or use rustup and run `{command}`",
-                    self.target
-                ),
-            }),
-            Err(error) => Err(CargoError::NoTarget {
-                target: self.target,
-                hint: format!("run `{command}`; here it did not work: {error}"),
-            }),
-        }
+        let target = self.target;
+        let hint = match cmd!(sh, "rustup {words...}").capture() {
+            Ok(_) => return Ok(()),
+            Err(ProcessError::NotFound { .. }) => format!(
+                "rustup is not here: install {target} from where your Rust comes from, or use rustup and run `{command}`"
+            ),
+            Err(error) => format!("run `{command}`; here it did not work: {error}"),
+        };
+        Err(Hinted::new(format!("the Rust target {target} is not installed"), hint).into())
     }
 }
 

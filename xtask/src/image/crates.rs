@@ -13,7 +13,7 @@ use tare_oci::audit::{self, DependencyKind, Source, VersionInfo};
 
 /// Why the crates of a binary cannot be listed.
 #[derive(Debug, thiserror::Error)]
-pub enum CratesError {
+pub(super) enum CratesError {
     /// cargo names a package in a way that The Cargo Book ("Package ID Specifications") does not have.
     #[error("cargo names a package `{0}`, which has no version")]
     Id(String),

@@ -7,38 +7,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use crate::workspace::Workspace;
 use tare_oci::blob::FileError;
 use tare_oci::compare::{Difference, first_difference};
 use tare_oci::input;
-use tare_oci::reader::{ReadError, Source};
+use tare_oci::reader::Source;
 use tare_oci::units::Epoch;
 use tare_tool::environment::Environment;
-use tare_tool::private::{FreshFolder, PrivateError};
-use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
+use tare_tool::private::FreshFolder;
+use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
-
-/// Why the proof could not be tried.
-#[derive(Debug, thiserror::Error)]
-pub enum ReproducibleError {
-    /// A file could not be copied or read.
-    #[error("{0}")]
-    File(#[from] FileError),
-    /// There is no folder to build in.
-    #[error("{0}")]
-    Folder(#[from] PrivateError),
-    /// A build failed.
-    #[error("the build in {dir} failed", dir = dir.display())]
-    Build {
-        /// Where.
-        dir: PathBuf,
-        /// How.
-        source: ProcessError,
-    },
-    /// What was built cannot be read.
-    #[error("{0}")]
-    Read(#[from] ReadError),
-}
 
 /// Builds the image twice with the program that runs now, called with `arguments`, and compares.
 ///
@@ -51,11 +31,11 @@ pub fn verify(
     arguments: &[OsString],
     created: Epoch,
     ui: Ui,
-) -> Result<Option<Difference>, ReproducibleError> {
+) -> anyhow::Result<Option<Difference>> {
     // What is built in it runs as this user.
     let temporary = FreshFolder::create(&std::env::temp_dir(), "tare-reproducible-")?;
     let temporary = temporary.path();
-    let program = std::env::current_exe().map_err(FileError::on("find", Path::new("this program")))?;
+    let program = std::env::current_exe().context("cannot find this program")?;
     // Of different length and depth, as two people's are.
     let folders = [temporary.join("one"), temporary.join("another/folder/of/somebody/else")];
     let homes = [None, Some(temporary.join("another/cargo-home"))];
@@ -67,8 +47,7 @@ pub fn verify(
             .as_ref()
             .map_or("your CARGO_HOME".to_owned(), |home| format!("CARGO_HOME {}", home.display()));
         ui.status("Building", &format!("{name} in {} with {shown}", checkout.display()));
-        let failed = |source| ReproducibleError::Build { dir: checkout.clone(), source };
-        let sh = shell_in(&checkout).map_err(failed)?;
+        let sh = shell_in(&checkout)?;
         let mut command = cmd!(sh, "{program} {arguments...} --output {output}")
             .without_env(env.of_cargo_run())
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
@@ -81,7 +60,8 @@ pub fn verify(
             command = command.env("CARGO_HOME", home);
         }
         // Its digest is not our result.
-        command.run_with_input(|_| Ok(())).map_err(failed)?;
+        let failed = || format!("the build in {} failed", checkout.display());
+        command.run_with_input(|_| Ok(())).with_context(failed)?;
         outputs.push(output.join(name).join("layout"));
     }
     Ok(first_difference(&Source::open(&outputs[0])?, &Source::open(&outputs[1])?)?)

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context as _, bail};
+
 use super::certificates;
 use super::definition::values::FileTime;
 use super::definition::{
@@ -19,108 +21,7 @@ use tare_oci::input;
 use tare_oci::layer::LayerPlan;
 use tare_oci::path::{ImagePath, ImagePathError};
 use tare_oci::units::Epoch;
-
-/// What is wrong with the content of an image.
-#[derive(Debug, thiserror::Error)]
-pub enum RootfsErrorKind {
-    /// A file or folder that is to go in cannot be read.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is there, but not what the entry says.
-    #[error("{path} is not a {wanted}", path = path.display())]
-    WrongType {
-        /// Which.
-        path: PathBuf,
-        /// `file` or `folder`.
-        wanted: &'static str,
-    },
-    /// It lies outside the workspace.
-    #[error("{path} is outside the workspace", path = .0.display())]
-    Outside(PathBuf),
-    /// A tree holds something that cannot be shipped.
-    #[error("{path} is a {kind}, which cannot go into an image", path = path.display())]
-    Special {
-        /// Which.
-        path: PathBuf,
-        /// `FIFO`, `socket` or `device`.
-        kind: &'static str,
-    },
-    /// A link in a tree points out of the tree.
-    #[error("{path} links to {target}, which is outside the tree", path = path.display())]
-    Escape {
-        /// The link.
-        path: PathBuf,
-        /// Where it points.
-        target: String,
-    },
-    /// A name in a tree cannot be in an image.
-    #[error("{0}")]
-    Path(#[from] ImagePathError),
-    /// Two entries are one path.
-    #[error("{path} is written twice: by layer {first} and by layer {second}")]
-    Twice {
-        /// The path.
-        path: ImagePath,
-        /// The layer, and the line of the entry.
-        first: String,
-        /// The layer, and the line of the entry.
-        second: String,
-    },
-    /// A volume would hide a file of the image.
-    #[error("{path} cannot be a volume: it is not a directory but written by layer {layer}")]
-    VolumeOnFile {
-        /// The path.
-        path: ImagePath,
-        /// Who writes it.
-        layer: String,
-    },
-    /// Something lies below what is no directory.
-    #[error("{path} cannot be in the image: {parent} is not a directory but written by layer {layer}")]
-    Below {
-        /// The path.
-        path: ImagePath,
-        /// What it would lie in.
-        parent: ImagePath,
-        /// Who writes that.
-        layer: String,
-    },
-}
-
-/// What is wrong, in which image and where in its definition.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: layer {layer}: {kind}")]
-pub struct RootfsError {
-    /// The definition's file, line and column, or the image's name where there is none.
-    pub place: String,
-    /// The layer.
-    pub layer: String,
-    /// What is wrong.
-    #[source]
-    pub kind: RootfsErrorKind,
-}
-
-impl RootfsErrorKind {
-    /// What to do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("`from` is relative to the image's folder".to_owned())
-            }
-            Self::Outside(_) => Some("copy it into the workspace, so that every checkout has it".to_owned()),
-            Self::Escape { .. } => {
-                Some("replace it by what it points to, or write a `symlink` entry".to_owned())
-            }
-            Self::Special { .. } => Some("remove it, or name the files one by one".to_owned()),
-            _ => None,
-        }
-    }
-}
+use tare_tool::exit::Hinted;
 
 /// The binary that goes into an image.
 #[derive(Debug, Clone)]
@@ -170,11 +71,11 @@ pub fn plan(
     root: &Path,
     binary: &Binary,
     commit: Epoch,
-) -> Result<Vec<LayerPlan>, RootfsError> {
+) -> anyhow::Result<Vec<LayerPlan>> {
     let mut plan = Plan { definition, root, commit, paths: BTreeMap::new() };
     for (at, layer) in definition.layers.iter().enumerate() {
         for entry in &layer.entries {
-            plan.add(at, entry, binary).map_err(|kind| plan.error(at, entry.place, kind))?;
+            plan.add(at, entry, binary).with_context(|| plan.place(at, entry.place))?;
         }
     }
     plan.add_volumes()?;
@@ -183,7 +84,9 @@ pub fn plan(
 }
 
 impl Plan<'_> {
-    fn error(&self, layer: usize, place: Option<Position>, kind: RootfsErrorKind) -> RootfsError {
+    /// An entry as errors name it: the definition's file, line and column, or the image's name where there is none,
+    /// and the layer.
+    fn place(&self, layer: usize, place: Option<Position>) -> String {
         // As the errors of its syntax show it.
         let file = self.definition.file.as_ref().map(|file| file.strip_prefix(self.root).unwrap_or(file));
         let place = match (file, place) {
@@ -191,7 +94,7 @@ impl Plan<'_> {
             (Some(file), None) => file.display().to_string(),
             (None, _) => format!("image {}", self.definition.name),
         };
-        RootfsError { place, layer: self.definition.layers[layer].name.clone(), kind }
+        format!("{place}: layer {}", self.definition.layers[layer].name)
     }
 
     fn time(&self, time: FileTime) -> Epoch {
@@ -206,18 +109,15 @@ impl Plan<'_> {
         writer.place.map_or_else(|| name.clone(), |place| format!("{name} (line {})", place.line))
     }
 
-    fn put(&mut self, entry: Entry, writer: Writer) -> Result<(), RootfsErrorKind> {
+    fn put(&mut self, entry: Entry, writer: Writer) -> anyhow::Result<()> {
         if let Some((known, known_writer)) = self.paths.get(&entry.path) {
             let both_dirs =
                 matches!((&known.kind, &entry.kind), (EntryKind::Directory, EntryKind::Directory));
             // Directories of trees may meet; an entry that names one decides about its mode.
             let one_decides = both_dirs && !(known_writer.named && writer.named);
             if !one_decides {
-                return Err(RootfsErrorKind::Twice {
-                    first: self.writer_name(known_writer),
-                    second: self.writer_name(&writer),
-                    path: entry.path,
-                });
+                let (first, second) = (self.writer_name(known_writer), self.writer_name(&writer));
+                bail!("{} is written twice: by layer {first} and by layer {second}", entry.path);
             }
             if !writer.named {
                 return Ok(());
@@ -227,12 +127,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        layer: usize,
-        definition: &EntryDefinition,
-        binary: &Binary,
-    ) -> Result<(), RootfsErrorKind> {
+    fn add(&mut self, layer: usize, definition: &EntryDefinition, binary: &Binary) -> anyhow::Result<()> {
         let writer = Writer { layer, place: definition.place, named: true };
         let mtime = self.time(definition.mtime);
         let entry = |path: ImagePath, kind: EntryKind, mode: u32| Entry {
@@ -253,7 +148,7 @@ impl Plan<'_> {
             What::File { path, from } => {
                 let (source, metadata) = self.locate(from)?;
                 if !metadata.is_file() {
-                    return Err(RootfsErrorKind::WrongType { path: source, wanted: "file" });
+                    bail!("{} is not a file", source.display());
                 }
                 let mode = file_mode(&metadata);
                 let content = Content::File(source.into(), metadata.len());
@@ -262,7 +157,7 @@ impl Plan<'_> {
             What::Tree { path, from } => {
                 let (source, metadata) = self.locate(from)?;
                 if !metadata.is_dir() {
-                    return Err(RootfsErrorKind::WrongType { path: source, wanted: "folder" });
+                    bail!("{} is not a folder", source.display());
                 }
                 let tree = Arc::new(Tree { source, destination: path.clone() });
                 let folder = Entry {
@@ -309,15 +204,21 @@ impl Plan<'_> {
     }
 
     /// Where a path of the definition is; symlinks are followed, but not out of the workspace.
-    fn locate(&self, from: &Path) -> Result<(PathBuf, fs::Metadata), RootfsErrorKind> {
+    fn locate(&self, from: &Path) -> anyhow::Result<(PathBuf, fs::Metadata)> {
         let path = self.definition.dir.join(from);
-        let read = |source| RootfsErrorKind::Read { path: path.clone(), source };
-        let real = fs::canonicalize(&path).map_err(read)?;
-        let root = fs::canonicalize(self.root).map_err(read)?;
+        let real = fs::canonicalize(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let hint = "`from` is relative to the image's folder";
+                Hinted::new(cannot_read(&path), hint).because(error).into()
+            }
+            _ => anyhow::Error::new(error).context(cannot_read(&path)),
+        })?;
+        let root = fs::canonicalize(self.root).with_context(|| cannot_read(self.root))?;
         if !real.starts_with(root) {
-            return Err(RootfsErrorKind::Outside(path));
+            let hint = "copy it into the workspace, so that every checkout has it";
+            return Err(Hinted::new(format!("{} is outside the workspace", path.display()), hint).into());
         }
-        let metadata = fs::metadata(&real).map_err(read)?;
+        let metadata = fs::metadata(&real).with_context(|| cannot_read(&path))?;
         Ok((real, metadata))
     }
 
@@ -328,16 +229,13 @@ impl Plan<'_> {
         dir: &Path,
         definition: &EntryDefinition,
         layer: usize,
-    ) -> Result<(), RootfsErrorKind> {
-        let read = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| RootfsErrorKind::Read { path, source }
-        };
-        for found in fs::read_dir(dir).map_err(read(dir))? {
-            let found = found.map_err(read(dir))?;
+    ) -> anyhow::Result<()> {
+        for found in fs::read_dir(dir).with_context(|| cannot_read(dir))? {
+            let found = found.with_context(|| cannot_read(dir))?;
             let source = found.path();
+            let read = || cannot_read(&source);
             let path = at.join(&name_bytes(&found.file_name()))?;
-            let kind = found.file_type().map_err(read(&source))?;
+            let kind = found.file_type().with_context(read)?;
             let entry = |kind, mode| Entry {
                 path: path.clone(),
                 kind,
@@ -349,16 +247,18 @@ impl Plan<'_> {
             let entry = if kind.is_dir() {
                 entry(EntryKind::Directory, tree_folder_mode(definition))
             } else if kind.is_symlink() {
-                let target = fs::read_link(&source).map_err(read(&source))?;
+                let target = fs::read_link(&source).with_context(read)?;
                 let target = name_bytes(target.as_os_str());
                 check_link(tree, &path, &source, &target)?;
                 entry(EntryKind::Symlink(target.into()), 0o777)
             } else if kind.is_file() {
-                let metadata = found.metadata().map_err(read(&source))?;
+                let metadata = found.metadata().with_context(read)?;
                 let mode = definition.mode.unwrap_or_else(|| file_mode(&metadata));
                 entry(EntryKind::File(Content::InTree(Arc::clone(tree), metadata.len())), mode)
             } else {
-                return Err(RootfsErrorKind::Special { kind: input::special_kind(kind), path: source });
+                let kind = input::special_kind(kind);
+                let message = format!("{} is a {kind}, which cannot go into an image", source.display());
+                return Err(Hinted::new(message, "remove it, or name the files one by one").into());
             };
             self.put(entry, Writer { layer, place: definition.place, named: false })?;
             if kind.is_dir() {
@@ -370,7 +270,7 @@ impl Plan<'_> {
 
     /// A volume's directory belongs to the user, who could not write to it otherwise: runtimes create
     /// a missing one for root.
-    fn add_volumes(&mut self) -> Result<(), RootfsError> {
+    fn add_volumes(&mut self) -> anyhow::Result<()> {
         let layers = &self.definition.layers;
         let application = layers
             .iter()
@@ -383,9 +283,11 @@ impl Plan<'_> {
             match self.paths.get(path) {
                 Some((Entry { kind: EntryKind::Directory, .. }, _)) => {}
                 Some((_, writer)) => {
-                    let layer = self.writer_name(writer);
-                    let kind = RootfsErrorKind::VolumeOnFile { path: path.clone(), layer };
-                    return Err(self.error(writer.layer, place, kind));
+                    bail!(
+                        "{}: {path} cannot be a volume: it is not a directory but written by layer {}",
+                        self.place(writer.layer, place),
+                        self.writer_name(writer)
+                    );
                 }
                 None => {
                     let entry = Entry {
@@ -404,16 +306,16 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn check_parents(&self) -> Result<(), RootfsError> {
+    fn check_parents(&self) -> anyhow::Result<()> {
         for (path, (_, writer)) in &self.paths {
             for parent in std::iter::successors(path.parent(), ImagePath::parent) {
                 match self.paths.get(&parent) {
                     Some((Entry { kind: EntryKind::Directory, .. }, _)) | None => {}
-                    Some((_, of_parent)) => {
-                        let layer = self.writer_name(of_parent);
-                        let kind = RootfsErrorKind::Below { path: path.clone(), parent, layer };
-                        return Err(self.error(writer.layer, writer.place, kind));
-                    }
+                    Some((_, of_parent)) => bail!(
+                        "{}: {path} cannot be in the image: {parent} is not a directory but written by layer {}",
+                        self.place(writer.layer, writer.place),
+                        self.writer_name(of_parent)
+                    ),
                 }
             }
         }
@@ -489,11 +391,18 @@ fn skeleton() -> Result<Vec<Entry>, ImagePathError> {
     .collect()
 }
 
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
+}
+
 /// A link of a tree must stay in the tree, as seen from where it lies there.
-fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Result<(), RootfsErrorKind> {
-    let escape = || RootfsErrorKind::Escape {
-        path: source.to_path_buf(),
-        target: String::from_utf8_lossy(target).into_owned(),
+fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Result<(), Hinted> {
+    let escape = || {
+        let (source, target) = (source.display(), String::from_utf8_lossy(target));
+        Hinted::new(
+            format!("{source} links to {target}, which is outside the tree"),
+            "replace it by what it points to, or write a `symlink` entry",
+        )
     };
     let mut parts: Vec<&[u8]> = match target.strip_prefix(b"/") {
         Some(_) => Vec::new(),

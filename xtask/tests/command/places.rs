@@ -80,9 +80,12 @@ fn a_full_disk_below_target_is_named_too() {
     image_with(&fixture, 3 << 20);
     let says = fixture.refuses(&["image", "app"]);
     // Layers are written at the same time, so any of them may be the one that no longer fits.
-    let begins = ["create", "write"]
-        .map(|done| format!("error: image app: cannot {done} ROOT/target/images/.cache/staging/app/"));
-    assert!(begins.iter().any(|begin| says.starts_with(begin)), "{says}");
+    let begins = ["base", "application", "data"].into_iter().flat_map(|layer| {
+        ["create", "write"].map(|done| {
+            format!("error: image app: layer {layer}: cannot {done} ROOT/target/images/.cache/staging/app/")
+        })
+    });
+    assert!(begins.into_iter().any(|begin| says.starts_with(&begin)), "{says}");
     assert!(says.ends_with("\nhint: free some space; what was there before is unchanged\n"), "{says}");
 }
 
