@@ -22,50 +22,13 @@ pub enum CapabilitiesError {
     Unknown(String),
 }
 
-/// In the order of their numbers in linux/capability.h.
-const CAPABILITY_NAMES: [&str; 41] = [
-    "cap_chown",
-    "cap_dac_override",
-    "cap_dac_read_search",
-    "cap_fowner",
-    "cap_fsetid",
-    "cap_kill",
-    "cap_setgid",
-    "cap_setuid",
-    "cap_setpcap",
-    "cap_linux_immutable",
-    "cap_net_bind_service",
-    "cap_net_broadcast",
-    "cap_net_admin",
-    "cap_net_raw",
-    "cap_ipc_lock",
-    "cap_ipc_owner",
-    "cap_sys_module",
-    "cap_sys_rawio",
-    "cap_sys_chroot",
-    "cap_sys_ptrace",
-    "cap_sys_pacct",
-    "cap_sys_admin",
-    "cap_sys_boot",
-    "cap_sys_nice",
-    "cap_sys_resource",
-    "cap_sys_time",
-    "cap_sys_tty_config",
-    "cap_mknod",
-    "cap_lease",
-    "cap_audit_write",
-    "cap_audit_control",
-    "cap_setfcap",
-    "cap_mac_override",
-    "cap_mac_admin",
-    "cap_syslog",
-    "cap_wake_alarm",
-    "cap_block_suspend",
-    "cap_audit_read",
-    "cap_perfmon",
-    "cap_bpf",
-    "cap_checkpoint_restore",
-];
+/// In the order of their numbers in linux/capability.h, without the `cap_` before each.
+const CAPABILITY_NAMES: &str = "\
+    chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
+    net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio \
+    sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config \
+    mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm \
+    block_suspend audit_read perfmon bpf checkpoint_restore";
 
 impl Capabilities {
     /// `struct vfs_cap_data` of revision 2 (linux/capability.h), little-endian: magic and effective
@@ -97,7 +60,8 @@ impl FromStr for Capabilities {
         let mut set = 0;
         for name in names.split(',') {
             let name = name.trim().to_ascii_lowercase();
-            let number = CAPABILITY_NAMES.iter().position(|known| *known == name);
+            let plain = name.strip_prefix("cap_").unwrap_or_default();
+            let number = CAPABILITY_NAMES.split(' ').position(|known| known == plain);
             set |= 1 << number.ok_or(CapabilitiesError::Unknown(name))?;
         }
         // `=+ep` is how getcap used to print it.
@@ -119,11 +83,11 @@ impl FromStr for Capabilities {
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = self.permitted | self.inheritable;
-        let names: Vec<&str> = CAPABILITY_NAMES
-            .iter()
+        let names: Vec<String> = CAPABILITY_NAMES
+            .split(' ')
             .enumerate()
             .filter(|(number, _)| set >> number & 1 == 1)
-            .map(|(_, name)| *name)
+            .map(|(_, name)| format!("cap_{name}"))
             .collect();
         write!(f, "{}=", names.join(","))?;
         for (flag, on) in [("e", self.effective), ("i", self.inheritable != 0), ("p", self.permitted != 0)] {

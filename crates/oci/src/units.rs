@@ -225,42 +225,29 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 /// Whether a text is an RFC 3339 date and time, as `created` must be (image-spec config.md).
 #[must_use]
 pub fn is_rfc3339(text: &str) -> bool {
-    fn number(text: &str, low: u32, high: u32) -> bool {
-        text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|n: u32| (low..=high).contains(&n))
-    }
-    fn clock(text: &str) -> bool {
-        text.len() == 5
-            && text.as_bytes()[2] == b':'
-            && number(&text[..2], 0, 23)
-            && number(&text[3..], 0, 59)
-    }
-    if !text.is_ascii() || text.len() < 20 {
-        return false;
-    }
-    let (date, rest) = text.split_at(10);
-    let (time, zone) = rest.split_at(9);
-    let zone = match zone.strip_prefix('.') {
+    const FIXED: usize = "0000-00-00T00:00:00".len();
+    // Every digit as 0: what is left is the shape.
+    let shape: String =
+        text.to_ascii_uppercase().chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let Some(("0000-00-00T00:00:00", zone)) = shape.split_at_checked(FIXED) else { return false };
+    let zone = match zone.strip_prefix(".0") {
+        Some(fraction) => fraction.trim_start_matches('0'),
         None => zone,
-        Some(fraction) => {
-            let rest = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-            if rest.len() == fraction.len() {
-                return false;
-            }
-            rest
-        }
     };
-    let date_ok = date.as_bytes()[4] == b'-'
-        && date.as_bytes()[7] == b'-'
-        && number(&date[..4], 0, 9999)
-        && number(&date[5..7], 1, 12)
-        && number(&date[8..], 1, 31);
+    let between = |from: usize, low: u32, high: u32| {
+        text.get(from..from + 2)
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|n| (low..=high).contains(&n))
+    };
     // A leap second is written :60.
-    let time_ok = matches!(time.as_bytes()[0], b'T' | b't')
-        && clock(&time[1..6])
-        && time.as_bytes()[6] == b':'
-        && number(&time[7..], 0, 60);
-    let zone_ok = matches!(zone, "Z" | "z") || zone.strip_prefix(['+', '-']).is_some_and(clock);
-    date_ok && time_ok && zone_ok
+    let ranges = [(5, 1, 12), (8, 1, 31), (11, 0, 23), (14, 0, 59), (17, 0, 60)];
+    let offset = text.len().saturating_sub(5);
+    let zone_ok = match zone {
+        "Z" => true,
+        "+00:00" | "-00:00" => between(offset, 0, 23) && between(offset + 3, 0, 59),
+        _ => false,
+    };
+    zone_ok && ranges.into_iter().all(|(from, low, high)| between(from, low, high))
 }
 
 #[cfg(test)]
