@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
-use tare_tool::exit::{self, FAILED, GATE};
+use tare_tool::exit::{self, Outcome};
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
@@ -87,15 +87,8 @@ pub fn main() -> ExitCode {
     let ui = Ui::new(false, no_colour);
     let result =
         Environment::read().map_err(anyhow::Error::from).and_then(|env| run(&arguments.command, &env, ui));
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(GATE),
-        Err(error) => {
-            let hint = error.chain().find_map(exit::hint);
-            ui.error(&exit::chain(&error), hint.as_deref());
-            ExitCode::from(FAILED)
-        }
-    }
+    let outcome = result.map(|passed| if passed { Outcome::Done } else { Outcome::GateFailed });
+    exit::code(outcome, ui, exit::hint)
 }
 
 /// Whether everything passed.

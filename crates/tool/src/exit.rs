@@ -1,12 +1,12 @@
 //! How a command line ends: its exit codes, an error with its causes in one line, and hints.
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use crate::document::DefinitionError;
-use crate::plan::PlanError;
 use crate::private::PrivateError;
 use crate::process::ProcessError;
-use crate::toolkit::ToolkitError;
+use crate::ui::Ui;
 
 /// A gate or a check said no.
 pub const GATE: u8 = 1;
@@ -14,6 +14,34 @@ pub const GATE: u8 = 1;
 pub const FAILED: u8 = 2;
 /// As a shell reports a program that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
+
+/// How a command ended that did what it was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With success.
+    Done,
+    /// A gate or a check said no.
+    GateFailed,
+    /// With the exit code of the program that had the rest of the work.
+    Exit(u8),
+}
+
+/// The exit code of a command, whose error is printed with its hint.
+pub fn code(
+    result: anyhow::Result<Outcome>,
+    ui: Ui,
+    hint: impl Fn(&(dyn Error + 'static)) -> Option<String>,
+) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::GateFailed) => ExitCode::from(GATE),
+        Ok(Outcome::Exit(code)) => ExitCode::from(code),
+        Err(error) => {
+            ui.error(&chain(&error), error.chain().find_map(hint).as_deref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
 
 /// An error that says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -65,17 +93,8 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<DefinitionError>() {
         return error.hint.clone();
     }
-    if let Some(error) = cause.downcast_ref::<ToolkitError>() {
-        return error.hint();
-    }
     if let Some(error) = cause.downcast_ref::<PrivateError>() {
         return error.hint();
-    }
-    // They speak with the words of another, which is then not among the causes.
-    match cause.downcast_ref::<PlanError>() {
-        Some(PlanError::Private(error)) => return error.hint(),
-        Some(PlanError::Process(error)) => return hint(error),
-        _ => {}
     }
     match cause.downcast_ref::<ProcessError>()? {
         ProcessError::NotFound { program } => Some(format!("install {program}, or leave out what needs it")),

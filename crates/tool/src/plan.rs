@@ -6,15 +6,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::private::{self, FreshFolder, PrivateError};
-use crate::process::{Execute as _, ProcessError, Shell, cmd};
+use crate::private::{self, FreshFolder};
+use crate::process::{Execute as _, Shell, cmd};
 
 /// Longer than a plan lies between its writing and its reading, builds included.
 const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -113,56 +114,25 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
-/// Why the steps cannot hear of each other.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The folder that the plan lies in.
-    #[error(transparent)]
-    Private(#[from] PrivateError),
-    /// The program of the first step cannot be run.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The file cannot be read or written.
-    #[error("cannot {operation} the plan {path}", path = path.display())]
-    File {
-        /// `read` or `write`.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It holds something else.
-    #[error("{path} is no plan", path = path.display())]
-    Json {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-}
-
 /// Reads what one of the steps wrote.
 ///
 /// # Errors
 /// When the file cannot be read, or holds something else.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, PlanError> {
-    let file = |source| PlanError::File { operation: "read", path: path.to_path_buf(), source };
+pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let mut text = Vec::new();
-    let opened = fs::File::open(path).map_err(file)?;
-    io::Read::read_to_end(&mut io::Read::take(opened, LIMIT), &mut text).map_err(file)?;
-    serde_json::from_slice(&text).map_err(|source| PlanError::Json { path: path.to_path_buf(), source })
+    let read = fs::File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
+    read.with_context(|| format!("cannot read the plan {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is no plan", path.display()))
 }
 
 /// Writes what the other step reads.
 ///
 /// # Errors
 /// When the file cannot be written, or a path in it is not Unicode.
-pub fn write<T: Serialize>(path: &Path, plan: &T) -> Result<(), PlanError> {
-    let text =
-        serde_json::to_vec(plan).map_err(|source| PlanError::Json { path: path.to_path_buf(), source })?;
-    let file = |source| PlanError::File { operation: "write", path: path.to_path_buf(), source };
-    private::replace_file(path, &text).map_err(file)
+pub fn write<T: Serialize>(path: &Path, plan: &T) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write the plan {}", path.display());
+    let text = serde_json::to_vec(plan).with_context(cannot)?;
+    private::replace_file(path, &text).with_context(cannot)
 }
 
 /// How the first step ended.
@@ -179,12 +149,12 @@ pub enum Planned {
 ///
 /// # Errors
 /// When the part cannot be run, or what it wrote cannot be read.
-pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> Result<Planned, PlanError> {
+pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> anyhow::Result<Planned> {
     private::own_folder(folder)?;
     sweep(folder);
     let own = FreshFolder::create(folder, "")?;
     let file = own.path().join("plan.json");
-    let sh = Shell::new().map_err(ProcessError::from)?;
+    let sh = Shell::new()?;
     let code = cmd!(sh, "{part} plan --plan {file} --workspace {root} -- {arguments...}").exit_code()?;
     if code != 0 || !file.exists() {
         return Ok(Planned::Ended(code));

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::Message;
 
 use crate::environment::Environment;
-use crate::process::{Execute as _, ProcessError, Shell, cmd, shell_in, xshell};
+use crate::exit::Hinted;
+use crate::process::{Execute as _, Shell, cmd, shell_in, xshell};
 use crate::ui::Ui;
 
 /// A program of the toolkit.
@@ -37,14 +38,8 @@ impl Part {
         }
     }
 
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Profiler => "crates/profiler",
-            Self::Keeper => "crates/keeper",
-            Self::Deploy => "crates/deploy",
-            Self::Publish => "crates/publish",
-            Self::Checks => "crates/checks",
-        }
+    fn folder(self) -> String {
+        self.package().replace("tare-", "crates/")
     }
 
     fn purpose(self) -> &'static str {
@@ -54,43 +49,6 @@ impl Part {
             Self::Deploy => "which writes manifests from measured figures",
             Self::Publish => "which speaks to registries",
             Self::Checks => "which tests and benches this workspace",
-        }
-    }
-}
-
-/// Why a part of the toolkit is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolkitError {
-    /// Only the library came, as from a registry.
-    #[error("the source of {package} is not beside that of tare-tool: there is no {path}", path = path.display())]
-    NoSource {
-        /// Which.
-        package: &'static str,
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// cargo could not build it.
-    #[error("{packages} cannot be built: `{command}` failed")]
-    Build {
-        /// Which.
-        packages: String,
-        /// As one would type it.
-        command: String,
-    },
-    /// cargo could not be run.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-}
-
-impl ToolkitError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoSource { .. } => {
-                Some("depend on xtask-tare by git or path: `xtask-tare = { git = \"…\" }`".to_owned())
-            }
-            Self::Build { .. } | Self::Process(_) => None,
         }
     }
 }
@@ -116,7 +74,7 @@ impl Toolkit {
     ///
     /// # Errors
     /// When its source is not there or cargo fails; cargo has then said why on stderr.
-    pub fn build(&self, part: Part, env: &Environment, ui: Ui) -> Result<PathBuf, ToolkitError> {
+    pub fn build(&self, part: Part, env: &Environment, ui: Ui) -> anyhow::Result<PathBuf> {
         Ok(self.build_all(&[part], env, ui)?.swap_remove(0))
     }
 
@@ -138,11 +96,16 @@ impl Toolkit {
     ///
     /// # Errors
     /// As [`Self::build`].
-    pub fn build_all(&self, parts: &[Part], env: &Environment, ui: Ui) -> Result<Vec<PathBuf>, ToolkitError> {
+    pub fn build_all(&self, parts: &[Part], env: &Environment, ui: Ui) -> anyhow::Result<Vec<PathBuf>> {
         for part in parts {
             let source = self.root.join(part.folder()).join("Cargo.toml");
             if !source.is_file() {
-                return Err(ToolkitError::NoSource { package: part.package(), path: source });
+                let (package, source) = (part.package(), source.display());
+                return Err(Hinted::new(
+                    format!("the source of {package} is not beside that of tare-tool: there is no {source}"),
+                    "depend on xtask-tare by git or path: `xtask-tare = { git = \"…\" }`",
+                )
+                .into());
             }
         }
         let sh = shell_in(&self.root)?;
@@ -175,7 +138,7 @@ impl Toolkit {
         };
         match parts.iter().map(executable).collect::<Option<Vec<_>>>() {
             Some(found) if succeeded => Ok(found),
-            _ => Err(ToolkitError::Build { packages: packages(), command: display }),
+            _ => anyhow::bail!("{} cannot be built: `{display}` failed", packages()),
         }
     }
 

@@ -6,13 +6,9 @@ use tare_oci::input::Refusal;
 use tare_oci::reader::ReadError;
 use tare_tool::exit;
 
-/// The hint of the error or the first of its causes that has one. (An error that only passes another on
-/// has that one as its cause and the same text; `transparent` would hide it from here.)
-pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(of_cause)
-}
-
-fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// The hint of an error or of one of its causes. (An error that only passes another on has that one as its cause and
+/// the same text; `transparent` would hide it from here.)
+pub(super) fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(hint) = exit::hint(cause) {
         return Some(hint);
     }

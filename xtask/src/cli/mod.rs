@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use tare_tool::environment::Environment;
-use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::exit::{self, Outcome};
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
@@ -61,15 +61,6 @@ struct PassedOn {
     arguments: Vec<OsString>,
 }
 
-/// How a command ended that did what it was to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Done,
-    GateFailed,
-    /// As a program did that had the rest of the work.
-    Exit(u8),
-}
-
 /// Runs `cargo xtask …` with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -97,15 +88,7 @@ pub fn main() -> ExitCode {
         Command::Toolkit => profiler::toolkit(&env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::GateFailed) => ExitCode::from(GATE),
-        Ok(Outcome::Exit(code)) => ExitCode::from(code),
-        Err(error) => {
-            ui(false).error(&chain(&error), hints::hint(&error).as_deref());
-            ExitCode::from(FAILED)
-        }
-    }
+    exit::code(result, ui(false), hints::hint)
 }
 
 #[cfg(test)]

@@ -16,12 +16,8 @@ use super::load;
 use super::profile::NotBuilt;
 use super::stage::Stopped;
 
-/// The hint of the error or the first of its causes that has one.
-pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(of_cause)
-}
-
-fn of_cause(cause: &(dyn Error + 'static)) -> Option<String> {
+/// The hint of an error or of one of its causes.
+pub(super) fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     fn is<'a, E: Error + 'static>(cause: &'a (dyn Error + 'static)) -> Option<&'a E> {
         cause.downcast_ref()
     }
@@ -64,6 +60,7 @@ mod tests {
 
     #[test]
     fn the_hint_of_an_error_is_found_through_those_that_pass_it_on() {
+        let hint = |error: &anyhow::Error| error.chain().find_map(hint);
         let error = || RuntimeKind::Runc.find(Some(&"/no/such/folder".into())).unwrap_err();
         let expected = Some("install runc, or leave `--runtime` out to use the embedded one".to_owned());
         assert_eq!(hint(&error().into()), expected);

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
-use tare_tool::exit::{FAILED, GATE, chain};
+use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Folders, Plan};
 use tare_tool::ui::Ui;
 
@@ -87,17 +87,6 @@ fn planned(words: &[OsString]) -> anyhow::Result<ProfileArguments> {
     }
 }
 
-/// How a command ended that did what it was to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Done,
-    GateFailed,
-    /// The report says why.
-    NeverReady,
-    /// As root's process did, which had the rest of the work.
-    Exit(u8),
-}
-
 /// Runs with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -118,16 +107,7 @@ pub fn main() -> ExitCode {
     };
     // After a signal the error is only that the container is gone, and what removes it ends the process.
     drop(cleanup::making());
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::GateFailed) => ExitCode::from(GATE),
-        Ok(Outcome::NeverReady) => ExitCode::from(FAILED),
-        Ok(Outcome::Exit(code)) => ExitCode::from(code),
-        Err(error) => {
-            ui.error(&chain(&error), hints::hint(&error).as_deref());
-            ExitCode::from(FAILED)
-        }
-    }
+    exit::code(result, ui, hints::hint)
 }
 
 /// The first step.

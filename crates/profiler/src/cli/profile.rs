@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_tool::environment::Environment;
+use tare_tool::exit::FAILED;
 use tare_tool::plan::{Plan, PlannedImage, Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
@@ -224,7 +225,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
             session.ui.status("Saved", &format!("the baseline {file}"));
         }
         if report.was_never_ready() {
-            outcome = Outcome::NeverReady;
+            outcome = Outcome::Exit(FAILED);
         } else if report.overall != Overall::Pass && outcome == Outcome::Done {
             outcome = Outcome::GateFailed;
         }
