@@ -14,7 +14,7 @@ use tare_oci::compress::{Compression, Pool};
 use tare_oci::image::{Image, Index, Parts};
 use tare_oci::capabilities::Capabilities;
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
-use tare_oci::layer::{self, LayerPlan};
+use tare_oci::layer::{self, LayerPlan, Packed};
 use tare_oci::platform::Platform;
 use tare_oci::spec::Config;
 use tare_oci::{archive, layout};
@@ -131,7 +131,7 @@ fn definitions() -> Vec<Vec<u8>> {
 /// Tars of every kind of entry and header.
 fn tars(program: &[u8]) -> Result<Vec<Vec<u8>>> {
     let plan = plan(program)?;
-    let (_, ours) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
+    let ours = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?.out;
     let mut gnu = tar::Builder::new(Vec::new());
     let header = |kind| {
         let mut header = tar::Header::new_gnu();
@@ -205,9 +205,9 @@ fn archives(program: &[u8], tars: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     fs::create_dir_all(&dir)?;
     let mut archives = Vec::new();
     for compression in [Compression::None, Compression::Gzip(1)] {
-        let (layer, bytes) = layer::write(&plan, compression, &Pool::start(1), Vec::new())?;
+        let Packed { layer, out, .. } = layer::write(&plan, compression, &Pool::start(1), Vec::new())?;
         let blob: PathBuf = dir.join("layer");
-        fs::write(&blob, bytes)?;
+        fs::write(&blob, out)?;
         let parts = Parts {
             platform: Platform::LinuxAmd64,
             execution: Config::default(),

@@ -113,6 +113,14 @@ impl From<Digest> for String {
     }
 }
 
+impl TryFrom<&oci_spec::image::Digest> for Digest {
+    type Error = DigestError;
+
+    fn try_from(digest: &oci_spec::image::Digest) -> Result<Self, DigestError> {
+        digest.as_ref().parse()
+    }
+}
+
 impl From<Digest> for oci_spec::image::Digest {
     #[expect(clippy::expect_used, reason = "oci-spec takes every digest of these two algorithms")]
     fn from(digest: Digest) -> Self {

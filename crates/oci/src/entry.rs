@@ -116,6 +116,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry of root's, of the time that files have, without capabilities.
+    #[must_use]
+    pub fn new(path: ImagePath, kind: EntryKind, mode: u32) -> Self {
+        Self { path, kind, mode, owner: Owner::default(), mtime: Epoch::OF_FILES, capabilities: None }
+    }
+
     /// The file that its bytes are read from, if they are read from one.
     #[must_use]
     pub fn source(&self) -> Option<PathBuf> {

@@ -64,15 +64,7 @@ pub fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     // Checked before, because opening a device can have effects and a socket cannot be opened; and after,
     // because the path may lead elsewhere by then.
     check(&fs::metadata(path)?)?;
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
-    }
-    let file = options.open(path)?;
-    check(&file.metadata()?)?;
-    Ok(file)
+    open_checked(options, path, false)
 }
 
 /// Opens a regular file for appending, or makes it. A link in its place is refused and not followed.
@@ -84,15 +76,18 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => check(&found?)?,
     }
-    let mut options = File::options();
-    options.create(true).append(true);
+    // Something else may have taken its place a moment ago.
+    open_checked(File::options().create(true).append(true), path, true)
+}
+
+#[cfg_attr(not(unix), expect(unused_variables, reason = "there are no such flags elsewhere"))]
+fn open_checked(options: &mut OpenOptions, path: &Path, no_link: bool) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt as _;
-        // Something else may have taken its place a moment ago.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        options.custom_flags(flags.bits().cast_signed());
+        let flags = if no_link { OFlags::NOFOLLOW } else { OFlags::empty() };
+        options.custom_flags((flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
     }
     let file = options.open(path)?;
     check(&file.metadata()?)?;
@@ -114,9 +109,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and when it is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+    io::read_to_string(open(path)?)
 }
 
 /// Opens a regular file inside a folder for reading. Links are followed as long as they stay in the folder.
@@ -157,10 +150,7 @@ pub fn read_definition(workspace: &Path, path: &Path) -> io::Result<String> {
     let named = without_dots(&std::path::absolute(path)?);
     let is_inside = named.starts_with(workspace)
         || fs::canonicalize(workspace).is_ok_and(|workspace| named.starts_with(workspace));
-    let mut file = if is_inside { open_inside(workspace, &named)? } else { open(path)? };
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(text)
+    io::read_to_string(if is_inside { open_inside(workspace, &named)? } else { open(path)? })
 }
 
 /// The path without `.` and `..`, as cargo shows it.

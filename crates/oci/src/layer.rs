@@ -71,24 +71,12 @@ pub struct Packed<W> {
     pub out: W,
 }
 
-/// Writes a layer in one pass: tar → diff id → compressed → digest → `out`.
+/// Writes a layer in one pass: tar → diff id → compressed → digest → `out`. The fingerprint of what it holds is computed
+/// on the way.
 ///
 /// # Errors
 /// When a file cannot be read or is not as planned, or `out` cannot be written.
 pub fn write<W: Write>(
-    plan: &LayerPlan,
-    compression: Compression,
-    pool: &Pool,
-    out: W,
-) -> Result<(Layer, W), LayerError> {
-    pack(plan, compression, pool, out).map(|packed| (packed.layer, packed.out))
-}
-
-/// Writes a layer as [`write()`] does, and computes the fingerprint of what it holds on the way.
-///
-/// # Errors
-/// As [`write()`].
-pub fn pack<W: Write>(
     plan: &LayerPlan,
     compression: Compression,
     pool: &Pool,
@@ -110,29 +98,18 @@ pub fn pack<W: Write>(
 
 /// How long the tar of a plan is, known before it is written.
 fn tar_length(plan: &LayerPlan) -> Result<u64, LayerError> {
-    struct Counting(u64);
-
-    impl Write for Counting {
-        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-            self.0 += buffer.len() as u64;
-            Ok(buffer.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut length = Counting(0);
+    let (mut length, mut written) = (0, Vec::new());
     for entry in &plan.entries {
-        write_header(entry, &mut length)?;
+        write_header(entry, &mut written)?;
         if let EntryKind::File(content) = &entry.kind {
-            length.0 += content.size();
-            tar::write_padding(&mut length, content.size()).map_err(LayerError::Write)?;
+            length += content.size();
+            tar::write_padding(&mut written, content.size()).map_err(LayerError::Write)?;
         }
+        length += written.len() as u64;
+        written.clear();
     }
-    tar::write_end(&mut length).map_err(LayerError::Write)?;
-    Ok(length.0)
+    tar::write_end(&mut written).map_err(LayerError::Write)?;
+    Ok(length + written.len() as u64)
 }
 
 fn write_header(entry: &Entry, out: &mut impl Write) -> Result<(), LayerError> {
@@ -323,8 +300,9 @@ mod tests {
             entry("/a/l", EntryKind::Symlink(b"f".as_slice().into())),
         ]);
         let pool = Pool::start(1);
-        let (layer, blob) = write(&plan, Compression::Gzip(6), &pool, Vec::new()).unwrap();
-        let (raw, tar) = write(&plan, Compression::None, &pool, Vec::new()).unwrap();
+        let packed = |compression| write(&plan, compression, &pool, Vec::new()).unwrap();
+        let Packed { layer, out: blob, .. } = packed(Compression::Gzip(6));
+        let Packed { layer: raw, out: tar, .. } = packed(Compression::None);
         let expected = Descriptor::new(MediaType::ImageLayerGzip, blob.len() as u64, Digest::of(&blob));
         assert_eq!(layer.descriptor, expected);
         assert_eq!((layer.diff_id, raw.diff_id), (DiffId(Digest::of(&tar)), DiffId(Digest::of(&tar))));
@@ -363,7 +341,7 @@ mod tests {
         ]);
         std::fs::write(&path, "first").unwrap();
         let first = fingerprint(&plan).unwrap();
-        let packed = || pack(&plan, Compression::None, &Pool::start(1), Vec::new()).unwrap();
+        let packed = || write(&plan, Compression::None, &Pool::start(1), Vec::new()).unwrap();
         assert_eq!(packed().fingerprint, first);
 
         std::fs::write(&path, "other").unwrap();

@@ -82,7 +82,8 @@ fn collect(
 ) -> Result<(), ReadError> {
     let blob = BlobRef::of(descriptor)?;
     if depth == 0 || *left == 0 || images.len() >= IMAGES_LIMIT {
-        return Err(ReadError::TooMany { name: blob.path() });
+        let what = format!("{} holds more indexes or images than any real layout", blob.path());
+        return Err(ReadError::Refused(what));
     }
     *left -= 1;
     // The same image under another tag.

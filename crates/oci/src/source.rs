@@ -50,14 +50,6 @@ pub enum ReadError {
         /// Which.
         name: String,
     },
-    /// A document is larger than any real one.
-    #[error("{name} has {size} bytes; no document of an image is that large")]
-    TooLarge {
-        /// Which.
-        name: String,
-        /// Bytes.
-        size: u64,
-    },
     /// A document is not the JSON it should be.
     #[error("{name} cannot be understood")]
     Json {
@@ -74,9 +66,6 @@ pub enum ReadError {
         /// What differs.
         what: String,
     },
-    /// A descriptor points at a blob by another algorithm.
-    #[error("{0} is no digest of sha256 or sha512, which alone are checked")]
-    Algorithm(String),
     /// A document is of another kind than said, or of two kinds at once.
     #[error("{name} contradicts itself: {what}")]
     Contradiction {
@@ -85,12 +74,9 @@ pub enum ReadError {
         /// What contradicts what.
         what: String,
     },
-    /// Too many indexes or images.
-    #[error("{name} holds more indexes or images than any real layout")]
-    TooMany {
-        /// Which.
-        name: String,
-    },
+    /// It is more than any real image has, or cannot be checked.
+    #[error("{0}")]
+    Refused(String),
     /// A layer is not the tar it should be.
     #[error("layer {name} cannot be read")]
     Layer {
@@ -130,9 +116,11 @@ pub struct BlobRef {
 
 impl BlobRef {
     pub(super) fn of(descriptor: &Descriptor) -> Result<Self, ReadError> {
-        let digest = descriptor.digest().to_string();
-        let algorithm = |_| ReadError::Algorithm(digest.clone());
-        Ok(Self { digest: digest.parse().map_err(algorithm)?, size: descriptor.size() })
+        let digest = descriptor.digest();
+        let algorithm = |_| {
+            ReadError::Refused(format!("{digest} is no digest of sha256 or sha512, which alone are checked"))
+        };
+        Ok(Self { digest: Digest::try_from(digest).map_err(algorithm)?, size: descriptor.size() })
     }
 
     /// Its path in a layout.
@@ -318,7 +306,8 @@ impl Source {
 
     fn read_all(&self, name: &str, content: impl Read, size: u64) -> Result<Vec<u8>, ReadError> {
         if size > DOCUMENT_LIMIT {
-            return Err(ReadError::TooLarge { name: name.to_owned(), size });
+            let what = format!("{name} has {size} bytes; no document of an image is that large");
+            return Err(ReadError::Refused(what));
         }
         let mut bytes = Vec::new();
         let read = content.take(size).read_to_end(&mut bytes);

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 pub use oci_spec::OciSpecError;
 pub use oci_spec::image::{
-    Arch, Config, Descriptor, Digest, History, ImageConfiguration, ImageIndex, ImageIndexBuilder,
-    ImageManifest, ImageManifestBuilder, MediaType, Os, Platform, RootFs,
+    Arch, Config, Descriptor, History, ImageConfiguration, ImageIndex, ImageIndexBuilder, ImageManifest,
+    ImageManifestBuilder, MediaType, Os, Platform, RootFs,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -9,13 +9,13 @@ use clap::{Args, ValueEnum};
 
 use super::Outcome;
 use crate::git::GitFacts;
-use crate::image::assemble::{Assembled, LayerStore, assemble, programs};
+use crate::image::assemble::{Assembled, LayerStore, assemble, milliseconds, programs};
 use crate::image::binary::{BuildContext, is_missing_tool};
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
 use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
 use crate::image::lock::lock;
-use crate::image::outputs::{self, Daemon, OutputPaths, Summary};
+use crate::image::outputs::{self, OutputPaths, Summary};
 use crate::image::reproducible;
 use crate::image::rootfs::{self, Binary};
 use crate::workspace::{Workspace, source_date_epoch};
@@ -198,7 +198,8 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
                 ..error
             })?
         } else if packages.contains(name) {
-            Definition::of_package(name, workspace.images_dir().join(name))
+            let path = workspace.images_dir().join(name).join("image.toml");
+            Definition { file: None, ..definition::parse(name, &path, "")? }
         } else {
             let mut known: Vec<String> = known.iter().chain(&packages).cloned().collect();
             known.sort();
@@ -274,7 +275,7 @@ impl Call<'_> {
         let output_staging = Staging::create(paths.staging())?;
         let binaries = outputs::write_binaries(&assembled.programs, &paths, &output_staging)?;
         outputs::write(&assembled, binaries, &tags, &paths, &output_staging)?;
-        assembled.timings.output = writing.elapsed();
+        assembled.timings.output = milliseconds(writing);
         let summary = outputs::summary(&definition.name, &assembled, &tags, compression, &paths)
             .context("an image needs a platform")?;
         let mut json = serde_json::to_string_pretty(&summary)?;
@@ -284,12 +285,12 @@ impl Call<'_> {
 
         self.report(&assembled, &summary, &paths, started);
         for daemon in &self.arguments.load {
-            let (daemon, name) = match daemon {
-                LoadInto::Docker => (Daemon::Docker, "docker"),
-                LoadInto::Podman => (Daemon::Podman, "podman"),
+            let program = match daemon {
+                LoadInto::Docker => "docker",
+                LoadInto::Podman => "podman",
             };
-            self.ui.status("Loading", &format!("{} into {name}", summary.tags.join(", ")));
-            outputs::load(daemon, &paths.archive)?;
+            self.ui.status("Loading", &format!("{} into {program}", summary.tags.join(", ")));
+            outputs::load(program, &paths.archive)?;
         }
         Ok((summary, json))
     }
@@ -309,7 +310,7 @@ impl Call<'_> {
                         size(layer.uncompressed_size),
                         size(layer.size),
                         origin.to_owned(),
-                        layer.digest.digest().chars().take(12).collect(),
+                        layer.digest.short(),
                     ]
                 })
                 .collect();

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 use super::annotations::annotations;
 use super::binary::{BuildContext, Program, program};
@@ -21,15 +22,21 @@ use tare_oci::layer::{self, Layer, LayerError, LayerPlan};
 use tare_oci::platform::Platform;
 use tare_oci::spec::{Config, Map, unless_empty};
 
-/// How long the steps took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How long the steps took, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// cargo or the command, stripping and checking.
-    pub build: Duration,
+    pub build: u64,
     /// Planning, tar, compression, digests.
-    pub layers: Duration,
+    pub layers: u64,
     /// Layout, archive and the rest.
-    pub output: Duration,
+    pub output: u64,
+}
+
+/// Milliseconds since then.
+#[must_use]
+pub fn milliseconds(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
 }
 
 /// A program of an image that was assembled.
@@ -64,14 +71,14 @@ pub fn programs(
     context: BuildContext<'_>,
     definition: &Definition,
     platforms: &[Platform],
-) -> anyhow::Result<(Vec<PlatformProgram>, Duration)> {
+) -> anyhow::Result<(Vec<PlatformProgram>, u64)> {
     let started = Instant::now();
     let build = |platform: &Platform| {
         let program = program(context, definition, *platform)?;
         Ok(PlatformProgram { platform: *platform, program })
     };
     let programs = platforms.iter().map(build).collect::<anyhow::Result<_>>()?;
-    Ok((programs, started.elapsed()))
+    Ok((programs, milliseconds(started)))
 }
 
 /// Where layers are written to and looked for.
@@ -95,7 +102,7 @@ pub fn assemble(
     context: BuildContext<'_>,
     definition: &Definition,
     git: &GitFacts,
-    (programs, build): (Vec<PlatformProgram>, Duration),
+    (programs, build): (Vec<PlatformProgram>, u64),
     store: LayerStore<'_>,
 ) -> anyhow::Result<Assembled> {
     let started = Instant::now();
@@ -124,7 +131,7 @@ pub fn assemble(
         images.push(Image::new(parts).with_context(cannot)?);
     }
     let index = Index::new(images, annotations.clone()).with_context(cannot)?;
-    let timings = Timings { build, layers: started.elapsed(), output: Duration::ZERO };
+    let timings = Timings { build, layers: milliseconds(started), output: 0 };
     Ok(Assembled { index, programs, cached, annotations, timings })
 }
 
@@ -177,7 +184,7 @@ fn find_or_pack(key: CacheKey, plan: &LayerPlan, store: LayerStore<'_>) -> anyho
         return Ok(Written { layer, blob, cached: true });
     }
     let (file, path) = store.staging.file()?;
-    let packed = layer::pack(plan, store.compression, store.pool, file).map_err(|error| match error {
+    let packed = layer::write(plan, store.compression, store.pool, file).map_err(|error| match error {
         LayerError::Write(source) => FileError::on("write", &path)(source).into(),
         error => anyhow::Error::from(error),
     })?;

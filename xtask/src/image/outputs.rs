@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::assemble::{Assembled, PlatformProgram};
+use super::assemble::{Assembled, PlatformProgram, Timings};
 use tare_oci::blob::{FileError, Staging};
 use tare_oci::compress::Compression;
-use tare_oci::digest::DiffId;
+use tare_oci::digest::{DiffId, Digest};
 use tare_oci::input;
 use tare_oci::reference::Reference;
-use tare_oci::spec::{Digest, Map, MediaType};
+use tare_oci::spec::{Descriptor, Map, MediaType};
 use tare_oci::{archive, layout};
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
@@ -83,7 +83,7 @@ pub struct Summary {
     /// The archive.
     pub archive: PathBuf,
     /// Milliseconds.
-    pub timings: TimingsSummary,
+    pub timings: Timings,
 }
 
 /// The image of one platform.
@@ -128,18 +128,6 @@ pub struct LayerSummary {
     pub cached: bool,
 }
 
-/// How long the steps took, in milliseconds.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TimingsSummary {
-    /// cargo or the command, stripping and checking.
-    pub build: u64,
-    /// Planning, tar, compression, digests.
-    pub layers: u64,
-    /// Layout and archive.
-    pub output: u64,
-}
-
 /// Makes the summary.
 ///
 /// # Errors
@@ -154,40 +142,38 @@ pub fn summary(
     let root = assembled.index.root()?;
     let repository = tags.first().map_or(name, Reference::repository);
     let platforms = assembled.index.images().iter().zip(&assembled.programs).zip(&assembled.cached);
+    let digest = |descriptor: &Descriptor| Digest::try_from(descriptor.digest()).ok();
     let platforms = platforms
         .map(|((image, of), cached)| {
             let (binary, unstripped) = paths.binaries(of);
-            let layers: Vec<LayerSummary> = image
-                .layers
-                .iter()
-                .zip(cached)
-                .map(|((layer, _), cached)| LayerSummary {
+            let layers = image.layers.iter().zip(cached).map(|((layer, _), cached)| {
+                Some(LayerSummary {
                     name: layer.name.clone(),
-                    digest: layer.descriptor.digest().clone(),
+                    digest: digest(&layer.descriptor)?,
                     diff_id: layer.diff_id,
                     media_type: layer.descriptor.media_type().clone(),
                     size: layer.descriptor.size(),
                     uncompressed_size: layer.uncompressed_size,
                     cached: *cached,
                 })
-                .collect();
-            PlatformSummary {
+            });
+            let layers = layers.collect::<Option<Vec<_>>>()?;
+            Some(PlatformSummary {
                 platform: image.platform.to_string(),
-                digest: image.manifest.descriptor.digest().clone(),
-                image_id: image.config.descriptor.digest().clone(),
+                digest: digest(&image.manifest.descriptor)?,
+                image_id: digest(&image.config.descriptor)?,
                 size: layers.iter().map(|layer| layer.size).sum(),
                 uncompressed_size: layers.iter().map(|layer| layer.uncompressed_size).sum(),
                 binary,
                 unstripped_binary: of.program.unstripped.is_some().then_some(unstripped),
                 layers,
-            }
+            })
         })
-        .collect();
-    let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
+        .collect::<Option<_>>()?;
     Some(Summary {
         name: name.to_owned(),
         reference: format!("{repository}@{}", root.digest()),
-        digest: root.digest().clone(),
+        digest: digest(root)?,
         media_type: root.media_type().clone(),
         tags: tags.iter().map(ToString::to_string).collect(),
         compression: compression.to_string(),
@@ -195,11 +181,7 @@ pub fn summary(
         platforms,
         layout: paths.layout.clone(),
         archive: paths.archive.clone(),
-        timings: TimingsSummary {
-            build: milliseconds(assembled.timings.build),
-            layers: milliseconds(assembled.timings.layers),
-            output: milliseconds(assembled.timings.output),
-        },
+        timings: assembled.timings,
     })
 }
 
@@ -283,24 +265,11 @@ fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A program that images can be loaded into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Daemon {
-    /// docker, with its classic or containerd's store.
-    Docker,
-    /// podman, which has no daemon.
-    Podman,
-}
-
-/// Loads an archive.
+/// Loads an archive with docker or podman.
 ///
 /// # Errors
 /// When the program is missing or refuses it.
-pub fn load(daemon: Daemon, archive: &Path) -> Result<(), ProcessError> {
-    let program = match daemon {
-        Daemon::Docker => "docker",
-        Daemon::Podman => "podman",
-    };
+pub fn load(program: &str, archive: &Path) -> Result<(), ProcessError> {
     // Through a pipe, because a client may be confined to some folders (docker as a snap is).
     let sh = Shell::new()?;
     cmd!(sh, "{program} load --quiet").run_with_input(|stdin| {

@@ -131,12 +131,10 @@ impl Plan<'_> {
         let writer = Writer { layer, place: definition.place, named: true };
         let mtime = self.time(definition.mtime);
         let entry = |path: ImagePath, kind: EntryKind, mode: u32| Entry {
-            path,
-            kind,
-            mode: definition.mode.unwrap_or(mode),
             owner: definition.owner,
             mtime,
             capabilities: definition.capabilities.map(Box::new),
+            ..Entry::new(path, kind, definition.mode.unwrap_or(mode))
         };
         let bytes = |bytes: Vec<u8>| EntryKind::File(Content::Bytes(InMemory::new(bytes)));
         match &definition.what {
@@ -236,14 +234,9 @@ impl Plan<'_> {
             let read = || cannot_read(&source);
             let path = at.join(&name_bytes(&found.file_name()))?;
             let kind = found.file_type().with_context(read)?;
-            let entry = |kind, mode| Entry {
-                path: path.clone(),
-                kind,
-                mode,
-                owner: definition.owner,
-                mtime: self.time(definition.mtime),
-                capabilities: None,
-            };
+            let mtime = self.time(definition.mtime);
+            let entry =
+                |kind, mode| Entry { owner: definition.owner, mtime, ..Entry::new(path.clone(), kind, mode) };
             let entry = if kind.is_dir() {
                 entry(EntryKind::Directory, tree_folder_mode(definition))
             } else if kind.is_symlink() {
@@ -290,14 +283,7 @@ impl Plan<'_> {
                     );
                 }
                 None => {
-                    let entry = Entry {
-                        path: path.clone(),
-                        kind: EntryKind::Directory,
-                        mode: 0o755,
-                        owner,
-                        mtime: Epoch::OF_FILES,
-                        capabilities: None,
-                    };
+                    let entry = Entry { owner, ..Entry::new(path.clone(), EntryKind::Directory, 0o755) };
                     let writer = Writer { layer: application, place, named: false };
                     self.paths.insert(path.clone(), (entry, writer));
                 }
@@ -342,14 +328,7 @@ impl Plan<'_> {
                 match self.paths.get(&path) {
                     Some((_, writer)) if writer.layer == layer => {}
                     Some((entry, _)) => entries[layer].push(entry.clone()),
-                    None => entries[layer].push(Entry {
-                        path,
-                        kind: EntryKind::Directory,
-                        mode: 0o755,
-                        owner: Owner::default(),
-                        mtime: Epoch::OF_FILES,
-                        capabilities: None,
-                    }),
+                    None => entries[layer].push(Entry::new(path, EntryKind::Directory, 0o755)),
                 }
             }
         }
@@ -385,9 +364,7 @@ fn skeleton() -> Result<Vec<Entry>, ImagePathError> {
         ("/tmp", EntryKind::Directory, 0o1777, Owner::default()),
     ]
     .into_iter()
-    .map(|(path, kind, mode, owner)| {
-        Ok(Entry { path: path.parse()?, kind, mode, owner, mtime: Epoch::OF_FILES, capabilities: None })
-    })
+    .map(|(path, kind, mode, owner)| Ok(Entry { owner, ..Entry::new(path.parse()?, kind, mode) }))
     .collect()
 }
 

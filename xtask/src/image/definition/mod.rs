@@ -202,32 +202,6 @@ impl EntryDefinition {
     }
 }
 
-impl Definition {
-    /// The definition of a package without a file.
-    #[must_use]
-    pub fn of_package(package: &str, dir: PathBuf) -> Self {
-        let build = Build::Cargo(CargoBuild {
-            package: package.to_owned(),
-            bin: None,
-            profile: DEFAULT_PROFILE.to_owned(),
-            features: Vec::new(),
-            default_features: true,
-            audit: true,
-        });
-        Self {
-            name: package.to_owned(),
-            dir,
-            file: None,
-            default: true,
-            platforms: vec![Platform::LinuxAmd64],
-            build,
-            static_: true,
-            config: RunConfig::default(),
-            layers: with_default_layers(Vec::new(), false),
-        }
-    }
-}
-
 /// The cargo profile of an image whose definition names none.
 pub const DEFAULT_PROFILE: &str = "image";
 
@@ -464,76 +438,64 @@ impl Maker<'_> {
             Place::Usual => usual(path),
             Place::At(path) => path,
         };
-        let kinds = [
-            raw.dir.is_some(),
-            raw.file.is_some(),
-            raw.symlink.is_some(),
-            raw.tree.is_some(),
-            raw.binary.is_some(),
-            raw.ca_certificates.is_some(),
-            raw.zoneinfo.is_some(),
-            raw.skeleton.is_some(),
+        let (mut from, mut to) = (raw.from, raw.to);
+        let kinds: [Option<Result<What, DefinitionError>>; 8] = [
+            raw.dir.map(|Parsed(path)| Ok(What::Dir(path))),
+            raw.file.map(|Parsed(path)| {
+                let name = path.to_string();
+                let same_name = || PathBuf::from(name.rsplit('/').next().unwrap_or_default());
+                Ok(What::File { from: from.take().unwrap_or_else(same_name), path })
+            }),
+            raw.symlink.map(|Parsed(path)| {
+                let to = to.take().filter(|to| !to.is_empty() && !to.contains('\0'));
+                Ok(What::Symlink { path, to: to.ok_or_else(|| error("a symlink needs `to`"))? })
+            }),
+            raw.tree.map(|Parsed(path)| {
+                Ok(What::Tree { path, from: from.take().ok_or_else(|| error("a tree needs `from`"))? })
+            }),
+            raw.binary.map(|binary| match binary {
+                Place::Usual => Ok(What::Binary(None)),
+                Place::At(path) => Ok(What::Binary(Some(path))),
+            }),
+            raw.ca_certificates.map(|it| Ok(What::CaCertificates(place(it, CA_CERTIFICATES)))),
+            raw.zoneinfo.map(|it| Ok(What::Zoneinfo(place(it, ZONEINFO)))),
+            raw.skeleton.map(|it| match it {
+                Place::Usual => Ok(What::Skeleton),
+                Place::At(_) => Err(error("`skeleton` has its own places: write `skeleton = true`")),
+            }),
         ];
-        if kinds.iter().filter(|kind| **kind).count() != 1 {
+        let mut kinds = kinds.into_iter().flatten();
+        let (Some(what), None) = (kinds.next(), kinds.next()) else {
             return Err(error(
                 "an entry has exactly one of dir, file, symlink, tree, binary, ca-certificates, zoneinfo, skeleton",
             ));
-        }
-        let (mut from, mut to) = (raw.from, raw.to);
-        let what = if let Some(path) = raw.dir {
-            What::Dir(path.0)
-        } else if let Some(path) = raw.file {
-            let name = path.0.to_string();
-            let same_name = || PathBuf::from(name.rsplit('/').next().unwrap_or_default());
-            What::File { from: from.take().unwrap_or_else(same_name), path: path.0 }
-        } else if let Some(path) = raw.symlink {
-            let to = to.take().filter(|to| !to.is_empty() && !to.contains('\0'));
-            What::Symlink { path: path.0, to: to.ok_or_else(|| error("a symlink needs `to`"))? }
-        } else if let Some(path) = raw.tree {
-            What::Tree { path: path.0, from: from.take().ok_or_else(|| error("a tree needs `from`"))? }
-        } else if let Some(binary) = raw.binary {
-            What::Binary(match binary {
-                Place::Usual => None,
-                Place::At(path) => Some(path),
-            })
-        } else if let Some(certificates) = raw.ca_certificates {
-            What::CaCertificates(place(certificates, CA_CERTIFICATES))
-        } else if let Some(zones) = raw.zoneinfo {
-            What::Zoneinfo(place(zones, ZONEINFO))
-        } else if let Some(Place::Usual) = raw.skeleton {
-            What::Skeleton
-        } else if raw.skeleton.is_some() {
-            return Err(error("`skeleton` has its own places: write `skeleton = true`"));
-        } else {
-            return Err(error("an entry needs a kind"));
         };
-        if from.is_some() {
-            return Err(error("`from` has a meaning only for file and tree"));
-        }
-        if to.is_some() {
-            return Err(error("`to` has a meaning only for symlink"));
-        }
-        let path_is_root = match &what {
-            What::File { path, .. } | What::Symlink { path, .. } | What::CaCertificates(path) => {
-                path.as_bytes().is_empty()
-            }
-            What::Binary(Some(path)) => path.as_bytes().is_empty(),
-            _ => false,
+        let what = what?;
+        let file_path = match &what {
+            What::File { path, .. } | What::Symlink { path, .. } | What::CaCertificates(path) => Some(path),
+            What::Binary(path) => path.as_ref(),
+            _ => None,
         };
-        if path_is_root {
-            return Err(error("`/` is a directory"));
-        }
-        if raw.capabilities.is_some() && !matches!(what, What::File { .. } | What::Binary(_)) {
-            return Err(error("`capabilities` has a meaning only for file and binary"));
-        }
-        if (raw.mode.is_some() || raw.owner.is_some()) && matches!(what, What::Skeleton) {
-            return Err(error("`skeleton` has its own modes and owners"));
-        }
-        if raw.mtime.is_some() && matches!(what, What::Skeleton) {
-            return Err(error("`skeleton` has its own times"));
-        }
-        if raw.mode.is_some() && matches!(what, What::Symlink { .. }) {
-            return Err(error("a symlink has no mode of its own"));
+        let is_skeleton = matches!(what, What::Skeleton);
+        let may_have_capabilities = matches!(what, What::File { .. } | What::Binary(_));
+        let is_symlink = matches!(what, What::Symlink { .. });
+        let problems = [
+            (from.is_some(), "`from` has a meaning only for file and tree"),
+            (to.is_some(), "`to` has a meaning only for symlink"),
+            (file_path.is_some_and(|path| path.as_bytes().is_empty()), "`/` is a directory"),
+            (
+                raw.capabilities.is_some() && !may_have_capabilities,
+                "`capabilities` has a meaning only for file and binary",
+            ),
+            (
+                is_skeleton && (raw.mode.is_some() || raw.owner.is_some()),
+                "`skeleton` has its own modes and owners",
+            ),
+            (is_skeleton && raw.mtime.is_some(), "`skeleton` has its own times"),
+            (is_symlink && raw.mode.is_some(), "a symlink has no mode of its own"),
+        ];
+        if let Some((_, problem)) = problems.into_iter().find(|(there_is, _)| *there_is) {
+            return Err(error(problem));
         }
         Ok(EntryDefinition {
             what,

@@ -8,7 +8,7 @@ use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
 use tare_oci::image::{Image, Index, Parts};
-use tare_oci::layer::{self, LayerPlan};
+use tare_oci::layer::{self, LayerPlan, Packed};
 use tare_oci::layout;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
@@ -32,7 +32,7 @@ pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, Box<dyn Error + 
     // Others may be doing the same.
     let staging = Staging::create(dir.join(format!(".runtime-baseline-{}", std::process::id())))?;
     let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform) };
-    let (layer, bytes) = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
+    let Packed { layer, out, .. } = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     let mut execution = Config::default();
     execution.set_entrypoint(Some(vec!["/true".to_owned()]));
     let parts = Parts {
@@ -42,7 +42,7 @@ pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, Box<dyn Error + 
         author: None,
         created: Epoch::ZERO,
         annotations: Map::new(),
-        layers: vec![(layer, BlobSource::Bytes(bytes.into()))],
+        layers: vec![(layer, BlobSource::Bytes(out.into()))],
     };
     let index = Index::new(vec![Image::new(parts)?], Map::new())?;
     layout::write(&index, &layout::index_json(&index, &[])?, &place, &staging)?;
