@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::expect::{json, same};
 use crate::lab::namespace::{Answer, Isolated};
+use tare_oci::blob::blob_path;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 
 /// The image of `examples/adopter`.
@@ -32,6 +33,10 @@ pub(super) fn adopter(context: &Context<'_>) -> anyhow::Result<()> {
     let verdict = cargo(&["xtask", "inspect", ADOPTERS, "--validate"])?;
     let verdict = String::from_utf8_lossy(&verdict).into_owned();
     anyhow::ensure!(verdict.starts_with("valid: "), "it is not valid: {verdict}");
+    // Its xtask has serde_json keep the order of keys; here they are sorted.
+    let manifest = std::fs::read_to_string(built.layout.join(blob_path(&built.first()?.digest)))?;
+    let sorted = serde_json::from_str::<serde_json::Value>(&manifest)?.to_string();
+    same("the manifest with sorted keys", &manifest, &sorted)?;
     serve(context, &built.first()?.binary, PORT)
 }
 
