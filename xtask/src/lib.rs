@@ -18,4 +18,4 @@ pub mod git;
 pub mod image;
 pub mod workspace;
 
-pub use cli::main;
+pub use cli::{cargo_tare, main};

@@ -12,7 +12,7 @@ mod profiler;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
@@ -64,7 +64,21 @@ struct PassedOn {
 /// Runs `cargo xtask …` with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    run(Arguments::parse())
+}
+
+/// Runs `cargo tare …`: cargo passes the name of the command as the first argument.
+#[must_use]
+pub fn cargo_tare() -> ExitCode {
+    let words = std::env::args_os().enumerate().filter(|(at, word)| *at != 1 || word != "tare");
+    let command = Arguments::command().name("cargo tare").bin_name("cargo tare");
+    match Arguments::from_arg_matches(&command.get_matches_from(words.map(|(_, word)| word))) {
+        Ok(arguments) => run(arguments),
+        Err(error) => error.exit(),
+    }
+}
+
+fn run(arguments: Arguments) -> ExitCode {
     let ui = |quiet| Ui::new(quiet, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
     let result = Environment::read().map_err(anyhow::Error::from).and_then(|env| match arguments.command {
         Command::Image(arguments) => {
@@ -97,7 +111,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 }

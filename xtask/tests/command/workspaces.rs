@@ -69,6 +69,18 @@ const CASES: [Case; 13] = [
 ];
 
 #[test]
+fn cargo_tare_builds_images_of_a_workspace_without_an_xtask() {
+    let fixture = Fixture::new();
+    let by_xtask = fixture.succeeds(&["image", "app"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-tare"));
+    fixture.prepare(&mut command);
+    // As cargo calls it for `cargo tare image app`.
+    command.args(["tare", "image", "app"]);
+    let run = fixture.run_command(command);
+    assert_eq!((run.code, run.stdout), (Some(0), by_xtask), "{}", run.stderr);
+}
+
+#[test]
 fn the_workspace_and_its_target_are_where_cargo_says() {
     for Case { name, files, stand_in, env } in CASES {
         let fixture = Fixture::new();
