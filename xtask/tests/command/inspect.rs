@@ -185,6 +185,30 @@ fn a_flipped_bit_in_a_config_or_manifest_is_found() {
 }
 
 #[test]
+fn a_layer_by_sha512_is_checked() {
+    let (fixture, mut layout) = built();
+    let old = layout.blob(layout.layer());
+    let output = std::process::Command::new("sha512sum").arg(&old).output().unwrap();
+    let hex = String::from_utf8(output.stdout).unwrap()[..128].to_owned();
+    let new = layout.dir.join("blobs/sha512").join(&hex);
+    fs::create_dir(new.parent().unwrap()).unwrap();
+    fs::rename(old, &new).unwrap();
+    layout.manifest["layers"][1]["digest"] = json!(format!("sha512:{hex}"));
+    layout.write();
+    let verdict = "valid: 4 blobs, 2 layers, 14 files and directories checked\n";
+    assert_eq!(fixture.validate("app"), (Some(0), verdict.to_owned()));
+
+    let mut bytes = fs::read(&new).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    // It may be one file with the cache's, which is not to change.
+    fs::remove_file(&new).unwrap();
+    fs::write(&new, bytes).unwrap();
+    let begins = format!("blobs/sha512/{hex}: its digest is sha512:");
+    let found = problems(&fixture);
+    assert!(found.len() == 1 && found[0].starts_with(&begins), "{found:?}");
+}
+
+#[test]
 fn a_wrong_size_in_a_descriptor_is_found() {
     let (fixture, mut layout) = built();
     let size = layout.manifest["layers"][1]["size"].as_u64().unwrap();
