@@ -4,6 +4,7 @@
 
 mod cuts;
 mod images;
+mod publish;
 mod pull;
 mod push;
 mod referrers;
