@@ -112,26 +112,14 @@ impl<'a> Evidence<'a> {
         all.into_iter().map(check).collect()
     }
 
-    /// The largest sample of the metrics, or value where a report has no samples. At least the first metric must be
-    /// there.
+    /// The largest sample of a metric, or its value where a report has no samples.
     ///
     /// # Errors
-    /// When it is not, or a number is one that nothing can have.
-    pub fn slowest(&self, metrics: &[&str]) -> Result<Figure, DeployError> {
-        let mut slowest: Option<Figure> = None;
-        for (at, metric) in metrics.iter().enumerate() {
-            let measurement = match self.find(metric, None) {
-                Ok(measurement) => measurement,
-                Err(error) if at == 0 => return Err(error),
-                Err(_) => continue,
-            };
-            let value = measurement.samples.iter().copied().fold(measurement.value, f64::max);
-            if slowest.as_ref().is_none_or(|slowest| value > slowest.value) {
-                let key = format!("slowest of {}", measurement.metric);
-                slowest = Some(Figure { key, value, ..Figure::of(measurement) });
-            }
-        }
-        slowest.ok_or_else(|| DeployError::new("no metric is named", "name one"))
+    /// When it is missing, or a number that nothing can have.
+    pub fn largest(&self, metric: &str) -> Result<Figure, DeployError> {
+        let measurement = self.find(metric, None)?;
+        let value = measurement.samples.iter().copied().fold(measurement.value, f64::max);
+        Ok(Figure { key: format!("largest of {}", measurement.metric), value, ..Figure::of(measurement) })
     }
 
     /// The most starts under a memory limit of at most `memory` bytes, if these are enough to prove it.

@@ -182,7 +182,7 @@ pub fn recommend(
         ));
     }
     let (memory_request, memory_limit) = memory(evidence, settings, &mut doubts)?;
-    let start = doubts.noted(evidence.slowest(&["startup.warm.ready", "startup.cold.ready"])?);
+    let start = doubts.of_starts(evidence, "ready")?;
     let startup_failures = Sourced::measured(
         count((start.value / 1e9 * STARTUP_MARGIN).ceil(), "start-up")?.max(STARTUP_LEAST),
         format!("attempts, one a second: {STARTUP_MARGIN} × the slowest start, at least {STARTUP_LEAST}"),
@@ -239,9 +239,7 @@ fn memory(
     doubts: &mut Doubts,
 ) -> Result<(Sourced<Mebibytes>, Sourced<Mebibytes>), DeployError> {
     let largest = |figures: Vec<Figure>| figures.into_iter().max_by(|a, b| a.value.total_cmp(&b.value));
-    let at_ready =
-        doubts.noted(evidence.slowest(&["startup.warm.memory-at-ready", "startup.cold.memory-at-ready"])?);
-    let at_ready = Figure { key: at_ready.key.replace("slowest", "largest"), ..at_ready };
+    let at_ready = doubts.of_starts(evidence, "memory-at-ready")?;
     let mut steady = vec![at_ready.clone()];
     let open = evidence.all("throughput.memory.current")?.into_iter();
     steady.extend(open.filter(|it| it.case.as_deref() != Some("closed")).map(|it| doubts.figure(it)));
@@ -263,7 +261,7 @@ fn memory(
 }
 
 fn drain(evidence: Evidence<'_>, doubts: &mut Doubts) -> Result<Sourced<u32>, DeployError> {
-    let stop = doubts.noted(evidence.slowest(&["startup.warm.stop", "startup.cold.stop"])?);
+    let stop = doubts.of_starts(evidence, "stop")?;
     let all = evidence.all("throughput.latency.max")?;
     let slowest = all.into_iter().max_by(|a, b| a.value.total_cmp(&b.value));
     let mut figures = vec![stop];

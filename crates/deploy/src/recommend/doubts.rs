@@ -4,6 +4,7 @@ use tare_report::{Doubt, Measurement};
 
 use super::Allowances;
 use crate::error::DeployError;
+use crate::evidence::Evidence;
 use crate::origin::Figure;
 
 /// The figures that were used and cannot be believed.
@@ -18,7 +19,15 @@ impl Doubts {
         self.noted(Figure::of(measurement))
     }
 
-    pub(super) fn noted(&mut self, figure: Figure) -> Figure {
+    /// The largest of all warm and cold starts. There are fewer cold ones, and what speaks against them is not asked:
+    /// they can only enlarge the number.
+    pub(super) fn of_starts(&mut self, evidence: Evidence<'_>, what: &str) -> Result<Figure, DeployError> {
+        let warm = self.noted(evidence.largest(&format!("startup.warm.{what}"))?);
+        let cold = evidence.largest(&format!("startup.cold.{what}"));
+        Ok(cold.ok().filter(|cold| cold.value > warm.value).unwrap_or(warm))
+    }
+
+    fn noted(&mut self, figure: Figure) -> Figure {
         let refused = figure.doubts.iter().any(|doubt| !errs_on_the_safe_side(&figure.key, doubt));
         if refused && !self.refused.contains(&figure) {
             self.refused.push(figure.clone());
@@ -48,7 +57,7 @@ impl Doubts {
 /// Whether a doubt can only make a number of the manifest larger than needed: time that others took lowers the rate at
 /// the knee, and raises CPU time and durations. The slowest of scattered starts is taken anyway.
 fn errs_on_the_safe_side(key: &str, doubt: &Doubt) -> bool {
-    let metric = key.strip_prefix("slowest of ").unwrap_or(key);
+    let metric = key.strip_prefix("largest of ").unwrap_or(key);
     let is_start = metric.starts_with("startup.") && !metric.contains("memory");
     let grows = [
         "throughput.rate",

@@ -399,3 +399,25 @@ proptest! {
         prop_assert!(f64::from(it.target.value) <= (in_flight * 0.7).max(1.0));
     }
 }
+
+#[test]
+fn few_cold_starts_can_enlarge_a_number_and_refuse_none() {
+    let mut report = report(DIGEST);
+    for (metric, value) in [
+        ("startup.cold.ready", 2e9),
+        ("startup.cold.stop", 4e9),
+        ("startup.cold.memory-at-ready", 20.0 * 1_048_576.0),
+    ] {
+        let doubts = vec![Doubt::TooFewSamples { samples: 5, needed: 6 }];
+        report.runs[0].measurements.push(Measurement { doubts, ..figure(metric, "", value) });
+    }
+    let it = kubernetes(&report, &Settings::default());
+    assert_eq!((it.startup_failures.value, it.drain.value), (20, 9));
+    assert_eq!((it.memory_request.value, it.memory_limit.value), (Mebibytes(24), Mebibytes(30)));
+    of(&mut report, "startup.warm.ready", "").doubts.push(Doubt::TooFewSamples { samples: 5, needed: 6 });
+    let (message, _) = numbers(&report, &Settings::default(), Kind::Kubernetes).unwrap_err();
+    assert_eq!(
+        message,
+        "figures cannot be believed: largest of startup.warm.ready = 15.7 ms (doubt: 5 samples, where 6 are needed)"
+    );
+}
