@@ -30,6 +30,8 @@ const MEMORY_FLOOR: ByteSize = ByteSize(16 << 20);
 const STARTUP_MARGIN: f64 = 10.0;
 /// Seconds that the start-up probe leaves at least.
 const STARTUP_LEAST: u32 = 10;
+/// The longest preStop, an hour; Kubernetes wants it below the grace period.
+const PRE_STOP_MOST: u32 = 3_600;
 /// Measured drain to the time that is left for it.
 const DRAIN_MARGIN: f64 = 2.0;
 /// Seconds that are left for draining at least: clients behind a network are slower than the load generator.
@@ -160,6 +162,12 @@ pub fn recommend(
             "it is a part of the rate at the knee: write a number between 0 and 1, such as 0.7",
         ));
     }
+    if let Some(seconds) = settings.pre_stop.filter(|seconds| *seconds > PRE_STOP_MOST) {
+        return Err(DeployError::new(
+            format!("pre-stop is {seconds} seconds"),
+            format!("write at most {PRE_STOP_MOST}: every update waits as long for every pod"),
+        ));
+    }
     let mut doubts = Doubts::default();
     let knee = Knee::find(evidence)?;
     let cost = doubts.figure(evidence.find("throughput.cpu-per-request", Some(&knee.case))?);
@@ -196,7 +204,7 @@ pub fn recommend(
     );
     let drain = drain(evidence, &mut doubts)?;
     let grace = Sourced {
-        value: pre_stop.value.saturating_add(drain.value).min(COUNT_MOST as u32),
+        value: pre_stop.value + drain.value,
         origin: match &drain.origin {
             Origin::Measured { rule, figures } => Origin::Measured {
                 rule: format!("{} s of preStop and {rule}", pre_stop.value),

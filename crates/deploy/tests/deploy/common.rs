@@ -139,3 +139,26 @@ pub(crate) fn report(digest: &str) -> Report {
         overall: Overall::Pass,
     }
 }
+
+/// The report with other figures for the open loads, and without a limit for CPU.
+pub(crate) fn random(
+    mut report: Report,
+    cost: f64,
+    rates: [f64; 3],
+    latency: f64,
+    memory: f64,
+    start: f64,
+) -> Report {
+    for (case, rate) in ["open-50", "open-70", "open-90"].into_iter().zip(rates) {
+        let measurement = of(&mut report, "throughput.rate", case);
+        *measurement =
+            Measurement { interval: Some((rate * 0.97, rate * 1.03)), value: rate, ..measurement.clone() };
+        of(&mut report, "throughput.cpu-per-request", case).value = cost;
+        of(&mut report, "throughput.latency.mean", case).value = latency;
+        of(&mut report, "throughput.latency.p99.9", case).value = latency * 7.0;
+        of(&mut report, "throughput.memory.peak", case).value = memory;
+    }
+    of(&mut report, "startup.warm.ready", "").value = start;
+    report.runs[0].limits.as_mut().unwrap().cpu = None;
+    report
+}

@@ -1,8 +1,10 @@
 //! Manifests as whole files, and as another parser reads them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::common::{PLAIN, WITH_VOLUME, measured};
+use super::common::{PLAIN, WITH_VOLUME, measured, random};
+use proptest::prelude::*;
 use serde_json::Value;
 use tare_deploy::Kind;
 use tare_deploy::evidence::Evidence;
@@ -120,4 +122,72 @@ fn knative_keeps_no_data() {
     let error = application.write(Kind::Knative, &[]).unwrap_err();
     assert_eq!(error.to_string(), "the image has volumes, and pods of Knative keep no data");
     assert_eq!(error.hint(), "use --for kubernetes, which writes a StatefulSet");
+}
+
+/// Manifests of any figures are read back as they were meant; with `--ignored`, they are also left in a folder beside the
+/// build, for `kubectl apply --dry-run=server` (docs/deploy.md).
+fn random_manifests(keep: bool) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("random");
+    let number = AtomicU32::new(0);
+    let figures = (100.0..1e7_f64, 10.0..1e5_f64, 1e4..1e9_f64, 1e5..1e11_f64, 1e6..1e12_f64);
+    let stated = (0.1..1e6_f64, any::<bool>(), "/[ -~]{0,20}", 0..=3_600_u32, 1_u16.., any::<String>());
+    let config = proptest::test_runner::Config { cases: 64, ..Default::default() };
+    let rng = proptest::test_runner::TestRng::deterministic_rng(config.rng_algorithm);
+    let mut runner = proptest::test_runner::TestRunner::new_with_rng(config, rng);
+    let images = [measured(PLAIN), measured(WITH_VOLUME)];
+    let checked = runner.run(&(figures, stated), |(figures, (rate, fixed, path, pre_stop, port, cpu))| {
+        let (cost, low, latency, memory, start) = figures;
+        for (config, kind) in [
+            (PLAIN, Kind::Kubernetes),
+            (WITH_VOLUME, Kind::Kubernetes),
+            (PLAIN, Kind::Istio),
+            (PLAIN, Kind::Knative),
+            (WITH_VOLUME, Kind::Compose),
+        ] {
+            let (mut image, report) = images[usize::from(config == WITH_VOLUME)].clone();
+            let mut report = random(report, cost, [low, low * 1.4, low * 1.8], latency, memory, start);
+            report.host.cpu.clone_from(&cpu);
+            image.port = port;
+            let settings = Settings {
+                rate: (config == PLAIN).then_some(rate),
+                replicas: fixed.then_some(1_000_000),
+                readiness: Some(path.clone()),
+                pre_stop: Some(pre_stop),
+                ..Settings::default()
+            };
+            let evidence = Evidence::new(&report, None, &[]).unwrap();
+            let allow = Allowances { unproved: true, doubtful: false };
+            let volumes = !image.volumes.is_empty();
+            // A server that needs less than a thousandth of a CPU has no autoscaler, one that needs too much no limits.
+            let Ok(numbers) = recommend(evidence, &settings, kind, volumes, allow) else { continue };
+            let application = Application::new("app", &image, &numbers, evidence, &settings).unwrap();
+            let text = application.write(kind, &[report.host.cpu.clone()]).unwrap();
+            for document in documents(&text) {
+                prop_assert!(document.is_object());
+                let container = &document["spec"]["template"]["spec"]["containers"][0];
+                if container.is_object() {
+                    prop_assert_eq!(&container["readinessProbe"]["httpGet"]["path"], path.as_str());
+                }
+            }
+            if keep && kind != Kind::Compose {
+                let folder = folder.join(kind.name());
+                std::fs::create_dir_all(&folder).unwrap();
+                let name = format!("{}.yaml", number.fetch_add(1, Ordering::Relaxed));
+                std::fs::write(folder.join(name), text).unwrap();
+            }
+        }
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn manifests_of_any_figures_are_read_back() {
+    random_manifests(false);
+}
+
+#[test]
+#[ignore = "leaves files for kubectl"]
+fn manifests_of_any_figures_are_left_for_kubectl() {
+    random_manifests(true);
 }

@@ -1,6 +1,6 @@
 //! The numbers: formulas, refusals, and properties that hold for any report.
 
-use super::common::{figure, of, report};
+use super::common::{figure, of, random, report};
 use proptest::prelude::*;
 use tare_deploy::Kind;
 use tare_deploy::evidence::Evidence;
@@ -195,7 +195,13 @@ fn a_memory_limit_is_proved_by_starts_under_it() {
 #[test]
 fn what_contradicts_the_figures_is_refused() {
     type Change = fn(&mut Report, &mut Settings);
-    let cases: [(Change, Kind, &str, &str); 16] = [
+    let cases: [(Change, Kind, &str, &str); 17] = [
+        (
+            |_, it| it.pre_stop = Some(3_601),
+            Kind::Kubernetes,
+            "pre-stop is 3601 seconds",
+            "write at most 3600: every update waits as long for every pod",
+        ),
         (
             |_, it| it.headroom = Some(1.0),
             Kind::Kubernetes,
@@ -337,22 +343,6 @@ fn loads_with_errors_are_no_knee() {
     );
 }
 
-fn random(cost: f64, rates: [f64; 3], latency: f64, memory: f64, start: f64) -> Report {
-    let mut report = report(DIGEST);
-    for (case, rate) in ["open-50", "open-70", "open-90"].into_iter().zip(rates) {
-        let measurement = of(&mut report, "throughput.rate", case);
-        *measurement =
-            Measurement { interval: Some((rate * 0.97, rate * 1.03)), value: rate, ..measurement.clone() };
-        of(&mut report, "throughput.cpu-per-request", case).value = cost;
-        of(&mut report, "throughput.latency.mean", case).value = latency;
-        of(&mut report, "throughput.latency.p99.9", case).value = latency * 7.0;
-        of(&mut report, "throughput.memory.peak", case).value = memory;
-    }
-    of(&mut report, "startup.warm.ready", "").value = start;
-    report.runs[0].limits.as_mut().unwrap().cpu = None;
-    report
-}
-
 proptest! {
     /// Whatever was measured: the request covers the rate, every number is the least that does, and the autoscaler acts
     /// below the knee.
@@ -361,7 +351,7 @@ proptest! {
         cost in 100.0..1e8_f64, low in 10.0..1e5_f64, latency in 1e3..1e9_f64,
         memory in 1e5..1e10_f64, start in 1e6..1e11_f64, rate in 0.1..1e6_f64,
     ) {
-        let report = random(cost, [low, low * 1.4, low * 1.8], latency, memory, start);
+        let report = random(report(DIGEST), cost, [low, low * 1.4, low * 1.8], latency, memory, start);
         let settings = Settings { rate: Some(rate), memory_floor: Some(ByteSize(1 << 20)), ..Settings::default() };
         let evidence = Evidence::new(&report, None, &[]).unwrap();
         let allow = Allowances { unproved: true, doubtful: false };
@@ -390,7 +380,7 @@ proptest! {
     /// L = λ · W.
     #[test]
     fn concurrency_is_littles(low in 10.0..1e5_f64, latency in 1e3..1e7_f64) {
-        let report = random(5e4, [low, low * 1.4, low * 1.8], latency, 1e6, 1e7);
+        let report = random(report(DIGEST), 5e4, [low, low * 1.4, low * 1.8], latency, 1e6, 1e7);
         let it = numbers(&report, &Settings { replicas: Some(1), ..Settings::default() }, Kind::Knative).unwrap();
         let it = it.concurrency.unwrap();
         let in_flight = low * 1.8 * latency / 1e9;
