@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use super::counters::Counters;
 use super::error::ContainerError;
 use super::kind::RuntimeKind;
 use super::leftovers::{Folder, Owner, Record};
-use super::life::{Clock, Driver, Exit};
+use super::life::{Clock, Driver, Exit, Follower};
 use super::limits::{CpuLimit, CpuSet, Limits};
 use super::refusal::refused;
 use super::rights::is_root;
@@ -533,6 +534,18 @@ impl Driver for DaemonContainer {
         let Ok(sh) = Shell::new() else { return String::new() };
         let output = cmd!(sh, "sh -c {command} {program} {LINES} {id}").capture().unwrap_or_default();
         String::from_utf8_lossy(&output).into_owned()
+    }
+
+    fn follow(&self, mut follower: Follower) -> Result<Option<JoinHandle<()>>, ContainerError> {
+        let command = "exec \"$0\" logs --follow \"$1\" 2>&1";
+        let (program, id, kind) = (self.program.clone(), self.id.clone(), self.kind);
+        let sh = Shell::new()
+            .map_err(|error| ContainerError::new(format_args!("{kind} failed")).because(error))?;
+        // It ends with the container.
+        Ok(Some(std::thread::spawn(move || {
+            let write = |line: &str| drop(writeln!(follower, "{line}"));
+            let _ = cmd!(sh, "sh -c {command} {program} {id}").for_each_line(write);
+        })))
     }
 
     fn remove(&self) -> Result<(), ContainerError> {

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use tare_keeper::{Command, Create, Event, line};
 use tare_tool::process::{Shell, cmd};
 
+use super::life::Follower;
+
 /// For output that is still in the pipe.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// Bytes of output that are kept.
@@ -39,7 +41,43 @@ pub(crate) struct Events {
 struct Shared {
     events: Mutex<Events>,
     changed: Condvar,
-    output: Mutex<VecDeque<u8>>,
+    output: Mutex<Output>,
+}
+
+#[derive(Default)]
+struct Output {
+    /// The end of it.
+    kept: VecDeque<u8>,
+    follower: Option<Follower>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
+impl Output {
+    fn push(&mut self, bytes: &[u8]) {
+        // A follower that fails is gone; the container goes on.
+        if self.follower.as_mut().is_some_and(|it| it.write_all(bytes).and_then(|()| it.flush()).is_err()) {
+            self.follower = None;
+        }
+        self.kept.extend(bytes);
+        let surplus = self.kept.len().saturating_sub(OUTPUT_KEPT);
+        self.kept.drain(..surplus);
+    }
+
+    fn follow(&mut self, mut follower: Follower) {
+        let (first, second) = self.kept.as_slices();
+        let written = follower.write_all(first).and_then(|()| follower.write_all(second));
+        self.follower = written.and_then(|()| follower.flush()).is_ok().then_some(follower);
+    }
+
+    fn text(&self) -> String {
+        let bytes: Vec<u8> = self.kept.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 /// A running keeper. Dropped, it ends, and with it the container.
@@ -152,9 +190,12 @@ impl Keeper {
         while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let output = lock(&self.shared.output);
-        let bytes: Vec<u8> = output.iter().copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        lock(&self.shared.output).text()
+    }
+
+    /// Copies what the container printed, as far as it is kept, and prints from now on.
+    pub(crate) fn follow(&self, follower: Follower) {
+        lock(&self.shared.output).follow(follower);
     }
 
     /// Kills the container and waits until nothing of it is left.
@@ -220,10 +261,7 @@ impl Shared {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return,
             };
-            let mut kept = lock(&self.output);
-            kept.extend(&buffer[..length]);
-            let surplus = kept.len().saturating_sub(OUTPUT_KEPT);
-            kept.drain(..surplus);
+            lock(&self.output).push(&buffer[..length]);
         }
     }
 }
@@ -257,8 +295,37 @@ mod tests {
         let shared = Shared::default();
         let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
         shared.collect(text.as_bytes());
-        let kept: Vec<u8> = lock(&shared.output).iter().copied().collect();
+        let kept = lock(&shared.output).text();
         assert_eq!(kept.len(), OUTPUT_KEPT);
-        assert!(kept.ends_with(b"line 19999\n"));
+        assert!(kept.ends_with("line 19999\n"));
+    }
+
+    #[test]
+    fn output_is_followed_whole_also_where_only_its_end_is_kept() {
+        use std::sync::mpsc;
+
+        struct Sent(mpsc::Sender<Vec<u8>>);
+        impl io::Write for Sent {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sent, received) = mpsc::channel();
+        let shared = Shared::default();
+        shared.collect(&b"before"[..]);
+        lock(&shared.output).follow(Box::new(Sent(sent)));
+        let text = "x".repeat(OUTPUT_KEPT * 2);
+        shared.collect(text.as_bytes());
+        let followed: Vec<u8> = received.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8(followed).unwrap(), format!("before{text}"));
+        // Nobody follows any more.
+        drop(received);
+        shared.collect(&b"the end"[..]);
+        assert!(lock(&shared.output).text().ends_with("the end"));
+        assert!(lock(&shared.output).follower.is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cleanup::{Cleanup, Removable};
@@ -85,8 +86,12 @@ pub(crate) trait Driver: Debug + Send + Sync {
     fn signal(&self, number: i32) -> Result<(), ContainerError>;
     fn wait(&self, timeout: Duration) -> Result<Option<Exit>, ContainerError>;
     fn output(&self) -> String;
+    fn follow(&self, follower: Follower) -> Result<Option<JoinHandle<()>>, ContainerError>;
     fn remove(&self) -> Result<(), ContainerError>;
 }
+
+/// Where a container's output is copied to. An error ends the copying, not the container.
+pub type Follower = Box<dyn std::io::Write + Send>;
 
 /// A container. Dropped, it is killed and removed with all that belongs to it.
 #[derive(Debug)]
@@ -242,6 +247,15 @@ impl Container {
     /// When the runtime is gone.
     pub fn wait(&self, timeout: Duration) -> Result<Option<Exit>, ContainerError> {
         self.inner.driver.wait(timeout)
+    }
+
+    /// Copies what it prints on stdout and stderr to `follower`: what it printed since its start, as far as that is
+    /// kept, and what it prints from now on. The handle, where there is one, ends with the container's output.
+    ///
+    /// # Errors
+    /// When the daemon's client cannot be run.
+    pub fn follow_output(&self, follower: Follower) -> Result<Option<JoinHandle<()>>, ContainerError> {
+        self.inner.driver.follow(follower)
     }
 
     /// The last of what it printed, on stdout and stderr.

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tare_keeper::{Command, Create};
@@ -16,7 +17,7 @@ use super::group::Parent;
 use super::keeper::Keeper;
 use super::kind::RuntimeKind;
 use super::leftovers::{Folder, Owner, RUNTIME_STATE, Record};
-use super::life::{Clock, Driver, Exit};
+use super::life::{Clock, Driver, Exit, Follower};
 use super::limits::Limits;
 use super::network::Pair;
 use super::options::Options;
@@ -229,6 +230,11 @@ impl Driver for KeptContainer {
 
     fn output(&self) -> String {
         self.keeper.output()
+    }
+
+    fn follow(&self, follower: Follower) -> Result<Option<JoinHandle<()>>, ContainerError> {
+        self.keeper.follow(follower);
+        Ok(None)
     }
 
     fn remove(&self) -> Result<(), ContainerError> {

@@ -177,7 +177,12 @@ impl Target {
     /// The port of the first TCP port that the image exposes.
     #[must_use]
     pub fn exposed_port(&self) -> Option<u16> {
-        self.config.execution.exposed_ports().iter().flatten().find_map(|port| match port.split_once('/') {
+        self.exposed_ports().next()
+    }
+
+    /// The TCP ports that the image exposes.
+    pub fn exposed_ports(&self) -> impl Iterator<Item = u16> {
+        self.config.execution.exposed_ports().iter().flatten().filter_map(|port| match port.split_once('/') {
             None | Some((_, "tcp")) => port.split('/').next()?.parse().ok(),
             Some(_) => None,
         })

@@ -37,6 +37,7 @@
 //! A profile with the size pass alone needs no runtime: `Options::default()`.
 
 mod cli;
+mod forward;
 pub mod generator;
 pub mod profile;
 

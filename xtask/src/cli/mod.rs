@@ -37,6 +37,8 @@ enum Command {
     List(list::ListArguments),
     /// Measure images in constrained containers: size, start-up, throughput, with a verdict
     Profile(PassedOn),
+    /// Run an image in the foreground, under a profile's limits, with its ports on 127.0.0.1
+    Run(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
     /// Write manifests with requests, limits and probes computed from what was measured
@@ -90,6 +92,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Profile(arguments) => {
             profiler::planned(Part::Profiler, "profile", &arguments, &env, ui(false))
         }
+        Command::Run(arguments) => profiler::planned(Part::Profiler, "run", &arguments, &env, ui(false)),
         Command::Load(arguments) => profiler::direct(Part::Profiler, "load", &arguments, &env, ui(false)),
         Command::Deploy(arguments) => profiler::planned(Part::Deploy, "deploy", &arguments, &env, ui(false)),
         Command::Publish(arguments) => {

@@ -15,7 +15,7 @@ use crate::profile::profiling::Options;
 use super::Outcome;
 use super::profile::{CommonArguments, hand_over, subjects, wanted};
 use super::progress::Progress;
-use super::stage::{self, Session, Way};
+use super::stage::{self, AtSignal, Session, Way};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArguments {
@@ -41,7 +41,7 @@ pub(super) struct CompareArguments {
 
 impl CompareArguments {
     pub(super) fn quiet(&self) -> bool {
-        self.common.quiet
+        self.common.container.quiet
     }
 
     fn images(&self) -> [String; 2] {
@@ -73,23 +73,23 @@ fn resolution(text: &str) -> Result<f64, String> {
 pub(super) fn plan(arguments: &CompareArguments, root: &Path, env: &Environment) -> anyhow::Result<Wanted> {
     arguments.question()?;
     let profile = arguments.profile(root)?;
-    let keeper = stage::check(&arguments.common, &profile, env)?;
-    Ok(Wanted { images: wanted(&arguments.images())?, keeper, quiet: arguments.common.quiet })
+    let keeper = stage::check(&arguments.common.container, &profile, env)?;
+    Ok(Wanted { images: wanted(&arguments.images())?, keeper, quiet: arguments.common.container.quiet })
 }
 
 pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Result<Outcome> {
     let ui = session.ui;
     let question = arguments.question()?;
     let profile = arguments.profile(&session.plan.workspace.root)?;
-    let way = stage::choose(&arguments.common, session)?;
+    let way = stage::choose(&arguments.common.container, session)?;
     let both = subjects(&arguments.images(), session)?;
     let kind = match way {
         Way::Here(kind) => kind,
-        Way::Sudo => return hand_over(&arguments.common, &both, session),
+        Way::Sudo => return hand_over(&arguments.common.container, &both, session),
     };
     let [a, b] = both.as_slice() else { bail!("two images are needed") };
     let (a, b) = (&a.image, &b.image);
-    let runtime = stage::open(kind, session)?;
+    let runtime = stage::open(kind, session, &AtSignal::Leave)?;
     let options = Options { runtime: Some(&runtime), ..Options::default() };
     let both = format!("{} and {}", a.name, b.name);
     ui.status("Comparing", &both);

@@ -15,6 +15,7 @@ use tare_tool::exit;
 use super::load;
 use super::profile::NotBuilt;
 use super::stage::Stopped;
+use super::start::InUse;
 
 /// The hint of an error or of one of its causes.
 pub(super) fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
@@ -26,6 +27,7 @@ pub(super) fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| is::<ContainerError>(cause)?.hint().map(str::to_owned))
         .or_else(|| is::<Stopped>(cause).map(|error| error.hint.clone()))
         .or_else(|| is::<NotBuilt>(cause).map(NotBuilt::hint))
+        .or_else(|| is::<InUse>(cause).map(InUse::hint))
         .or_else(|| is::<Problem>(cause)?.hint.clone())
         .or_else(|| is::<SourceError>(cause)?.hint())
         .or_else(|| is::<BaselineError>(cause)?.hint())

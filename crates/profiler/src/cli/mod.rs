@@ -13,13 +13,13 @@ mod load;
 mod profile;
 mod progress;
 mod stage;
+mod start;
 mod sudo;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
@@ -28,6 +28,7 @@ use tare_tool::ui::Ui;
 
 use self::profile::ProfileArguments;
 use self::stage::Session;
+use self::start::StartArguments;
 use crate::profile::render::terminal::WIDEST;
 use tare_container::cleanup;
 
@@ -63,7 +64,7 @@ struct PlanArguments {
     /// The workspace's folder
     #[arg(long, value_name = "FOLDER")]
     workspace: PathBuf,
-    /// `profile` and its arguments
+    /// `profile` or `run`, and its arguments
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
 }
@@ -73,17 +74,33 @@ struct RunArguments {
     /// What was built, in a file or on stdin (`-`)
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
-    /// `profile` and its arguments
+    /// `profile` or `run`, and its arguments
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
 }
 
-/// The arguments that `plan` and `run` have after `--`. Ends the process where they cannot be parsed, or ask for help.
-fn planned(words: &[OsString]) -> anyhow::Result<ProfileArguments> {
-    let program = std::iter::once(OsString::from("cargo xtask"));
-    match Arguments::parse_from(program.chain(words.iter().cloned())).command {
-        Command::Profile(arguments) => Ok(arguments),
-        _ => bail!("only `profile` works in two steps"),
+/// The commands that work in two steps: what `plan` and `run` have after `--`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+enum TwoSteps {
+    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
+    Profile(ProfileArguments),
+    /// Run an image in the foreground, under a profile's limits, with its ports on 127.0.0.1
+    Run(StartArguments),
+}
+
+impl TwoSteps {
+    /// Ends the process where the words cannot be parsed, or ask for help.
+    fn of(words: &[OsString]) -> Self {
+        let program = std::iter::once(OsString::from("cargo xtask"));
+        Self::parse_from(program.chain(words.iter().cloned()))
+    }
+
+    fn quiet(&self) -> bool {
+        match self {
+            Self::Profile(arguments) => arguments.quiet(),
+            Self::Run(arguments) => arguments.quiet(),
+        }
     }
 }
 
@@ -92,17 +109,21 @@ fn planned(words: &[OsString]) -> anyhow::Result<ProfileArguments> {
 pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ui = Ui::new(false, no_colour);
-    let asked = |arguments: &ProfileArguments| Ui::new(arguments.quiet(), no_colour);
+    let asked = |command: &TwoSteps| Ui::new(command.quiet(), no_colour);
     let result = match Arguments::parse().command {
         Command::Load(arguments) => load::run(&arguments, ui).map(|()| Outcome::Done),
         Command::Generate(arguments) => generate::run(&arguments, ui).map(|()| Outcome::Done),
-        Command::Plan(PlanArguments { plan, workspace, arguments }) => planned(&arguments)
-            .and_then(|arguments| make_plan(&arguments, &workspace, &plan, asked(&arguments))),
+        Command::Plan(PlanArguments { plan, workspace, arguments }) => {
+            let command = TwoSteps::of(&arguments);
+            make_plan(&command, &workspace, &plan, asked(&command))
+        }
         Command::Run(RunArguments { plan, arguments: words }) => {
-            planned(&words).and_then(|arguments| run(&arguments, Some(&plan), words, asked(&arguments)))
+            let command = TwoSteps::of(&words);
+            run(&command, Some(&plan), words, asked(&command))
         }
         Command::Profile(arguments) => {
-            run(&arguments, None, std::env::args_os().skip(1).collect(), asked(&arguments))
+            let command = TwoSteps::Profile(arguments);
+            run(&command, None, std::env::args_os().skip(1).collect(), asked(&command))
         }
     };
     // After a signal the error is only that the container is gone, and what removes it ends the process.
@@ -111,21 +132,20 @@ pub fn main() -> ExitCode {
 }
 
 /// The first step.
-fn make_plan(arguments: &ProfileArguments, root: &Path, file: &Path, ui: Ui) -> anyhow::Result<Outcome> {
+fn make_plan(command: &TwoSteps, root: &Path, file: &Path, ui: Ui) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
-    if let Some(wanted) = profile::plan(arguments, root, &env, ui)? {
+    let wanted = match command {
+        TwoSteps::Profile(arguments) => profile::plan(arguments, root, &env, ui)?,
+        TwoSteps::Run(arguments) => Some(start::plan(arguments, root, &env)?),
+    };
+    if let Some(wanted) = wanted {
         plan::write(file, &wanted)?;
     }
     Ok(Outcome::Done)
 }
 
 /// The second step, or all of it where nothing was planned.
-fn run(
-    arguments: &ProfileArguments,
-    file: Option<&Path>,
-    words: Vec<OsString>,
-    ui: Ui,
-) -> anyhow::Result<Outcome> {
+fn run(command: &TwoSteps, file: Option<&Path>, words: Vec<OsString>, ui: Ui) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
     let plan = match file {
         None => {
@@ -136,7 +156,11 @@ fn run(
         Some(file) if file == Path::new("-") => sudo::received(&mut std::io::stdin().lock())?,
         Some(file) => plan::read(file)?,
     };
-    profile::run(arguments, &Session { env, plan, words, ui })
+    let session = Session { env, plan, words, ui };
+    match command {
+        TwoSteps::Profile(arguments) => profile::run(arguments, &session),
+        TwoSteps::Run(arguments) => start::run(arguments, &session),
+    }
 }
 
 /// How wide the terminal on stdout is, if it is one.
@@ -157,5 +181,6 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+        TwoSteps::command().debug_assert();
     }
 }

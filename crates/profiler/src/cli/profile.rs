@@ -23,7 +23,7 @@ use tare_container::{Runtime, RuntimeKind};
 use super::Outcome;
 use super::compare::{self, CompareArguments};
 use super::progress::Progress;
-use super::stage::{self, Session, Way};
+use super::stage::{self, AtSignal, Session, Way};
 use super::sudo;
 
 #[derive(Debug, Args)]
@@ -63,16 +63,16 @@ pub(super) enum ProfileVerb {
     Compare(CompareArguments),
 }
 
-/// What `profile` and `profile compare` have in common.
+/// How containers are run: what every verb has that runs some.
 #[derive(Debug, Args)]
-pub(super) struct CommonArguments {
-    /// The profile: profiles/NAME.toml of the workspace, one that tare brings along, or a path
+pub(super) struct ContainerArguments {
+    /// The profile: profiles/NAME.toml of the workspace, a built-in one, or a path
     #[arg(long, short, value_name = "NAME", default_value = "default")]
     pub(super) profile: String,
-    /// What runs containers: embedded, runc, crun, youki, docker, podman
+    /// The container runtime: embedded, runc, crun, youki, docker, podman
     #[arg(long, value_name = "RUNTIME")]
     pub(super) runtime: Option<RuntimeKind>,
-    /// Measure as root, through sudo. Images and tools are built, and reports are written, as yourself
+    /// Run containers as root, through sudo. Images and tools are built, and reports are written, as yourself
     #[arg(long)]
     pub(super) sudo: bool,
     /// CPUs' worth of time instead of the profile's, such as 0.5
@@ -81,6 +81,16 @@ pub(super) struct CommonArguments {
     /// Memory instead of the profile's, such as 64MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+    /// Print errors and results only
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// What `profile` and `profile compare` have in common.
+#[derive(Debug, Args)]
+pub(super) struct CommonArguments {
+    #[command(flatten)]
+    pub(super) container: ContainerArguments,
     /// Only these passes: size, startup, throughput
     #[arg(long, value_name = "PASS", value_delimiter = ',')]
     pass: Vec<Pass>,
@@ -96,17 +106,22 @@ pub(super) struct CommonArguments {
     /// Requests per second, in place of the profile's loads
     #[arg(long, value_name = "NUMBER")]
     rate: Option<u32>,
-    /// Say only what went wrong
-    #[arg(long, short)]
-    pub(super) quiet: bool,
+}
+
+impl ContainerArguments {
+    /// The profile with the limits of the command line.
+    pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
+        let limits = Overrides { cpus: self.cpus, memory: self.memory, ..Overrides::default() };
+        Ok(definition::find(root, &self.profile)?.with(&limits)?)
+    }
 }
 
 impl CommonArguments {
     /// The profile with what the command line says.
     pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
-        Ok(definition::find(root, &self.profile)?.with(&Overrides {
-            cpus: self.cpus,
-            memory: self.memory,
+        Ok(definition::find(root, &self.container.profile)?.with(&Overrides {
+            cpus: self.container.cpus,
+            memory: self.container.memory,
             passes: self.pass.clone(),
             runs: self.runs,
             duration: self.duration,
@@ -120,7 +135,7 @@ impl ProfileArguments {
     pub(super) fn quiet(&self) -> bool {
         match &self.verb {
             Some(ProfileVerb::Compare(arguments)) => arguments.quiet(),
-            None => self.common.quiet,
+            None => self.common.container.quiet,
         }
     }
 
@@ -172,12 +187,12 @@ pub(super) fn plan(
     }
     let profile = arguments.common.profile(root)?;
     arguments.baseline.as_deref().map(Baseline::read).transpose()?;
-    let keeper = profile.runs_image() && stage::check(&arguments.common, &profile, env)?;
+    let keeper = profile.runs_image() && stage::check(&arguments.common.container, &profile, env)?;
     let images = match arguments.images.as_slice() {
         [] => WantedImages::Default,
         names => wanted(names)?,
     };
-    Ok(Some(Wanted { images, keeper, quiet: arguments.common.quiet }))
+    Ok(Some(Wanted { images, keeper, quiet: arguments.common.container.quiet }))
 }
 
 pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Result<Outcome> {
@@ -196,12 +211,13 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
             profile.name
         ));
     }
-    let way = if profile.runs_image() { Some(stage::choose(&arguments.common, session)?) } else { None };
+    let way =
+        if profile.runs_image() { Some(stage::choose(&arguments.common.container, session)?) } else { None };
     let subjects = subjects(&arguments.images, session)?;
     let runtime = match way {
         None => None,
-        Some(Way::Here(kind)) => Some(stage::open(kind, session)?),
-        Some(Way::Sudo) => return hand_over(&arguments.common, &subjects, session),
+        Some(Way::Here(kind)) => Some(stage::open(kind, session, &AtSignal::Leave)?),
+        Some(Way::Sudo) => return hand_over(&arguments.common.container, &subjects, session),
     };
     let cache = session.cache();
     let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline: baseline.as_ref() };
@@ -293,7 +309,7 @@ impl Subject {
 
 /// Has root's process do the rest.
 pub(super) fn hand_over(
-    common: &CommonArguments,
+    common: &ContainerArguments,
     subjects: &[Subject],
     session: &Session,
 ) -> anyhow::Result<Outcome> {

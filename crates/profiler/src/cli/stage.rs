@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use tare_tool::environment::Environment;
@@ -18,7 +20,7 @@ use tare_container::leftovers;
 use tare_container::rights::{self, is_root};
 use tare_container::{Cleanup, Options, Runtime, RuntimeKind};
 
-use super::profile::CommonArguments;
+use super::profile::ContainerArguments;
 use super::sudo;
 
 /// Set for a run that was started again to get rights, so that it is not started a third time.
@@ -78,7 +80,11 @@ pub(super) enum Way {
 
 /// Whether containers as the profile wants them can be made here, as far as that can be known before anything is
 /// built. Says whether that takes `tare-keeper`.
-pub(super) fn check(common: &CommonArguments, profile: &Profile, env: &Environment) -> anyhow::Result<bool> {
+pub(super) fn check(
+    common: &ContainerArguments,
+    profile: &Profile,
+    env: &Environment,
+) -> anyhow::Result<bool> {
     let kind = match decide(common, env, false)? {
         Choice::Use(kind) | Choice::UseAndSay(kind, _) => kind,
         _ => common.runtime.unwrap_or_default(),
@@ -94,7 +100,7 @@ pub(super) fn check(common: &CommonArguments, profile: &Profile, env: &Environme
 }
 
 /// Decides. Starts this program again where systemd has to give it a group first.
-pub(super) fn choose(common: &CommonArguments, session: &Session) -> anyhow::Result<Way> {
+pub(super) fn choose(common: &ContainerArguments, session: &Session) -> anyhow::Result<Way> {
     let Session { env, ui, .. } = session;
     match decide(common, env, session.user().is_some())? {
         Choice::Use(kind) => Ok(Way::Here(kind)),
@@ -112,7 +118,7 @@ pub(super) fn choose(common: &CommonArguments, session: &Session) -> anyhow::Res
 }
 
 /// What to do. That nothing can be done is an error, also where that shows by a second attempt.
-fn decide(common: &CommonArguments, env: &Environment, handed_over: bool) -> anyhow::Result<Choice> {
+fn decide(common: &ContainerArguments, env: &Environment, handed_over: bool) -> anyhow::Result<Choice> {
     let facts = Facts::gather(env.get("PATH"), runtime_dir(env).as_deref());
     let stopped = |reason: String, hint: String| Err(Stopped { reason, hint }.into());
     let unable = |through: &str| {
@@ -131,8 +137,24 @@ fn runtime_dir(env: &Environment) -> Option<PathBuf> {
     env.get("XDG_RUNTIME_DIR").map(PathBuf::from)
 }
 
+/// What the first signal of a user does. The second one always removes everything and ends the process.
+#[derive(Debug, Clone)]
+pub(super) enum AtSignal {
+    /// The same as the second.
+    Leave,
+    /// It is noted, for a container to be stopped in order.
+    Stop(Arc<AtomicBool>),
+}
+
+impl AtSignal {
+    /// Whether this was the first, and has been noted.
+    fn note(&self) -> bool {
+        matches!(self, Self::Stop(asked) if !asked.swap(true, Ordering::Relaxed))
+    }
+}
+
 /// Opens a runtime, and removes what killed runs left.
-pub(super) fn open(kind: RuntimeKind, session: &Session) -> anyhow::Result<Runtime> {
+pub(super) fn open(kind: RuntimeKind, session: &Session, at_signal: &AtSignal) -> anyhow::Result<Runtime> {
     #[cfg(unix)]
     let user = rustix::process::geteuid().as_raw();
     #[cfg(not(unix))]
@@ -147,14 +169,21 @@ pub(super) fn open(kind: RuntimeKind, session: &Session) -> anyhow::Result<Runti
         rights::enter_namespace()?;
     }
     let cleanup = Cleanup::default();
-    let at_signal = cleanup.clone();
-    ctrlc::set_handler(move || interrupted(&at_signal)).context("cannot handle signals")?;
+    let (of_signal, first) = (cleanup.clone(), at_signal.clone());
+    let handler = move || {
+        if !first.note() {
+            interrupted(&of_signal);
+        }
+    };
+    ctrlc::set_handler(handler).context("cannot handle signals")?;
     if session.user().is_some() {
-        // Nobody waits for the figures any more when it ends.
-        let at_end = cleanup.clone();
+        // Nobody waits for the result any more when it ends. A terminal's signal reaches this process as well.
+        let (of_end, first) = (cleanup.clone(), at_signal.clone());
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            interrupted(&at_end);
+            if !first.note() && !matches!(first, AtSignal::Stop(_)) {
+                interrupted(&of_end);
+            }
         });
     }
     let path = env.get("PATH").cloned();

@@ -12,4 +12,5 @@ mod fake;
 #[expect(dead_code, reason = "the tests of containers need more of it")]
 mod fixture;
 mod passes;
+mod start;
 mod sudo;

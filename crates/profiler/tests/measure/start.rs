@@ -1,0 +1,85 @@
+//! `cargo xtask run`: a container in the foreground.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::fixture::{World, as_root};
+
+fn start(world: &World, arguments: &[&str], words: &[&str]) -> Child {
+    let work = world.folder.path().join("work");
+    fs::create_dir_all(&work).unwrap();
+    let image = world
+        .image_with(&json!({"Entrypoint": ["/program"], "Cmd": arguments, "ExposedPorts": {"8080/tcp": {}}}));
+    let plan = json!({
+        "workspace": {"root": work, "target_dir": work.join("target")}, "keeper": world.options.keeper,
+    });
+    let file = work.join("plan.json");
+    fs::write(&file, plan.to_string()).unwrap();
+    Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_tare-profiler"))
+        .args(["run", "--plan"])
+        .arg(file)
+        .args(["--", "run", &image.name, "--runtime", "embedded"])
+        .args(words)
+        .current_dir(&work)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Its exit code, and what it printed on stdout and stderr.
+fn end(child: Child) -> (Option<i32>, String, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn its_port_answers_on_loopback_until_it_is_interrupted() {
+    if !as_root() {
+        return;
+    }
+    let world = World::new();
+    let mut child = start(&world, &["say=begun", "http=8080"], &["--publish", "0:8080"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let after = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
+    let (address, rest) = after.split_once(',').unwrap();
+    assert_eq!(rest, " limited to 1 CPU, 256MiB memory, 512 pids; Ctrl-C stops it\n");
+    // The program may not listen yet.
+    let answer = loop {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut answer = [0; 43];
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        if asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() {
+            break answer;
+        }
+    };
+    assert_eq!(&answer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let (code, stdout, _) = end(child);
+    assert_eq!((code, stdout.as_str(), rest.trim()), (Some(130), "begun\n", "Stopping layout"));
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn its_end_is_the_end_of_the_command_with_its_exit_code() {
+    if !as_root() {
+        return;
+    }
+    let world = World::new();
+    let (code, stdout, stderr) = end(start(&world, &["say=own"], &["--", "say=other", "exit=7"]));
+    assert_eq!((code, stdout.as_str()), (Some(7), "other\n"), "{stderr}");
+    assert!(stderr.ends_with("Ended it ended with exit code 7\n"), "{stderr}");
+}
