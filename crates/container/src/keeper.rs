@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tare_keeper::{Command, Create, Event, line};
-use tare_tool::process::{Shell, cmd};
+use tare_tool::process::{Shell, cmd, spawn};
 
 use super::life::Follower;
 
@@ -109,7 +109,7 @@ impl Keeper {
         // A group of its own: Ctrl-C is for this process, which then removes the container in order.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =
-            command.spawn().map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+            spawn(&mut command).map_err(|error| format!("cannot run {}: {error}", program.display()))?;
         let shared = Arc::new(Shared::default());
         if let Some(stdout) = child.stdout.take() {
             let shared = Arc::clone(&shared);

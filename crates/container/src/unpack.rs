@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tare_oci::digest::{DiffId, Digest};
 use tare_oci::reader::{self, ReadEntry};
+use tare_tool::process;
 
 use super::error::ContainerError;
 use super::target::{Target, unreadable};
@@ -247,6 +248,8 @@ impl Tree {
         content: &mut dyn Read,
     ) -> io::Result<()> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // It may be a container's program.
+        let _guard = process::no_start();
         let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?);
         let written = io::copy(&mut content.take(self.bounds.bytes.saturating_add(1)), &mut file)?;
         self.bounds.bytes =

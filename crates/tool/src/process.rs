@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 pub use xshell::{self, Shell, cmd};
 
@@ -193,12 +194,32 @@ impl Execute for xshell::Cmd<'_> {
     }
 }
 
+/// Programs are started under the write lock of this, and files that will be executed are written under a read lock.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts no program in this process until the guard is dropped: for writing a file that will be executed. A new process
+/// has a copy of every open descriptor until it executes its program, and a file that is open for writing anywhere
+/// cannot be executed (ETXTBSY, execve(2)).
+#[must_use]
+pub fn no_start() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a program, but not while a guard of [`no_start`] is held.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
 fn start(
     command: impl Execute,
     connect: impl FnOnce(&mut Command) -> &mut Command,
 ) -> Result<(Child, String), ProcessError> {
     let (display, mut command) = (command.to_string(), command.into());
-    match connect(&mut command).spawn() {
+    match spawn(connect(&mut command)) {
         Ok(child) => Ok((child, display)),
         Err(source) => Err(cannot_start(&command, display, source)),
     }
@@ -392,5 +413,28 @@ mod tests {
         let (sh, mut lines) = (Shell::new().unwrap(), Vec::new());
         let ok = cmd!(sh, "printf 'a\nb'").for_each_line(|line| lines.push(line.to_owned()));
         assert_eq!((ok.unwrap(), lines), (true, vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn no_program_is_started_while_one_is_written() {
+        use std::sync::mpsc::{TryRecvError, channel};
+        use std::time::Duration;
+
+        let guard = no_start();
+        let (report, started) = channel();
+        let starting = std::thread::spawn(move || {
+            let sh = Shell::new().unwrap();
+            report.send(()).unwrap();
+            cmd!(sh, "true").capture().unwrap();
+            report.send(()).unwrap();
+        });
+        started.recv().unwrap();
+        // Without the guard it would have started and ended by now, on a host that is not too busy.
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(started.try_recv(), Err(TryRecvError::Empty));
+        drop(guard);
+        started.recv().unwrap();
+        starting.join().unwrap();
     }
 }
