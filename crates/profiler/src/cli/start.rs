@@ -114,9 +114,11 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
     let mut addresses = Vec::new();
     for (port, listener) in ports.iter().zip(listeners) {
         addresses.push(format!("http://{}", listener.local_addr()?));
-        // A program that has ended already says why below.
-        if let Ok(endpoint) = container.endpoint(port.container) {
-            forward(listener, endpoint)?;
+        let forwarded = container.endpoint(port.container).map_err(anyhow::Error::from);
+        let forwarded = forwarded.and_then(|endpoint| Ok(forward(listener, endpoint)?));
+        // The network of a program that has ended cannot be joined; how it ended is said below.
+        if forwarded.is_err() && container.wait(PAUSE)?.is_none() {
+            forwarded?;
         }
     }
     let on = if addresses.is_empty() { String::new() } else { format!(" on {}", addresses.join(", ")) };
