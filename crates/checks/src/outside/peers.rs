@@ -25,17 +25,23 @@ const CONTRACT: [(&str, &str, &str, &str); 5] = [
     ("/ready", "200", TEXT, "ready\n"),
 ];
 
-/// The systems in Rust. The bare loop, `floor`, sends the very bytes of the sample.
+/// The systems in Rust without a framework. The bare loop, `floor`, sends the very bytes of the sample.
 pub(super) fn rust(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = answers(context, SAMPLE, &["/app/app"])?;
     let floor = answers(context, "floor", &["/app/floor"])?;
     // To the last one the sample adds that it closes the connection.
     let kept = ..CONTRACT.len() - 1;
     same("what the bare loop sends", &floor.get(kept), &sample.get(kept))?;
-    for name in ["hyper", "tokio", "rust-std", "rocket", "hyperlane"] {
-        answers(context, name, &[&format!("/app/peer-{name}")])?;
-    }
-    Ok(())
+    peers(context, &["hyper", "tokio", "rust-std"])
+}
+
+/// Those with a framework, which take minutes to build.
+pub(super) fn frameworks(context: &Context<'_>) -> anyhow::Result<()> {
+    peers(context, &["rocket", "hyperlane"])
+}
+
+fn peers(context: &Context<'_>, names: &[&str]) -> anyhow::Result<()> {
+    names.iter().try_for_each(|name| answers(context, name, &[&format!("/app/peer-{name}")]).map(drop))
 }
 
 /// The systems in Go.
