@@ -200,7 +200,6 @@ static STARTING: RwLock<()> = RwLock::new(());
 /// Starts no program in this process until the guard is dropped: for writing a file that will be executed. A new process
 /// has a copy of every open descriptor until it executes its program, and a file that is open for writing anywhere
 /// cannot be executed (ETXTBSY, execve(2)).
-#[must_use]
 pub fn no_start() -> RwLockReadGuard<'static, ()> {
     STARTING.read().unwrap_or_else(PoisonError::into_inner)
 }

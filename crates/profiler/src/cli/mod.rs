@@ -84,7 +84,7 @@ struct RunArguments {
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
 enum TwoSteps {
     /// Measure images in constrained containers: size, start-up, throughput, with a verdict
-    Profile(ProfileArguments),
+    Profile(Box<ProfileArguments>),
     /// Run an image in the foreground, under a profile's limits, with its ports on 127.0.0.1
     Run(StartArguments),
 }
@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
             run(&command, Some(&plan), words, asked(&command))
         }
         Command::Profile(arguments) => {
-            let command = TwoSteps::Profile(arguments);
+            let command = TwoSteps::Profile(Box::new(arguments));
             run(&command, None, std::env::args_os().skip(1).collect(), asked(&command))
         }
     };

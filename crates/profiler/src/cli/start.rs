@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use tare_container::{Container, ContainerSpec, Exit};
+use tare_container::{Container, ContainerSpec, Exit, Target};
 use tare_tool::environment::Environment;
 use tare_tool::exit::INTERRUPTED;
 use tare_tool::plan::Wanted;
@@ -106,7 +106,7 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
     let listeners = ports.iter().map(|port| listen(*port)).collect::<Result<Vec<_>, _>>()?;
     let asked = Arc::new(AtomicBool::new(false));
     let runtime = stage::open(kind, session, &AtSignal::Stop(Arc::clone(&asked)))?;
-    let spec = spec(arguments, &profile, &target.config.config.entrypoint, &ports)?;
+    let spec = spec(arguments, &profile, target, &ports)?;
     runtime.prepare(target, &spec)?;
     let container = runtime.create(target, &spec)?;
     container.start()?;
@@ -153,14 +153,14 @@ fn listen(port: Published) -> Result<TcpListener, InUse> {
 fn spec(
     arguments: &StartArguments,
     profile: &Profile,
-    entrypoint: &[String],
+    target: &Target,
     ports: &[Published],
 ) -> anyhow::Result<ContainerSpec> {
     let own = (!arguments.arguments.is_empty()).then_some(&arguments.arguments);
     let args = own.or(profile.args.as_ref());
     let limits = profile.limits.first().cloned().unwrap_or_default();
     Ok(ContainerSpec {
-        args: args.map(|args| entrypoint.iter().chain(args).cloned().collect()),
+        args: args.map(|args| subject::with_args(target, args)),
         env: profile.env.clone(),
         limits: subject::possible(&limits)?,
         ports: ports.iter().map(|port| port.container).collect(),

@@ -201,7 +201,7 @@ fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
 }
 
 /// The image's entrypoint with other arguments.
-fn with_args(target: &Target, args: &[String]) -> Vec<String> {
+pub(crate) fn with_args(target: &Target, args: &[String]) -> Vec<String> {
     target.config.execution.entrypoint().iter().flatten().chain(args).cloned().collect()
 }
 
