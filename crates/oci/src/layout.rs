@@ -21,7 +21,7 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub fn index_json(index: &Index, tags: &[Reference]) -> Result<Vec<u8>, OciSpecError> {
     let tagged = |tag: &Reference| {
         let annotations = [
-            ("io.containerd.image.name".to_owned(), tag.canonical().to_owned()),
+            ("io.containerd.image.name".to_owned(), tag.canonical()),
             ("org.opencontainers.image.ref.name".to_owned(), tag.tag().to_owned()),
         ];
         let mut descriptor = index.root()?.clone();

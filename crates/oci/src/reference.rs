@@ -4,19 +4,30 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A repository and a tag, kept as typed (`app:1.2`) and known in full (`docker.io/library/app:1.2`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Grammar: distribution/reference `reference.go`, without digests, which name what is built and
+/// cannot be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     repository: String,
     tag: String,
-    canonical: String,
 }
 
-/// Not a reference that an image can be given.
+/// Why a text is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a name for an image: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -), and no digest"
-)]
-pub struct ReferenceError(String);
+pub enum ReferenceError {
+    /// It holds a digest.
+    #[error("`{0}` names a digest; a tag is a name to give, such as app:1.2")]
+    Digest(String),
+    /// The repository is not well-formed.
+    #[error(
+        "`{0}` is not an image name: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -)"
+    )]
+    Repository(String),
+    /// The tag is not well-formed.
+    #[error("`{0}` has a bad tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`")]
+    Tag(String),
+}
 
 impl Reference {
     /// The repository as typed, without the tag.
@@ -33,21 +44,88 @@ impl Reference {
 
     /// With registry and namespace, as containerd stores names: `docker.io/library/app:latest`.
     #[must_use]
-    pub fn canonical(&self) -> &str {
-        &self.canonical
+    pub fn canonical(&self) -> String {
+        let Self { repository, tag } = self;
+        match repository.split_once('/') {
+            None => format!("docker.io/library/{repository}:{tag}"),
+            Some((first, _)) if is_registry(first) => format!("{repository}:{tag}"),
+            Some(_) => format!("docker.io/{repository}:{tag}"),
+        }
     }
+}
+
+/// Whether the first component of a name is a host: it has a dot or a port, or is `localhost`.
+fn is_registry(component: &str) -> bool {
+    component.contains(['.', ':']) || component == "localhost"
+}
+
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let label = |l: &str| {
+        !l.is_empty()
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    host.split('.').all(label)
+        && port.is_none_or(|p| (1..=5).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut separator = String::new();
+    for (at, byte) in text.bytes().enumerate() {
+        if alphanumeric(byte) {
+            let allowed =
+                matches!(separator.as_str(), "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
+            if !allowed {
+                return false;
+            }
+            separator.clear();
+        } else if at > 0 && matches!(byte, b'.' | b'_' | b'-') {
+            separator.push(char::from(byte));
+        } else {
+            return false;
+        }
+    }
+    !text.is_empty() && separator.is_empty()
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let error = || ReferenceError(text.to_owned());
-        let full: oci_spec::distribution::Reference = text.parse().map_err(|_| error())?;
-        // The crate takes letters of every alphabet in tags. A digest names what is built and cannot be chosen.
-        let tag = full.tag().filter(|_| text.is_ascii() && full.digest().is_none()).ok_or_else(error)?;
-        let repository = text.strip_suffix(&format!(":{tag}")).unwrap_or(text).to_owned();
-        Ok(Self { repository, tag: tag.to_owned(), canonical: full.to_string() })
+        if text.contains('@') {
+            return Err(ReferenceError::Digest(text.to_owned()));
+        }
+        // A colon before the last slash belongs to the registry's port.
+        let name_start = text.rfind('/').map_or(0, |slash| slash + 1);
+        let (repository, tag) = match text[name_start..].split_once(':') {
+            Some((name, tag)) => (&text[..name_start + name.len()], tag),
+            None => (text, "latest"),
+        };
+        let path = match repository.split_once('/') {
+            Some((first, rest)) if is_registry(first) => is_host(first).then_some(rest),
+            _ => Some(repository),
+        };
+        match path {
+            Some(path) if repository.len() <= 255 && path.split('/').all(is_path_component) => {}
+            _ => return Err(ReferenceError::Repository(text.to_owned())),
+        }
+        if !is_tag(tag) {
+            return Err(ReferenceError::Tag(text.to_owned()));
+        }
+        Ok(Self { repository: repository.to_owned(), tag: tag.to_owned() })
     }
 }
 
@@ -75,21 +153,24 @@ mod tests {
             ),
         ] {
             let reference: Reference = text.parse().unwrap();
-            assert_eq!((reference.to_string().as_str(), reference.canonical()), (shown, canonical));
+            assert_eq!((reference.to_string().as_str(), reference.canonical().as_str()), (shown, canonical));
             assert_eq!(reference.to_string().parse(), Ok(reference));
         }
     }
 
     #[test]
     fn what_registries_would_refuse_is_refused_here() {
-        let of_repository =
-            ["", "App", "a//b", "/a", "a/", "a..b", "a___b", "-a", "a-", "reg.example:port/a", "ä", "a b"];
-        for text in of_repository.into_iter().chain(["a:", "a:.x", "a:b:c", "a:b c", "a:ä"]) {
-            assert_eq!(text.parse::<Reference>(), Err(ReferenceError(text.to_owned())), "{text}");
+        for text in
+            ["", "App", "a//b", "/a", "a/", "a..b", "a___b", "-a", "a-", "reg.example:port/a", "ä", "a b"]
+        {
+            assert_eq!(text.parse::<Reference>(), Err(ReferenceError::Repository(text.to_owned())), "{text}");
+        }
+        for text in ["a:", "a:.x", "a:b:c", "a:b c"] {
+            assert_eq!(text.parse::<Reference>(), Err(ReferenceError::Tag(text.to_owned())), "{text}");
         }
         let long = format!("a:{}", "x".repeat(129));
-        assert_eq!(long.parse::<Reference>(), Err(ReferenceError(long)));
-        let digest = format!("a@sha256:{}", "0".repeat(64));
-        assert_eq!(digest.parse::<Reference>(), Err(ReferenceError(digest)));
+        assert_eq!(long.parse::<Reference>(), Err(ReferenceError::Tag(long)));
+        let digest = "a@sha256:00";
+        assert_eq!(digest.parse::<Reference>(), Err(ReferenceError::Digest(digest.to_owned())));
     }
 }

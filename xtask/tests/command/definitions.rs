@@ -172,12 +172,12 @@ fn arguments_that_cannot_be_are_refused() {
         ),
         (
             &["image", "app", "--tag", "App"],
-            "error: invalid value 'App' for '--tag <REFERENCE>': `App` is not a name for an image: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -), and no digest\n\n\
+            "error: invalid value 'App' for '--tag <REFERENCE>': `App` is not an image name: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -)\n\n\
              For more information, try '--help'.\n",
         ),
         (
             &["image", "app", "--tag", "app@sha256:00"],
-            "error: invalid value 'app@sha256:00' for '--tag <REFERENCE>': `app@sha256:00` is not a name for an image: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -), and no digest\n\n\
+            "error: invalid value 'app@sha256:00' for '--tag <REFERENCE>': `app@sha256:00` names a digest; a tag is a name to give, such as app:1.2\n\n\
              For more information, try '--help'.\n",
         ),
         (
@@ -222,7 +222,7 @@ fn an_image_whose_name_cannot_be_a_tag_needs_one() {
     fixture.image("-odd-", PREBUILT);
     assert_eq!(
         fixture.refuses(&["image", "--", "-odd-"]),
-        "error: image -odd- needs --tag: its own name cannot be one: `-odd-` is not a name for an image: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -), and no digest\n"
+        "error: image -odd- needs --tag: its own name cannot be one: `-odd-` is not an image name: write [registry/]name[:tag] with lower-case letters, digits and single separators (. _ -)\n"
     );
     let reference = fixture.succeeds(&["image", "--tag", "odd", "--", "-odd-"]);
     assert!(reference.starts_with("odd@sha256:"), "{reference}");
