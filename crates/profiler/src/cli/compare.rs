@@ -13,7 +13,8 @@ use crate::profile::definition::Profile;
 use crate::profile::profiling::Options;
 
 use super::Outcome;
-use super::profile::{CommonArguments, hand_over, subjects, wanted};
+use super::arguments::CommonArguments;
+use super::images::{hand_over, subjects, wanted};
 use super::progress::Progress;
 use super::stage::{self, AtSignal, Session, Way};
 

@@ -12,8 +12,8 @@ use tare_load::LoadError;
 use tare_oci::input::Refusal;
 use tare_tool::exit;
 
+use super::images::NotBuilt;
 use super::load;
-use super::profile::NotBuilt;
 use super::stage::Stopped;
 use super::start::InUse;
 

@@ -6,9 +6,11 @@
 //! xtask calls `profile` in the two steps of [`tare_tool::plan`]: `plan` checks everything that needs nothing built, and
 //! `run` does the work. Called directly, without a plan, the workspace is the current folder and the images are paths.
 
+mod arguments;
 mod compare;
 mod generate;
 mod hints;
+mod images;
 mod load;
 mod profile;
 mod progress;

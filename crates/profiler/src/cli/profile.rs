@@ -4,24 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_tool::environment::Environment;
 use tare_tool::exit::FAILED;
-use tare_tool::plan::{Plan, PlannedImage, Wanted, WantedImages};
+use tare_tool::plan::{Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
 use crate::profile::baseline::Baseline;
-use crate::profile::definition::{self, CpuLimit, Overrides, Profile};
+use crate::profile::definition;
 use crate::profile::measure::Step;
-use crate::profile::metric::Pass;
 use crate::profile::profiling::{self, Image, Options};
 use crate::profile::render;
 use crate::profile::report::{Overall, Report};
-use tare_container::target::{Location, Target};
-use tare_container::{Runtime, RuntimeKind};
+use tare_container::Runtime;
 
 use super::Outcome;
+use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
+use super::images::{Subject, hand_over, subjects, wanted};
 use super::progress::Progress;
 use super::stage::{self, AtSignal, Session, Way};
 use super::sudo;
@@ -63,74 +62,6 @@ pub(super) enum ProfileVerb {
     Compare(CompareArguments),
 }
 
-/// How containers are run: what every verb has that runs some.
-#[derive(Debug, Args)]
-pub(super) struct ContainerArguments {
-    /// The profile: profiles/NAME.toml of the workspace, a built-in one, or a path
-    #[arg(long, short, value_name = "NAME", default_value = "default")]
-    pub(super) profile: String,
-    /// The container runtime: embedded, runc, crun, youki, docker, podman
-    #[arg(long, value_name = "RUNTIME")]
-    pub(super) runtime: Option<RuntimeKind>,
-    /// Run containers as root, through sudo. Images and tools are built, and reports are written, as yourself
-    #[arg(long)]
-    pub(super) sudo: bool,
-    /// CPUs' worth of time instead of the profile's, such as 0.5
-    #[arg(long, value_name = "NUMBER")]
-    cpus: Option<CpuLimit>,
-    /// Memory instead of the profile's, such as 64MiB
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<ByteSize>,
-    /// Print errors and results only
-    #[arg(long, short)]
-    pub(super) quiet: bool,
-}
-
-/// What `profile` and `profile compare` have in common.
-#[derive(Debug, Args)]
-pub(super) struct CommonArguments {
-    #[command(flatten)]
-    pub(super) container: ContainerArguments,
-    /// Only these passes: size, startup, throughput
-    #[arg(long, value_name = "PASS", value_delimiter = ',')]
-    pass: Vec<Pass>,
-    /// Warm starts instead of the profile's
-    #[arg(long, value_name = "NUMBER")]
-    pub(super) runs: Option<u32>,
-    /// Duration of each load instead of the profile's, such as 5s
-    #[arg(long, value_name = "TIME")]
-    pub(super) duration: Option<Nanoseconds>,
-    /// Connections instead of the profile's
-    #[arg(long, value_name = "NUMBER")]
-    connections: Option<u32>,
-    /// Requests per second, in place of the profile's loads
-    #[arg(long, value_name = "NUMBER")]
-    rate: Option<u32>,
-}
-
-impl ContainerArguments {
-    /// The profile with the limits of the command line.
-    pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
-        let limits = Overrides { cpus: self.cpus, memory: self.memory, ..Overrides::default() };
-        Ok(definition::find(root, &self.profile)?.with(&limits)?)
-    }
-}
-
-impl CommonArguments {
-    /// The profile with what the command line says.
-    pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
-        Ok(definition::find(root, &self.container.profile)?.with(&Overrides {
-            cpus: self.container.cpus,
-            memory: self.container.memory,
-            passes: self.pass.clone(),
-            runs: self.runs,
-            duration: self.duration,
-            connections: self.connections,
-            rate: self.rate,
-        })?)
-    }
-}
-
 impl ProfileArguments {
     pub(super) fn quiet(&self) -> bool {
         match &self.verb {
@@ -148,27 +79,6 @@ impl ProfileArguments {
             ui.result(&definition::names(&root.join("profiles")).join("\n"))?;
         }
         Ok(self.list_metrics || self.list_profiles)
-    }
-}
-
-/// An image to measure.
-pub(super) struct Subject {
-    pub(super) image: Image,
-    /// What finds it again.
-    planned: PlannedImage,
-}
-
-/// An image of the workspace that is not in the plan.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be had without the xtask of a workspace")]
-pub(super) struct NotBuilt {
-    what: String,
-}
-
-impl NotBuilt {
-    /// What to do about it.
-    pub(super) fn hint(&self) -> String {
-        "call it as `cargo xtask profile`, or name a path: an OCI layout or an archive".to_owned()
     }
 }
 
@@ -249,85 +159,6 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     Ok(outcome)
 }
 
-/// The workspace's images among those that are named. The others must be there already.
-pub(super) fn wanted(names: &[String]) -> anyhow::Result<WantedImages> {
-    let (own, others): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| is_own(name));
-    for name in others {
-        // What lies in a store is looked for when it is fetched.
-        if let Location::Path { .. } = name.parse()? {
-            Target::resolve(name, None, Path::new(""))?;
-        }
-    }
-    Ok(match own.as_slice() {
-        [] => WantedImages::None,
-        own => WantedImages::Named(own.iter().copied().cloned().collect()),
-    })
-}
-
-/// The images that are meant: as they were built where they are the workspace's own, and all of the plan's in root's
-/// process.
-pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Vec<Subject>> {
-    let temporary = stage::temporary(&session.cache())?;
-    let planned = &session.plan.images;
-    if session.user().is_some() || names.is_empty() {
-        if planned.is_empty() {
-            return Err(NotBuilt { what: "the workspace's images".to_owned() }.into());
-        }
-        return planned.iter().map(|image| Subject::of(image.clone(), &temporary)).collect();
-    }
-    let subject = |name: &String| {
-        if !is_own(name) {
-            let image = PlannedImage {
-                name: profiling::folder_name(name),
-                location: name.clone(),
-                platforms: vec![],
-            };
-            return Subject::of(image, &temporary);
-        }
-        match planned.iter().find(|image| image.name == *name) {
-            Some(image) => Subject::of(image.clone(), &temporary),
-            None => Err(NotBuilt { what: format!("image {name}") }.into()),
-        }
-    };
-    names.iter().map(subject).collect()
-}
-
-impl Subject {
-    fn of(mut planned: PlannedImage, temporary: &Path) -> anyhow::Result<Self> {
-        let mut image = Image::open(&planned.location, temporary)?;
-        // It is fetched once, by the process that was asked for it.
-        if let Some(file) = image.target.fetched() {
-            planned.location = file.to_string_lossy().into_owned();
-        }
-        let here = format!("linux/{}", image.target.config.image.architecture());
-        let built = planned.platforms.iter().find(|it| it.platform == here);
-        image.unstripped = built.and_then(|it| it.unstripped_binary.clone());
-        image.name.clone_from(&planned.name);
-        Ok(Self { image, planned })
-    }
-}
-
-/// Has root's process do the rest.
-pub(super) fn hand_over(
-    common: &ContainerArguments,
-    subjects: &[Subject],
-    session: &Session,
-) -> anyhow::Result<Outcome> {
-    let plan = Plan {
-        workspace: session.plan.workspace.clone(),
-        keeper: session.keeper(common.runtime.unwrap_or_default()),
-        images: subjects.iter().map(|subject| subject.planned.clone()).collect(),
-        user: Some(sudo::this_user()?),
-    };
-    sudo::measure(&plan, session)
-}
-
-/// Whether a name is one of the workspace's images: it names no transport, and is neither a path nor an
-/// archive here. (A folder here by that name is often the image's package.)
-fn is_own(name: &str) -> bool {
-    !name.contains([':', '/', '\\']) && !name.starts_with('.') && !Path::new(name).is_file()
-}
-
 /// Prints the report, and writes it where others read it.
 fn publish(
     arguments: &ProfileArguments,
@@ -358,16 +189,4 @@ fn publish(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_the_workspace_are_no_paths_and_no_references() {
-        for (name, own) in [("app", true), ("a/b", false), ("docker-daemon:a", false), (".", false)] {
-            assert_eq!(is_own(name), own, "{name}");
-        }
-    }
 }

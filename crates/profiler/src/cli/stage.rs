@@ -20,11 +20,13 @@ use tare_container::leftovers;
 use tare_container::rights::{self, is_root};
 use tare_container::{Cleanup, Options, Runtime, RuntimeKind};
 
-use super::profile::ContainerArguments;
-use super::sudo;
+use super::arguments::ContainerArguments;
 
 /// Set for a run that was started again to get rights, so that it is not started a third time.
 const RESTARTED: &str = "TARE_RESTARTED";
+
+/// Where root's process keeps unpacked images and the like (FHS 3.0, 5.5).
+const ROOTS_CACHE: &str = "/var/cache/tare";
 
 /// What a call has besides its own arguments.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Session {
     pub(super) fn cache(&self) -> PathBuf {
         match self.user() {
             // What root unpacks is root's, and has no place among the user's files.
-            Some(_) => PathBuf::from(sudo::CACHE),
+            Some(_) => PathBuf::from(ROOTS_CACHE),
             None => self.plan.workspace.target_dir.join("images/.cache"),
         }
     }

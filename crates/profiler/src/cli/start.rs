@@ -15,7 +15,8 @@ use tare_tool::exit::INTERRUPTED;
 use tare_tool::plan::Wanted;
 
 use super::Outcome;
-use super::profile::{self, ContainerArguments};
+use super::arguments::ContainerArguments;
+use super::images;
 use super::stage::{self, AtSignal, Session, Way};
 use crate::forward::forward;
 use crate::profile::definition::Profile;
@@ -86,7 +87,7 @@ impl StartArguments {
 pub(super) fn plan(arguments: &StartArguments, root: &Path, env: &Environment) -> anyhow::Result<Wanted> {
     let profile = arguments.common.profile(root)?;
     let keeper = stage::check(&arguments.common, &profile, env)?;
-    let images = profile::wanted(arguments.names())?;
+    let images = images::wanted(arguments.names())?;
     Ok(Wanted { images, keeper, quiet: arguments.common.quiet })
 }
 
@@ -94,8 +95,8 @@ pub(super) fn plan(arguments: &StartArguments, root: &Path, env: &Environment) -
 pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Result<Outcome> {
     let profile = arguments.common.profile(&session.plan.workspace.root)?;
     let way = stage::choose(&arguments.common, session)?;
-    let subjects = profile::subjects(arguments.names(), session)?;
-    let Way::Here(kind) = way else { return profile::hand_over(&arguments.common, &subjects, session) };
+    let subjects = images::subjects(arguments.names(), session)?;
+    let Way::Here(kind) = way else { return images::hand_over(&arguments.common, &subjects, session) };
     let Some(subject) = subjects.first() else { anyhow::bail!("no image is named") };
     let (image, target) = (&subject.image, &subject.image.target);
 

@@ -17,8 +17,6 @@ use super::stage::{Session, Stopped};
 
 /// What of the user's environment root's process is given; sudo keeps little by itself.
 const PASSED_ON: [&str; 3] = ["DOCKER_HOST", "GITHUB_STEP_SUMMARY", "NO_COLOR"];
-/// Where root's process keeps unpacked images and the like (FHS 3.0, 5.5).
-pub(super) const CACHE: &str = "/var/cache/tare";
 /// What no plan is longer than.
 const LIMIT: u64 = 1 << 20;
 

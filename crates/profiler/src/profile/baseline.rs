@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use tare_oci::input;
 use tare_tool::private;
 
-use super::definition::Limits;
-use super::gate::Gate;
+use super::definition::{Gate, Limits};
 use super::measurement::Measurement;
 use super::metric::{self, Class};
-use super::report::{Host, ProfileFacts, Report, Run, RuntimeFacts};
+use tare_report::report::{Host, ProfileFacts, Report, Run, RuntimeFacts};
 
 /// The version of the file's form.
 pub const SCHEMA: u32 = 2;

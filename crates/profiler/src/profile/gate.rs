@@ -6,50 +6,14 @@
 pub use tare_report::verdict::{Outcome, Overall, Verdict};
 
 use super::baseline::Baseline;
-use super::definition::Limits;
+use super::definition::{Gate, Limits};
 use super::measurement::Measurement;
-use super::metric::{self, Class, Direction, Metric, Pass};
+use super::metric::{Class, Direction, Pass};
 use super::render::units::shown;
 use super::stats;
 
 /// Below this a difference from the baseline is no accident (1 in 100, as Firecracker's comparisons have it).
 const SIGNIFICANT: f64 = 0.01;
-
-/// A bound on one metric, in the metric's unit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gate {
-    /// An id of the metric table.
-    pub metric: &'static str,
-    /// One case of it; every case there is if none is named.
-    pub case: Option<String>,
-    /// The most that passes.
-    pub max: Option<f64>,
-    /// The least that passes.
-    pub min: Option<f64>,
-    /// By which part of the baseline's value it may be worse.
-    pub max_regression: Option<f64>,
-    /// Whether a doubtful figure may pass.
-    pub allow_unreliable: bool,
-}
-
-impl Gate {
-    /// As it stands in the profile: `ID` or `ID@CASE`.
-    #[must_use]
-    pub fn key(&self) -> String {
-        match &self.case {
-            None => self.metric.to_owned(),
-            Some(case) => format!("{}@{case}", self.metric),
-        }
-    }
-
-    fn definition(&self) -> &'static Metric {
-        metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
-    }
-
-    fn is_about(&self, measurement: &Measurement) -> bool {
-        self.metric == measurement.metric && (self.case.is_none() || self.case == measurement.case)
-    }
-}
 
 /// What the gates are held against.
 #[derive(Debug, Clone, Copy)]

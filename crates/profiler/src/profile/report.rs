@@ -7,7 +7,7 @@ pub use tare_report::report::*;
 pub use tare_report::verdict::Overall;
 
 use super::baseline::Baseline;
-use super::definition::Profile;
+use super::definition::{Gate, Profile};
 use super::gate::{self, Figures, Verdict};
 use super::metric::{self, Pass};
 
@@ -65,7 +65,7 @@ pub fn judge(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>
             .gates
             .iter()
             .filter(|gate| metric::find(gate.metric).is_some_and(|it| it.pass == Pass::Size) == runs_nothing);
-        let gates: Vec<gate::Gate> = of_run.cloned().collect();
+        let gates: Vec<Gate> = of_run.cloned().collect();
         let figures = Figures {
             passes: &profile.passes,
             limits: run.limits.as_ref(),
@@ -75,7 +75,7 @@ pub fn judge(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>
         report.verdicts.extend(gate::judge(&gates, &figures));
     }
     // A gate of a pass without any run of its kind would else vanish.
-    let judged = |gate: &gate::Gate, verdicts: &[Verdict]| {
+    let judged = |gate: &Gate, verdicts: &[Verdict]| {
         let key = gate.key();
         verdicts.iter().any(|it| it.gate == key || it.gate.starts_with(&format!("{key}@")))
     };

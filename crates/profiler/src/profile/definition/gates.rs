@@ -5,8 +5,46 @@ use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_tool::document::nearest;
 
 use super::Problem;
-use crate::profile::gate::Gate;
+use crate::profile::measurement::Measurement;
 use crate::profile::metric::{self, Direction, Metric, Unit};
+
+/// A bound on one metric, in the metric's unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// An id of the metric table.
+    pub metric: &'static str,
+    /// One case of it; every case there is if none is named.
+    pub case: Option<String>,
+    /// The most that passes.
+    pub max: Option<f64>,
+    /// The least that passes.
+    pub min: Option<f64>,
+    /// By which part of the baseline's value it may be worse.
+    pub max_regression: Option<f64>,
+    /// Whether a doubtful figure may pass.
+    pub allow_unreliable: bool,
+}
+
+impl Gate {
+    /// As it stands in the profile: `ID` or `ID@CASE`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &self.case {
+            None => self.metric.to_owned(),
+            Some(case) => format!("{}@{case}", self.metric),
+        }
+    }
+
+    /// The row of the metric table.
+    pub(crate) fn definition(&self) -> &'static Metric {
+        metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
+    }
+
+    /// Whether it bounds this figure.
+    pub(crate) fn is_about(&self, measurement: &Measurement) -> bool {
+        self.metric == measurement.metric && (self.case.is_none() || self.case == measurement.case)
+    }
+}
 
 const KEYS: [&str; 4] = ["max", "min", "max-regression", "allow-unreliable"];
 

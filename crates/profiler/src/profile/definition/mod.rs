@@ -15,10 +15,10 @@ use serde::Deserialize;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 pub use self::check::Problem;
+pub use self::gates::Gate;
 pub use self::parse::parse;
 pub use self::shipped::{SourceError, find, names};
 use self::values::{Load, Network, Protocol};
-use super::gate::Gate;
 use super::metric::Pass;
 
 pub use tare_report::limits::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits};

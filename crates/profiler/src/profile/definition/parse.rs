@@ -12,8 +12,7 @@ use tare_report::limits::LimitError;
 use tare_tool::document::{DefinitionError, Env, Parsed, Places};
 
 use super::values::Load;
-use super::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits, Problem, Profile, gates};
-use crate::profile::gate::Gate;
+use super::{CpuLimit, CpuSet, DEFAULT_PERIOD, Gate, Limits, Problem, Profile, gates};
 use crate::profile::metric::Pass;
 
 /// Each pass once, in the order they run.
