@@ -1,6 +1,6 @@
 //! The documents of the OCI image specification: the types of the crate `oci-spec`, and what is docker's beside them.
 //!
-//! Its maps are unordered, so documents are written by [`to_json`] alone. `Healthcheck` is no OCI field but a reserved
+//! Its maps are unordered, so documents are written by `to_json` alone. `Healthcheck` is no OCI field but a reserved
 //! one (image-spec config.md): docker reads it whatever the media type (docker-image-spec, `Healthcheck`).
 
 use std::collections::{BTreeMap, HashMap};

@@ -2,7 +2,7 @@
 //!
 //! Filled by hand: oci-spec's parser says only "invalid reference format", accepts digests in upper case and tags in
 //! every alphabet, which no registry does, and compiles a regular expression for 190 ms in the profile that xtask is
-//! built with. So [`fault`] knows the grammar, and the place for the caret of [`ReferenceError`]; the tests hold it
+//! built with. So `fault` knows the grammar, and the place for the caret of [`ReferenceError`]; the tests hold it
 //! against oci-spec's.
 
 use std::fmt;
