@@ -17,7 +17,7 @@ use crate::profile::definition::Profile;
 use crate::profile::subject;
 use tare_container::choice::{self, Asked, Choice, Facts};
 use tare_container::leftovers;
-use tare_container::rights::{self, is_root};
+use tare_container::rights::is_root;
 use tare_container::{Cleanup, Options, Runtime, RuntimeKind};
 
 use super::arguments::ContainerArguments;
@@ -168,7 +168,7 @@ pub(super) fn open(kind: RuntimeKind, session: &Session, at_signal: &AtSignal) -
     if !kind.is_daemon() {
         // Before any thread is started; after what was built for us and fetched from others' stores, which
         // know us by another user.
-        rights::enter_namespace()?;
+        tare_container::rights::enter_namespace()?;
     }
     let cleanup = Cleanup::default();
     let (of_signal, first) = (cleanup.clone(), at_signal.clone());

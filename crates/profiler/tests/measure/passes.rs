@@ -130,7 +130,7 @@ fn which_of_two_servers_failed_is_reported() {
 #[test]
 fn a_server_that_crashes_under_load_is_reported_with_its_last_output() {
     let Some(scene) = Scene::new() else { return };
-    let profile = profile(&format!("args = [\"last=1000\", \"http=8080\"]\n{LOAD}"));
+    let profile = profile(&format!("args = [\"last=100\", \"http=8080\"]\n{LOAD}"));
     let run = measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap();
     let [event] = run.events.as_slice() else { panic!("{:?}", run.events) };
     assert_eq!(event.kind, EventKind::Crash);
