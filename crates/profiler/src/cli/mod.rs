@@ -44,7 +44,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure images in constrained containers: size, start-up, throughput, with a verdict
-    Profile(ProfileArguments),
+    Profile(Box<ProfileArguments>),
     /// Send requests to a server and measure its answers
     Load(load::LoadArguments),
     /// The generator as a child process
@@ -124,7 +124,7 @@ pub fn main() -> ExitCode {
             run(&command, Some(&plan), words, asked(&command))
         }
         Command::Profile(arguments) => {
-            let command = TwoSteps::Profile(Box::new(arguments));
+            let command = TwoSteps::Profile(arguments);
             run(&command, None, std::env::args_os().skip(1).collect(), asked(&command))
         }
     };
