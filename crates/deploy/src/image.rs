@@ -175,7 +175,7 @@ mod tests {
             "`h:5000/a:latest` has a tag, which may name another image tomorrow"
         );
         assert_eq!(refused("a@sha256:00"), "`a@sha256:00` holds a digest already");
-        assert!(refused("App").starts_with("`App` is not a name for an image"), "{}", refused("App"));
+        assert!(refused("App").starts_with("`App` is not an image name"), "{}", refused("App"));
     }
 
     #[test]
