@@ -90,7 +90,7 @@ struct Call<'a> {
 }
 
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let workspace = Workspace::find(env)?;
+    let (workspace, git) = workspace_and_git(env)?;
     let definitions = definitions(&workspace, &arguments.names)?;
     if !arguments.tags.is_empty() && definitions.len() > 1 {
         let message = format!("--tag names one image, but there are {}", definitions.len());
@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
         anyhow::bail!("--platform: {problem}");
     }
     let (mut outcome, mut left_out) = (Outcome::Done, Vec::new());
-    call(arguments, &workspace, env, ui, |call| {
+    call(arguments, &workspace, &git, env, ui, |call| {
         for definition in &definitions {
             let result = if arguments.dry_run {
                 call.dry_run(definition)?
@@ -133,6 +133,17 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
     Ok(outcome)
 }
 
+/// What cargo says about the workspace, and git about the checkout: both are asked at the same time, because each
+/// takes as long as packing a small program.
+fn workspace_and_git(env: &Environment) -> anyhow::Result<(Workspace, GitFacts)> {
+    std::thread::scope(|scope| {
+        let git = scope.spawn(|| GitFacts::read(env));
+        let workspace = Workspace::find(env);
+        let git = git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((workspace?, git))
+    })
+}
+
 /// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.
 pub(super) fn built(
     names: &[String],
@@ -143,7 +154,7 @@ pub(super) fn built(
     let arguments = ImageArguments { quiet, ..ImageArguments::default() };
     let definitions = definitions(workspace, names)?;
     let ui = Ui::new(quiet, env.get("NO_COLOR").is_some());
-    call(&arguments, workspace, env, ui, |call| {
+    call(&arguments, workspace, &GitFacts::read(env), env, ui, |call| {
         definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect()
     })
 }
@@ -152,15 +163,15 @@ pub(super) fn built(
 fn call<T>(
     arguments: &ImageArguments,
     workspace: &Workspace,
+    git: &GitFacts,
     env: &Environment,
     ui: Ui,
     work: impl FnOnce(&Call<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let git = GitFacts::read(env);
     let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
     let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
     let context = BuildContext { workspace, env, ui, created, cargo };
-    let done = work(&Call { arguments, workspace, env, git: &git, context, ui })?;
+    let done = work(&Call { arguments, workspace, env, git, context, ui })?;
     if let Some(problem) = &git.problem {
         ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
     }
