@@ -17,8 +17,8 @@ use tare_oci::reader::ReadError;
 use tare_report::Report;
 use tare_report::report::ReportError;
 use tare_tool::environment::Environment;
-use tare_tool::exit::{self, FAILED, GATE, chain};
-use tare_tool::plan::{self, Folders, Plan, Wanted, WantedImages};
+use tare_tool::exit::{self, Outcome};
+use tare_tool::plan::{self, Plan, Step, Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
 use crate::error::DeployError;
@@ -40,35 +40,6 @@ struct Arguments {
 enum Command {
     /// Write manifests with requests, limits and probes computed from what was measured
     Deploy(DeployArguments),
-    /// The first step: check the arguments, and write what is to be built
-    #[command(hide = true)]
-    Plan(PlanArguments),
-    /// The second step: do what was planned
-    #[command(hide = true)]
-    Run(RunArguments),
-}
-
-#[derive(Debug, Args)]
-struct PlanArguments {
-    /// Where to write what is wanted
-    #[arg(long, value_name = "FILE")]
-    plan: PathBuf,
-    /// The workspace's folder
-    #[arg(long, value_name = "FOLDER")]
-    workspace: PathBuf,
-    /// `deploy` and its arguments
-    #[arg(last = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-struct RunArguments {
-    /// What was built
-    #[arg(long, value_name = "FILE")]
-    plan: PathBuf,
-    /// `deploy` and its arguments
-    #[arg(last = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -114,78 +85,42 @@ struct DeployArguments {
     quiet: bool,
 }
 
-/// What `plan` and `run` are given after `--`.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
-struct Planned {
-    #[command(subcommand)]
-    command: PlannedCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum PlannedCommand {
-    /// Write manifests with requests, limits and probes computed from what was measured
-    Deploy(DeployArguments),
-}
-
-impl PlannedCommand {
-    /// Ends the process where it cannot be parsed, or is for help.
-    fn parse(words: &[OsString]) -> DeployArguments {
-        let program = std::iter::once(OsString::from("cargo xtask"));
-        let Planned { command: Self::Deploy(arguments) } =
-            Planned::parse_from(program.chain(words.iter().cloned()));
-        arguments
-    }
-}
-
 /// Runs with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ui = |arguments: &DeployArguments| Ui::new(arguments.quiet, no_colour);
-    let (result, ui) = match Arguments::parse().command {
-        Command::Plan(PlanArguments { plan: file, workspace, arguments }) => {
-            let arguments = PlannedCommand::parse(&arguments);
-            (make_plan(&arguments, &workspace, &file), ui(&arguments))
-        }
-        Command::Run(RunArguments { plan: file, arguments }) => {
-            let (arguments, plan) = (PlannedCommand::parse(&arguments), plan::read(&file));
-            let ui = ui(&arguments);
-            (plan.and_then(|plan| run(&arguments, &plan, ui)), ui)
-        }
-        Command::Deploy(arguments) => {
-            let ui = ui(&arguments);
-            (alone(&arguments, ui), ui)
-        }
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (step, own) = Step::of(&words);
+    let program = std::iter::once(OsString::from("cargo xtask"));
+    let Command::Deploy(arguments) = Arguments::parse_from(program.chain(own.iter().cloned())).command;
+    let ui = Ui::new(arguments.quiet, no_colour);
+    let result = match &step {
+        Step::Plan { plan, workspace } => make_plan(&arguments, workspace, plan),
+        Step::Run { plan } => plan::read(plan).and_then(|plan| run(&arguments, &plan, ui)),
+        Step::Alone => Environment::read()
+            .map_err(Into::into)
+            .and_then(|env| run(&arguments, &Plan::alone(&env.current_dir), ui)),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            ui.error(&chain(&error), hint(&error).as_deref());
-            ExitCode::from(FAILED)
-        }
-    }
+    exit::code(result, ui, hint)
 }
 
-/// What to do about an error: the hint of it or the first of its causes that has one.
-fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| {
-        if let Some(error) = cause.downcast_ref::<DeployError>() {
-            return Some(error.hint().to_owned());
-        }
-        if cause.downcast_ref::<ReportError>().is_some() {
-            return Some("profile the image with this version: `cargo xtask profile NAME`".to_owned());
-        }
-        if let Some(hint) = cause.downcast_ref::<ReadError>().and_then(ReadError::hint) {
-            return Some(hint.to_owned());
-        }
-        let refusal = cause.downcast_ref::<std::io::Error>().and_then(Refusal::of);
-        refusal.map(|it| it.hint().to_owned()).or_else(|| exit::hint(cause))
-    })
+/// What to do about an error.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<DeployError>() {
+        return Some(error.hint().to_owned());
+    }
+    if cause.downcast_ref::<ReportError>().is_some() {
+        return Some("profile the image with this version: `cargo xtask profile NAME`".to_owned());
+    }
+    if let Some(hint) = cause.downcast_ref::<ReadError>().and_then(ReadError::hint) {
+        return Some(hint.to_owned());
+    }
+    let refusal = cause.downcast_ref::<std::io::Error>().and_then(Refusal::of);
+    refusal.map(|it| it.hint().to_owned()).or_else(|| exit::hint(cause))
 }
 
 /// The first step.
-fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::Result<u8> {
+fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
     let names: Vec<String> = match (&arguments.resolve, &arguments.image) {
         (Some(file), _) => resolve::names(&read(&env.current_dir.join(file))?).into_iter().collect(),
@@ -198,18 +133,11 @@ fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::R
     };
     let images = if names.is_empty() { WantedImages::None } else { WantedImages::Named(names) };
     plan::write(file, &Wanted { images, keeper: false, quiet: arguments.quiet })?;
-    Ok(0)
-}
-
-/// Both steps, where nothing is to be built.
-fn alone(arguments: &DeployArguments, ui: Ui) -> anyhow::Result<u8> {
-    let root = Environment::read()?.current_dir;
-    let workspace = Folders { target_dir: root.join("target"), root };
-    run(arguments, &Plan { workspace, keeper: None, images: vec![], user: None }, ui)
+    Ok(Outcome::Done)
 }
 
 /// The second step.
-fn run(arguments: &DeployArguments, plan: &Plan, ui: Ui) -> anyhow::Result<u8> {
+fn run(arguments: &DeployArguments, plan: &Plan, ui: Ui) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
     if let Some(file) = &arguments.resolve {
         return resolved(&env.current_dir.join(file), arguments.repository.as_deref(), plan, ui);
@@ -238,7 +166,7 @@ fn run(arguments: &DeployArguments, plan: &Plan, ui: Ui) -> anyhow::Result<u8> {
     let text = application.write(arguments.kind, &header(evidence, &numbers.notes, arguments.kind))?;
     let Some(folder) = &arguments.output else {
         ui.result(text.trim_end())?;
-        return Ok(0);
+        return Ok(Outcome::Done);
     };
     let file = env.current_dir.join(folder).join(format!("{}.yaml", arguments.kind.name()));
     if arguments.check {
@@ -246,7 +174,7 @@ fn run(arguments: &DeployArguments, plan: &Plan, ui: Ui) -> anyhow::Result<u8> {
     }
     Staging::create(env.current_dir.join(folder).join(".staging"))?.write(&file, text.as_bytes())?;
     ui.result(&plan.workspace.show(&file))?;
-    Ok(0)
+    Ok(Outcome::Done)
 }
 
 /// What stands at the top of a manifest.
@@ -275,11 +203,11 @@ fn header(evidence: Evidence<'_>, notes: &[String], kind: Kind) -> Vec<String> {
 }
 
 /// Whether a file is what would be written.
-fn check(file: &Path, text: &str, ui: Ui) -> anyhow::Result<u8> {
+fn check(file: &Path, text: &str, ui: Ui) -> anyhow::Result<Outcome> {
     let written = read(file)?;
     if written == text {
         ui.status("Checked", &format!("{} has the numbers of this profile", file.display()));
-        return Ok(0);
+        return Ok(Outcome::Done);
     }
     let mut lines = written.lines().zip(text.lines()).enumerate();
     let place = lines
@@ -291,11 +219,11 @@ fn check(file: &Path, text: &str, ui: Ui) -> anyhow::Result<u8> {
         &format!("{} is older than this image's profile: {place}", file.display()),
         Some("write it again: the same command without --check"),
     );
-    Ok(GATE)
+    Ok(Outcome::GateFailed)
 }
 
 /// Prints a file with its images replaced.
-fn resolved(file: &Path, repository: Option<&str>, plan: &Plan, ui: Ui) -> anyhow::Result<u8> {
+fn resolved(file: &Path, repository: Option<&str>, plan: &Plan, ui: Ui) -> anyhow::Result<Outcome> {
     let text = read(file)?;
     let mut references = std::collections::BTreeMap::new();
     for name in resolve::names(&text) {
@@ -312,7 +240,7 @@ fn resolved(file: &Path, repository: Option<&str>, plan: &Plan, ui: Ui) -> anyho
         references.insert(name, format!("{}@{digest}", crate::image::pinned(&repository)?));
     }
     ui.result(resolve::replace(&text, |name| references.get(name).cloned()).trim_end_matches('\n'))?;
-    Ok(0)
+    Ok(Outcome::Done)
 }
 
 /// Whether a name is one of the workspace's images, and no path.
@@ -358,7 +286,7 @@ fn reports(
             }
             match read_report(&file) {
                 Ok(report) => found.push((file, report)),
-                Err(error) => ui.warning(&format!("left out: {}", chain(&error))),
+                Err(error) => ui.warning(&format!("left out: {}", exit::chain(&error))),
             }
         }
     }
@@ -423,7 +351,6 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-        Planned::command().debug_assert();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `PART plan --plan FILE --workspace FOLDER -- ARGUMENTS` checks the arguments and this host and writes a [`Wanted`].
 //! xtask builds it, writes a [`Plan`] in its place, and becomes `PART run --plan FILE -- ARGUMENTS`. So a part calls
-//! nothing back, and xtask does not know the arguments.
+//! nothing back, and xtask does not know the arguments. [`Step::of`] reads what [`ask`] and xtask write.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,6 +21,44 @@ use crate::process::{Execute as _, Shell, cmd};
 const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
 /// What no plan is longer than.
 const LIMIT: u64 = 1 << 20;
+
+/// The step that a part is called for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Check the arguments and this host, and write a [`Wanted`].
+    Plan {
+        /// The file for it.
+        plan: PathBuf,
+        /// The folder of the workspace's Cargo.toml.
+        workspace: PathBuf,
+    },
+    /// Do what the arguments say, with what was built.
+    Run {
+        /// The file of the [`Plan`]; `-` is stdin.
+        plan: PathBuf,
+    },
+    /// Both at once: the part was called by its own name, and nothing is built for it.
+    Alone,
+}
+
+impl Step {
+    /// Splits the arguments of a part's process, without its name, into the step and the part's own arguments.
+    #[must_use]
+    pub fn of(arguments: &[OsString]) -> (Self, &[OsString]) {
+        let is = |at: usize, word: &str| arguments.get(at).is_some_and(|it| it == word);
+        match arguments {
+            [_, _, plan, _, workspace, _, own @ ..]
+                if is(0, "plan") && is(1, "--plan") && is(3, "--workspace") && is(5, "--") =>
+            {
+                (Self::Plan { plan: plan.into(), workspace: workspace.into() }, own)
+            }
+            [_, _, plan, _, own @ ..] if is(0, "run") && is(1, "--plan") && is(3, "--") => {
+                (Self::Run { plan: plan.into() }, own)
+            }
+            own => (Self::Alone, own),
+        }
+    }
+}
 
 /// What the first step asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +99,15 @@ pub struct Plan {
     /// The user to whom the results belong, where root's process runs the plan for another user.
     #[serde(default)]
     pub user: Option<User>,
+}
+
+impl Plan {
+    /// For a part that is called alone: the workspace is this folder, and nothing was built.
+    #[must_use]
+    pub fn alone(root: &Path) -> Self {
+        let workspace = Folders { root: root.to_owned(), target_dir: root.join("target") };
+        Self { workspace, keeper: None, images: vec![], user: None }
+    }
 }
 
 /// Where a workspace is.
@@ -191,6 +238,22 @@ mod tests {
             .run_with_input(|stdin| write!(stdin, "#!/bin/sh\n{does}\n"))
             .unwrap();
         path
+    }
+
+    #[test]
+    fn the_step_is_split_from_the_parts_own_arguments() {
+        let words = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let plan = Step::Plan { plan: "f".into(), workspace: "/w".into() };
+        for (arguments, step, own) in [
+            ("plan --plan f --workspace /w -- profile app", plan.clone(), "profile app"),
+            ("plan --plan f --workspace /w --", plan, ""),
+            ("run --plan - -- run app -- x", Step::Run { plan: "-".into() }, "run app -- x"),
+            ("run app --plan f", Step::Alone, "run app --plan f"),
+            ("profile app", Step::Alone, "profile app"),
+            ("", Step::Alone, ""),
+        ] {
+            assert_eq!(Step::of(&words(arguments)), (step, &words(own)[..]), "{arguments}");
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ use clap::{Args, Parser, Subcommand};
 use oci_spec::distribution::Reference;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
-use tare_tool::exit::{FAILED, chain};
-use tare_tool::plan::{self, Plan};
+use tare_tool::exit::{self, Outcome};
+use tare_tool::plan::{self, Plan, Step};
 use tare_tool::ui::Ui;
 
 use self::publish::PublishArguments;
@@ -47,58 +47,15 @@ enum Command {
     Pull(PullArguments),
     /// List what refers to an image: SBOMs, provenance, signatures
     Referrers(ReferrersArguments),
-    /// The first step: check the arguments, and write what is to be built
-    #[command(hide = true)]
-    Plan(PlanArguments),
-    /// The second step: do what was planned
-    #[command(hide = true)]
-    Run(RunArguments),
 }
 
-#[derive(Debug, Args)]
-struct PlanArguments {
-    /// Where to write what is wanted
-    #[arg(long, value_name = "FILE")]
-    plan: PathBuf,
-    /// The workspace's folder
-    #[arg(long, value_name = "FOLDER")]
-    workspace: PathBuf,
-    /// `publish` and its arguments
-    #[arg(last = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-struct RunArguments {
-    /// What was built
-    #[arg(long, value_name = "FILE")]
-    plan: PathBuf,
-    /// `publish` and its arguments
-    #[arg(last = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
-}
-
-/// What `plan` and `run` are given after `--`.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
-struct Planned {
-    #[command(subcommand)]
-    command: PlannedCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum PlannedCommand {
-    /// Push an image to registries and move their tags
-    Publish(PublishArguments),
-}
-
-impl PlannedCommand {
-    /// Ends the process where it cannot be parsed, or is for help.
-    fn parse(words: &[OsString]) -> PublishArguments {
-        let program = std::iter::once(OsString::from("cargo xtask"));
-        let Planned { command: Self::Publish(arguments) } =
-            Planned::parse_from(program.chain(words.iter().cloned()));
-        arguments
+impl Command {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Publish(arguments) => &arguments.connection,
+            Self::Pull(arguments) => &arguments.connection,
+            Self::Referrers(arguments) => &arguments.connection,
+        }
     }
 }
 
@@ -149,49 +106,31 @@ struct ReferrersArguments {
 #[must_use]
 pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ui = |connection: &Connection| Ui::new(connection.quiet, no_colour);
-    let (result, ui) = match Arguments::parse().command {
-        Command::Publish(arguments) => {
-            let ui = ui(&arguments.connection);
-            (publish::run(&arguments, None, ui), ui)
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (step, own) = Step::of(&words);
+    let program = std::iter::once(OsString::from("cargo xtask"));
+    let command = Arguments::parse_from(program.chain(own.iter().cloned())).command;
+    let ui = Ui::new(command.connection().quiet, no_colour);
+    let result = match (&command, &step) {
+        (Command::Publish(arguments), Step::Plan { plan, workspace }) => {
+            publish::make_plan(arguments, workspace, plan, ui)
         }
-        Command::Pull(arguments) => {
-            let ui = ui(&arguments.connection);
-            (run_pull(&arguments, ui), ui)
+        (Command::Publish(arguments), Step::Run { plan }) => {
+            plan::read::<Plan>(plan).and_then(|plan| publish::run(arguments, Some(&plan), ui))
         }
-        Command::Referrers(arguments) => {
-            let ui = ui(&arguments.connection);
-            (run_referrers(&arguments, ui), ui)
-        }
-        Command::Plan(PlanArguments { plan: file, workspace, arguments }) => {
-            let arguments = PlannedCommand::parse(&arguments);
-            let ui = ui(&arguments.connection);
-            (publish::make_plan(&arguments, &workspace, &file, ui), ui)
-        }
-        Command::Run(RunArguments { plan: file, arguments }) => {
-            let arguments = PlannedCommand::parse(&arguments);
-            let ui = ui(&arguments.connection);
-            let plan = plan::read::<Plan>(&file);
-            (plan.and_then(|plan| publish::run(&arguments, Some(&plan), ui)), ui)
-        }
+        (Command::Publish(arguments), Step::Alone) => publish::run(arguments, None, ui),
+        (Command::Pull(arguments), _) => run_pull(arguments, ui),
+        (Command::Referrers(arguments), _) => run_referrers(arguments, ui),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            ui.error(&chain(&error), hint(&error).as_deref());
-            ExitCode::from(FAILED)
-        }
-    }
+    exit::code(result.map(|()| Outcome::Done), ui, hint)
 }
 
-fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
-        Some(error) => error.hint(),
-        None => cause
-            .downcast_ref::<ReferenceError>()
-            .map(|error| error.hint().to_owned())
-            .or_else(|| tare_tool::exit::hint(cause)),
-    })
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return error.hint();
+    }
+    let reference = cause.downcast_ref::<ReferenceError>().map(|error| error.hint().to_owned());
+    reference.or_else(|| exit::hint(cause))
 }
 
 /// What every command uses.
@@ -316,6 +255,5 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-        Planned::command().debug_assert();
     }
 }
