@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use tare_oci::blob::Staging;
 use tare_oci::input::{self, Refusal};
 use tare_oci::reader::ReadError;
+use tare_oci::reference::is_version;
 use tare_report::Report;
 use tare_report::report::ReportError;
 use tare_tool::environment::Environment;
@@ -122,6 +123,10 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 /// The first step.
 fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
+    if let Some(version) = arguments.repository.as_deref().filter(|it| is_version(it.trim_start_matches(':'))) {
+        let message = format!("--repository {version} is a version and names no repository");
+        return Err(DeployError::new(message, "the manifest names the image by its digest: leave the tag out").into());
+    }
     let names: Vec<String> = match (&arguments.resolve, &arguments.image) {
         (Some(file), _) => resolve::names(&read(&env.current_dir.join(file))?).into_iter().collect(),
         (None, Some(image)) if is_own(image) => {

@@ -101,6 +101,17 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
+/// Whether a text is a version, such as `v1`, `1.2.3` or `1.2.3-rc1`. As a reference it would be the name of a
+/// repository, where people mean a tag. (`7zip` is no version, and `7-zip` is one.)
+#[must_use]
+pub fn is_version(text: &str) -> bool {
+    let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
+    let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let numbers = &text[..text.len() - suffix.len()];
+    let is_suffix = suffix.is_empty() || suffix.starts_with(['-', '+', '_']) || numbers.contains('.');
+    numbers.starts_with(|c: char| c.is_ascii_digit()) && is_suffix && !suffix.contains(['/', ':', '@'])
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 
@@ -155,6 +166,18 @@ mod tests {
             let reference: Reference = text.parse().unwrap();
             assert_eq!((reference.to_string().as_str(), reference.canonical().as_str()), (shown, canonical));
             assert_eq!(reference.to_string().parse(), Ok(reference));
+        }
+    }
+
+    #[test]
+    fn versions_are_told_from_names() {
+        for text in ["v1", "V1", "1", "1.2.3", "v1.2.3", "1.2.3-rc1", "v2-alpine", "1.2.3+build", "1.2rc1"] {
+            assert!(is_version(text), "{text}");
+        }
+        for text in
+            ["", "v", "app", "7zip", "v8engine", "version", "1.2.3.4:5000/web", "10.0.0.1/web", "web:v1", "a1"]
+        {
+            assert!(!is_version(text), "{text}");
         }
     }
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use oci_spec::distribution::Reference;
+use tare_oci::reference::is_version;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::plan::{self, Plan, Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
@@ -33,7 +35,7 @@ pub(super) struct PublishArguments {
     /// Publish here; without a tag, those of CI or --tag
     #[arg(long, value_name = "HOST/REPOSITORY[:TAG]")]
     to: Vec<String>,
-    /// Give this tag, instead of CI's
+    /// Give this tag instead of CI's, such as 1.2.0 or :1.2.0
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// Take blobs that this repository has from there, where it is in the same registry
@@ -268,6 +270,11 @@ fn destinations(
     arguments: &PublishArguments,
     ci: Option<&Ci>,
 ) -> anyhow::Result<Vec<(Reference, Option<Tag>)>> {
+    if let Some(version) = arguments.to.iter().find(|to| is_version(to.trim_start_matches(':'))) {
+        let tag = version.trim_start_matches(':');
+        let hint = format!("name the repository, --to HOST/REPOSITORY:{tag}, or give the tag with --tag {tag}");
+        return Err(Hinted::new(format!("--to {version} is a version and names no repository"), hint).into());
+    }
     if !arguments.to.is_empty() {
         return Ok(arguments.to.iter().map(|text| destination(text)).collect::<Result<_, _>>()?);
     }
@@ -290,13 +297,21 @@ fn has_own_tags(arguments: &PublishArguments) -> bool {
 
 /// Which tags: as asked, else as CI's run has it.
 fn naming(arguments: &PublishArguments, ci: Option<&Ci>, version: Option<&str>) -> anyhow::Result<Naming> {
-    if let Some(bad) = arguments.tag.iter().find(|tag| !is_tag(tag)) {
-        bail!(
-            "`{bad}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two"
-        );
+    // As `cargo xtask image --tag :1.2` has it.
+    let tags: Vec<&str> = arguments.tag.iter().map(|tag| tag.strip_prefix(':').unwrap_or(tag)).collect();
+    if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
+        let message =
+            format!("`{bad}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two");
+        return Err(match bad.rsplit_once(':') {
+            Some((name, tag)) if is_tag(tag) => {
+                let hint = format!("--tag names the tag alone; the repository is --to {name}, or --to {bad} for both");
+                Hinted::new(message, hint).into()
+            }
+            _ => anyhow::Error::msg(message),
+        });
     }
-    if !arguments.tag.is_empty() {
-        return Ok(Naming::Tags(arguments.tag.iter().map(|tag| Tag::named(tag)).collect()));
+    if !tags.is_empty() {
+        return Ok(Naming::Tags(tags.into_iter().map(Tag::named).collect()));
     }
     if has_own_tags(arguments) {
         return Ok(Naming::Nothing("every destination has its tag"));
