@@ -4,6 +4,7 @@
 
 mod cuts;
 mod images;
+mod proxy;
 mod publish;
 mod pull;
 mod push;
