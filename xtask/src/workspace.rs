@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use cargo_metadata::{Metadata, Package};
+use cargo_metadata::{Metadata, Package, TargetKind};
 
 use tare_oci::input;
 use tare_oci::units::Epoch;
-use tare_tool::environment::Environment;
+use tare_tool::cache;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
+use tare_tool::private::PrivateError;
 use tare_tool::process::{Execute as _, cmd, shell_in};
-use tare_tool::toolkit::Toolkit;
+use tare_tool::toolkit::{self, Toolkit};
 
 /// A cargo workspace.
 #[derive(Debug, Clone)]
@@ -66,10 +68,58 @@ impl Workspace {
         })
     }
 
-    /// What builds the toolkit's other programs for this workspace.
+    /// The toolkit, which builds the other programs for this workspace from the source of the running one.
     #[must_use]
-    pub fn toolkit(&self) -> Toolkit {
-        Toolkit::new(&self.root, &self.target_dir)
+    pub fn toolkit(&self, env: &Environment) -> Toolkit {
+        Toolkit::new(self.toolkit_source(env), &self.root, &self.target_dir)
+    }
+
+    /// The checkout that the running program was built from. A program of this workspace may have been copied with it,
+    /// so cargo says where its packages are now. The source of an installed `cargo tare` is elsewhere.
+    fn toolkit_source(&self, env: &Environment) -> PathBuf {
+        let program = environment::this_program();
+        let is_here = env.get("CARGO_MANIFEST_DIR").is_some()
+            || program.is_ok_and(|program| program.starts_with(&self.target_dir));
+        let found = is_here
+            .then(|| toolkit_among(&self.packages).or_else(|| toolkit_among(&self.all_packages(env).ok()?)));
+        found.flatten().unwrap_or_else(toolkit::compiled_source)
+    }
+
+    /// The packages of the workspace with their dependencies on this host, as far as they are downloaded.
+    fn all_packages(&self, env: &Environment) -> anyhow::Result<Vec<Package>> {
+        let (sh, cargo) = (shell_in(&self.root)?, env.cargo());
+        let version = cmd!(sh, "{cargo} -vV").capture_text()?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        let host = host.context("`cargo -vV` names no host")?;
+        let command =
+            cmd!(sh, "{cargo} metadata --format-version 1 --locked --offline --filter-platform {host}");
+        let printed = command.without_env(env.of_cargo_run()).capture()?;
+        Ok(serde_json::from_slice::<Metadata>(&printed)?.packages)
+    }
+
+    /// A folder of `target/images/.cache`, which exists from now on.
+    ///
+    /// # Errors
+    /// When there is a link or a file in its place, or it cannot be created.
+    pub fn cache(&self, name: &str) -> Result<PathBuf, PrivateError> {
+        cache::folder(&self.cache_dir(), name)
+    }
+
+    /// `target/images/.cache`, the folder of all caches.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.output_dir().join(".cache")
+    }
+
+    /// The packages that have a binary, sorted.
+    #[must_use]
+    pub fn packages_with_binaries(&self) -> Vec<String> {
+        let has_binary =
+            |package: &&Package| package.targets.iter().any(|target| target.kind.contains(&TargetKind::Bin));
+        let mut names: Vec<String> =
+            self.packages.iter().filter(has_binary).map(|package| package.name.to_string()).collect();
+        names.sort();
+        names
     }
 
     /// `images`, where the definitions are.
@@ -118,6 +168,12 @@ impl Workspace {
     pub fn show(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
+}
+
+/// The checkout of the toolkit that one of these packages is in.
+fn toolkit_among(packages: &[Package]) -> Option<PathBuf> {
+    let package = packages.iter().find(|package| *package.name == *"tare-tool")?;
+    toolkit::source_of(package.manifest_path.as_std_path())
 }
 
 /// Reads a file that others wrote.

@@ -13,12 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use tare_oci::digest::Digest;
-use tare_tool::private;
+use tare_tool::{cache, private};
 
 use super::error::ContainerError;
 use super::rights::is_root;
 use super::target::Target;
-use super::unpack::{Bounds, chain_id, remove_all, unpack};
+use super::unpack::{Bounds, chain_id, unpack};
 
 /// How much a cache keeps of what is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Keep {
 impl Default for Keep {
     /// Some dozen images with a distribution in them, or thousands without; a month.
     fn default() -> Self {
-        Self { bytes: 4 << 30, age: Duration::from_secs(30 * 24 * 60 * 60) }
+        Self { bytes: cache::LIMIT, age: Duration::from_secs(30 * 24 * 60 * 60) }
     }
 }
 
@@ -99,13 +99,13 @@ impl Cache {
         }
         // Under the lock whatever is there was left by a killed run.
         let staging = self.folder.join("staging");
-        remove_all(&staging).map_err(ContainerError::on("remove", &staging))?;
+        cache::remove(&staging).map_err(ContainerError::on("remove", &staging))?;
         fs::create_dir(&staging).map_err(ContainerError::on("create", &staging))?;
         let bounds = Bounds::for_compressed(target.stored_bytes());
         let result = unpack(target, &staging, bounds, mount_points, root);
         if let Err(error) = result {
             // The next run tries again.
-            let _ = remove_all(&staging);
+            let _ = cache::remove(&staging);
             return Err(error);
         }
         let record = place.with_extension(RECORD);
@@ -153,7 +153,7 @@ impl Cache {
             if in_use {
                 continue;
             }
-            remove_all(&self.folder.join("staging"))?;
+            cache::remove(&self.folder.join("staging"))?;
             // It belongs to no root any more.
             let _ = fs::remove_file(path.with_extension(RECORD));
             total -= bytes;

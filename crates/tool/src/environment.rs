@@ -15,6 +15,17 @@ pub struct Environment {
     pub parallelism: usize,
 }
 
+/// The path of the running program.
+///
+/// # Errors
+/// When the system does not know it.
+pub fn this_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// cargo's own variable for `--offline` (The Cargo Book, "net.offline").
+const OFFLINE: (&str, &str) = ("CARGO_NET_OFFLINE", "true");
+
 impl Environment {
     /// Reads it.
     ///
@@ -38,6 +49,17 @@ impl Environment {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// Lets every cargo that is started from now on work without the network.
+    pub fn set_offline(&mut self) {
+        self.variables.insert(OFFLINE.0.into(), OFFLINE.1.into());
+    }
+
+    /// The variable that keeps cargo from the network, for the environment of a command; none where it is allowed.
+    #[must_use]
+    pub fn offline(&self) -> Option<(&'static str, &'static str)> {
+        (self.get(OFFLINE.0)? == OFFLINE.1).then_some(OFFLINE)
     }
 
     /// Where the search for the workspace begins: at the package that `cargo run` says it runs, else in

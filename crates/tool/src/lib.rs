@@ -4,6 +4,7 @@
 //!
 //! One place for each of these effects: no other package starts programs, prints or reads the environment by itself.
 
+pub mod cache;
 pub mod document;
 pub mod environment;
 pub mod exit;

@@ -8,17 +8,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::private::{self, FreshFolder};
+use crate::cache;
+use crate::private::{self, FreshFolder, PrivateError};
 use crate::process::{Execute as _, Shell, cmd};
 
-/// Longer than a plan lies between its writing and its reading, builds included.
-const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
 /// What no plan is longer than.
 const LIMIT: u64 = 1 << 20;
 
@@ -179,7 +177,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 pub fn write<T: Serialize>(path: &Path, plan: &T) -> anyhow::Result<()> {
     let cannot = || format!("cannot write the plan {}", path.display());
     let text = serde_json::to_vec(plan).with_context(cannot)?;
-    private::replace_file(path, &text).with_context(cannot)
+    Ok(private::replace_file(path, &text).map_err(PrivateError::on("write the plan", path))?)
 }
 
 /// How the first step ended.
@@ -198,7 +196,7 @@ pub enum Planned {
 /// When the part cannot be run, or what it wrote cannot be read.
 pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> anyhow::Result<Planned> {
     private::own_folder(folder)?;
-    sweep(folder);
+    cache::sweep(folder, cache::UNUSED);
     let own = FreshFolder::create(folder, "")?;
     let file = own.path().join("plan.json");
     let sh = Shell::new()?;
@@ -210,16 +208,6 @@ pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> a
     // The second step replaces this process: a later call removes what it read.
     let file = own.keep().join("plan.json");
     Ok(Planned::Wanted(wanted, file))
-}
-
-/// Removes the plans of earlier calls; what cannot be removed is looked at again by the next call.
-fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let modified = entry.metadata().and_then(|data| data.modified());
-        if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > UNUSED)) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -286,18 +274,5 @@ mod tests {
         assert_eq!(fs::read_dir(&plans).unwrap().count(), 1);
         let error = asked("echo '{}' >$3").unwrap_err().to_string();
         assert!(error.ends_with("plan.json is no plan"), "{error}");
-    }
-
-    #[test]
-    fn plans_of_days_ago_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let plans = folder.path().join("plans");
-        for (name, age) in [("old", 2 * UNUSED), ("new", UNUSED / 2)] {
-            fs::create_dir_all(plans.join(name)).unwrap();
-            let time = std::time::SystemTime::now() - age;
-            fs::File::open(plans.join(name)).unwrap().set_modified(time).unwrap();
-        }
-        sweep(&plans);
-        assert_eq!((plans.join("old").exists(), plans.join("new").exists()), (false, true));
     }
 }

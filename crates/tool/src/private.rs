@@ -44,7 +44,7 @@ impl PrivateError {
         }
     }
 
-    fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn on(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::File { operation, path, source }
     }
@@ -76,6 +76,22 @@ pub fn own_folder(path: &Path) -> Result<(), PrivateError> {
     match create_folder(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => take(path),
         result => result.map_err(PrivateError::on("create", path)),
+    }
+}
+
+/// Makes a folder with all that is above it, or takes the one that exists if it is no link. Unlike [`own_folder`] it
+/// takes folders of other users, as a target folder on a shared volume has them.
+///
+/// # Errors
+/// When there is a link or a file in its place, or it cannot be made.
+pub fn real_folder(path: &Path) -> Result<(), PrivateError> {
+    match fs::symlink_metadata(path) {
+        Ok(data) if data.is_dir() => Ok(()),
+        Ok(_) => {
+            Err(PrivateError::Exposed { path: path.to_path_buf(), fault: "is a link or a file".to_owned() })
+        }
+        // The error of the creation names what is above it as well.
+        Err(_) => fs::create_dir_all(path).map_err(PrivateError::on("create", path)),
     }
 }
 

@@ -1,7 +1,7 @@
-//! The toolkit's programs beside xtask: what only measuring needs, built when it is first needed.
+//! The programs of the toolkit beside xtask, such as the profiler. Each is built when it is first used.
 //!
-//! They are packages of the toolkit's own workspace, wherever cargo has put it: beside this one, or in a
-//! checkout of git that the user's xtask depends on. What is built goes into the user's target folder.
+//! They are packages of the workspace that xtask itself comes from: the user's own workspace, or a checkout that the
+//! user's xtask depends on. The programs are built into the user's target folder.
 
 use std::path::{Path, PathBuf};
 
@@ -53,21 +53,30 @@ impl Part {
     }
 }
 
-/// The toolkit's own workspace, and where its programs are built for the workspace that uses it.
+/// The source of the toolkit, and the folder into which its programs are built for one workspace.
 #[derive(Debug, Clone)]
 pub struct Toolkit {
-    root: PathBuf,
+    /// The folder of its Cargo.toml.
+    source: PathBuf,
+    /// Whether the workspace that uses it is its own.
+    own: bool,
     target: PathBuf,
 }
 
 impl Toolkit {
-    /// For the workspace at `workspace`, whose target folder is `target_dir`.
+    /// The toolkit in the checkout `source`, for the workspace at `workspace`, whose target folder is `target_dir`.
     #[must_use]
-    pub fn new(workspace: &Path, target_dir: &Path) -> Self {
-        let root = root();
+    pub fn new(source: PathBuf, workspace: &Path, target_dir: &Path) -> Self {
+        let own = source == workspace;
         // Two workspaces in one target folder would disturb each other's profiles.
-        let target = if root == workspace { target_dir.to_path_buf() } else { target_dir.join("tare") };
-        Self { root, target }
+        let target = if own { target_dir.to_path_buf() } else { target_dir.join("tare") };
+        Self { source, own, target }
+    }
+
+    /// Whether the workspace that uses the toolkit is the toolkit's own.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Builds a part unless it is there already, and says where it is.
@@ -78,14 +87,14 @@ impl Toolkit {
         Ok(self.build_all(&[part], env, ui)?.swap_remove(0))
     }
 
-    /// The parts that a workspace can use on this system.
+    /// The parts that the workspace can use on this system.
     #[must_use]
-    pub fn parts(&self, workspace: &Path) -> Vec<Part> {
+    pub fn parts(&self) -> Vec<Part> {
         let mut parts = vec![Part::Profiler, Part::Deploy, Part::Publish];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }
-        if self.root == workspace {
+        if self.own {
             parts.push(Part::Checks);
         }
         parts
@@ -98,7 +107,7 @@ impl Toolkit {
     /// As [`Self::build`].
     pub fn build_all(&self, parts: &[Part], env: &Environment, ui: Ui) -> anyhow::Result<Vec<PathBuf>> {
         for part in parts {
-            let source = self.root.join(part.folder()).join("Cargo.toml");
+            let source = self.source.join(part.folder()).join("Cargo.toml");
             if !source.is_file() {
                 let (package, source) = (part.package(), source.display());
                 return Err(Hinted::new(
@@ -108,7 +117,7 @@ impl Toolkit {
                 .into());
             }
         }
-        let sh = shell_in(&self.root)?;
+        let sh = shell_in(&self.source)?;
         let command = self.command(&sh, parts, env);
         // Where cargo has nothing to do it says nothing; a part that is compiled anew is announced when the first of
         // its crates is.
@@ -148,7 +157,7 @@ impl Toolkit {
     }
 
     fn command<'a>(&self, sh: &'a Shell, parts: &[Part], env: &Environment) -> xshell::Cmd<'a> {
-        let (cargo, manifest, target) = (env.cargo(), self.root.join("Cargo.toml"), &self.target);
+        let (cargo, manifest, target) = (env.cargo(), self.source.join("Cargo.toml"), &self.target);
         let packages = parts.iter().flat_map(|part| ["--package", part.package()]);
         cmd!(
             sh,
@@ -158,14 +167,22 @@ impl Toolkit {
         .without_env(env.of_cargo_run())
         // The user's flags are for their programs.
         .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
+        .envs(env.offline())
     }
 }
 
-/// The toolkit's checkout: this package's own folder, when it was compiled, lies two below it.
+/// The checkout that this program was compiled from. It may have been moved or copied since.
 #[must_use]
-pub fn root() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.ancestors().nth(2).unwrap_or(package).to_path_buf()
+pub fn compiled_source() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    source_of(&manifest).unwrap_or(manifest)
+}
+
+/// The checkout of the toolkit whose package `tare-tool` has this Cargo.toml.
+#[must_use]
+pub fn source_of(manifest: &Path) -> Option<PathBuf> {
+    // SOURCE/crates/tool/Cargo.toml
+    manifest.ancestors().nth(3).map(Path::to_path_buf)
 }
 
 #[cfg(test)]
@@ -175,21 +192,22 @@ mod tests {
     #[test]
     fn all_parts_are_built_with_one_call_and_the_lock_file_of_the_toolkit() {
         let env = Environment { variables: Default::default(), current_dir: PathBuf::new(), parallelism: 1 };
-        let foreign = Toolkit::new(Path::new("/w"), Path::new("/w/target"));
+        let root = compiled_source();
+        let foreign = Toolkit::new(root.clone(), Path::new("/w"), Path::new("/w/target"));
         let mut parts = vec![Part::Profiler, Part::Deploy, Part::Publish];
         if cfg!(target_os = "linux") {
             parts.push(Part::Keeper);
         }
-        assert_eq!(foreign.parts(Path::new("/w")), parts);
-        let own = Toolkit::new(&root(), Path::new("/t"));
+        assert_eq!((foreign.parts(), foreign.is_own()), (parts.clone(), false));
+        let own = Toolkit::new(root.clone(), &root, Path::new("/t"));
         parts.push(Part::Checks);
-        assert_eq!(own.parts(&root()), parts);
+        assert_eq!((own.parts(), own.is_own()), (parts, true));
         let sh = Shell::new().unwrap();
         let command = foreign.command(&sh, &[Part::Profiler, Part::Keeper], &env).to_string();
         let expected = format!(
             "cargo build --locked --profile xtask --message-format json-render-diagnostics --package tare-profiler \
              --package tare-keeper --manifest-path {} --target-dir /w/target/tare",
-            root().join("Cargo.toml").display()
+            root.join("Cargo.toml").display()
         );
         assert_eq!(command, expected);
     }

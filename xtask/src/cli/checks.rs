@@ -5,7 +5,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use tare_tool::environment::Environment;
 use tare_tool::process::{Execute as _, Shell, cmd};
-use tare_tool::toolkit::{self, Part};
+use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
 use super::{Outcome, PassedOn};
@@ -29,13 +29,14 @@ pub(super) fn run(command: &ChecksCommand, env: &Environment, ui: Ui) -> anyhow:
         ChecksCommand::Bench(arguments) => ("bench", arguments),
     };
     let workspace = Workspace::find(env)?;
-    if workspace.root != toolkit::root() {
+    let toolkit = workspace.toolkit(env);
+    if !toolkit.is_own() {
         bail!(
             "`cargo xtask {verb}` is for the workspace of tare itself, not for {}",
             workspace.root.display()
         );
     }
-    let checks = workspace.toolkit().build(Part::Checks, env, ui)?;
+    let checks = toolkit.build(Part::Checks, env, ui)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{checks} {verb} {arguments...}").replace()?))
+    Ok(Outcome::Exit(cmd!(sh, "{checks} {verb} {arguments...}").envs(env.offline()).replace()?))
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Outcome;
+use super::tags::TagArgument;
 use crate::git::GitFacts;
 use crate::image::assemble::{Assembled, LayerStore, assemble, milliseconds, programs};
 use crate::image::binary::{BuildContext, is_missing_tool};
@@ -26,6 +27,7 @@ use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
 use tare_oci::units::{ByteSize, Epoch};
+use tare_tool::cache;
 use tare_tool::environment::Environment;
 use tare_tool::exit::Hinted;
 use tare_tool::ui::{Ui, table};
@@ -38,9 +40,9 @@ pub(super) struct ImageArguments {
     /// Images of images/NAME/image.toml, or packages with a binary [default: all images without `default = false`]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Name the image REPOSITORY[:TAG]; may be given several times [default: NAME:latest]
+    /// Tag the image: `:TAG`, or a whole name REPOSITORY[:TAG]; may be given several times [default: NAME:latest]
     #[arg(long = "tag", short, value_name = "REFERENCE")]
-    tags: Vec<Reference>,
+    tags: Vec<TagArgument>,
     /// Build for these platforms instead of the definition's: linux/amd64, linux/arm64
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
@@ -65,9 +67,6 @@ pub(super) struct ImageArguments {
     /// Build with Cargo.lock as it is; this is always so
     #[arg(long)]
     locked: bool,
-    /// Build without the network
-    #[arg(long)]
-    offline: bool,
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -92,9 +91,12 @@ struct Call<'a> {
 pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let (workspace, git) = workspace_and_git(env)?;
     let definitions = definitions(&workspace, &arguments.names)?;
-    if !arguments.tags.is_empty() && definitions.len() > 1 {
+    let names_one = arguments.tags.iter().any(|tag| matches!(tag, TagArgument::Name(_)));
+    if names_one && definitions.len() > 1 {
         let message = format!("--tag names one image, but there are {}", definitions.len());
-        return Err(Hinted::new(message, "name the image before --tag").into());
+        return Err(
+            Hinted::new(message, "name the image before --tag, or write --tag :TAG for all of them").into()
+        );
     }
     if let Some(problem) =
         problem_with_platforms(&arguments.platform).filter(|_| !arguments.platform.is_empty())
@@ -169,7 +171,7 @@ fn call<T>(
     work: impl FnOnce(&Call<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let created = source_date_epoch(env)?.or(git.time).unwrap_or(Epoch::ZERO);
-    let cargo = CargoOptions { offline: arguments.offline, quiet: arguments.quiet };
+    let cargo = CargoOptions { offline: env.offline().is_some(), quiet: arguments.quiet };
     let context = BuildContext { workspace, env, ui, created, cargo };
     let done = work(&Call { arguments, workspace, env, git, context, ui })?;
     if let Some(problem) = &git.problem {
@@ -180,8 +182,7 @@ fn call<T>(
 
 fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<Definition>> {
     let known = workspace.image_names()?;
-    let with_bins = workspace.packages.iter().filter(|package| !cargo::bins(package).is_empty());
-    let packages: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
+    let packages = workspace.packages_with_binaries();
     if names.is_empty() && known.is_empty() {
         let hint = match packages.as_slice() {
             [] => "no package of the workspace has a binary either".to_owned(),
@@ -247,13 +248,13 @@ impl Call<'_> {
     }
 
     fn tags(&self, definition: &Definition) -> anyhow::Result<Vec<Reference>> {
-        if !self.arguments.tags.is_empty() {
-            return Ok(self.arguments.tags.clone());
-        }
         let name = definition.name.to_lowercase();
-        let tag =
-            name.parse().with_context(|| format!("image {name} needs --tag: its own name cannot be one"))?;
-        Ok(vec![tag])
+        let unusual = || format!("image {name} needs --tag: its own name cannot be one");
+        if self.arguments.tags.is_empty() {
+            return Ok(vec![name.parse().with_context(unusual)?]);
+        }
+        let tags = self.arguments.tags.iter().map(|tag| tag.reference(&name).with_context(unusual));
+        tags.collect()
     }
 
     fn output_paths(&self, definition: &Definition) -> OutputPaths {
@@ -270,12 +271,12 @@ impl Call<'_> {
         let tags = self.tags(definition)?;
         let programs = programs(self.context, definition, &self.platforms(definition))?;
 
-        let cache_dir = self.workspace.output_dir().join(".cache");
-        let _lock = lock(&cache_dir.join("locks"), &definition.name, || {
+        let _lock = lock(&self.workspace.cache("locks")?, &definition.name, || {
             self.ui.status("Blocking", &format!("until another run has finished image {}", definition.name));
         })?;
-        let staging = Staging::create(cache_dir.join("staging").join(&definition.name))?;
-        let cache = LayerCache::new(cache_dir.join("layers"));
+        let staging = Staging::create(self.workspace.cache("staging")?.join(&definition.name))?;
+        let (layers, crates) = (self.workspace.cache("layers")?, self.workspace.cache("crates")?);
+        let cache = LayerCache::new(layers.clone());
         let pool = Pool::start(self.env.parallelism);
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
@@ -292,7 +293,7 @@ impl Call<'_> {
         let mut json = serde_json::to_string_pretty(&summary)?;
         json.push('\n');
         output_staging.write(&paths.summary, json.as_bytes())?;
-        cache.prune();
+        cache::prune(&[&layers, &crates], cache::LIMIT);
 
         self.report(&assembled, &summary, &paths, started);
         for daemon in &self.arguments.load {
@@ -354,7 +355,7 @@ impl Call<'_> {
         for platform in self.platforms(definition) {
             arguments.extend(["--platform".into(), platform.to_string().into()]);
         }
-        if self.arguments.offline {
+        if self.context.cargo.offline {
             arguments.push("--offline".into());
         }
         if self.arguments.quiet {

@@ -3,17 +3,20 @@
 //! 0: done. 1: a gate failed. 2: it could not be done.
 
 mod checks;
+mod clean;
 mod hints;
 mod image;
 mod inspect;
 mod list;
 mod profiler;
+mod tags;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::checks::ChecksCommand;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
 use tare_tool::toolkit::Part;
@@ -25,6 +28,9 @@ use tare_tool::ui::Ui;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Build without the network (every command; the same as CARGO_NET_OFFLINE=true)
+    #[arg(long, global = true)]
+    offline: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,10 +55,29 @@ enum Command {
     Pull(PassedOn),
     /// List what refers to an image in a registry: SBOMs, provenance, signatures
     Referrers(PassedOn),
-    /// Build everything that is otherwise built when it is first used, for CI caches and for work without a network
+    /// Remove the caches of the workspace: layers, crate lists, unpacked images
+    Clean(clean::CleanArguments),
+    /// Build the programs that are otherwise built on first use, for CI caches and for work without the network
     Toolkit,
     #[command(flatten)]
-    Checks(checks::ChecksCommand),
+    Checks(ChecksCommand),
+}
+
+impl Command {
+    /// The arguments of a command that another program reads.
+    fn passed_on(&mut self) -> Option<&mut PassedOn> {
+        match self {
+            Self::Profile(words)
+            | Self::Run(words)
+            | Self::Load(words)
+            | Self::Deploy(words)
+            | Self::Publish(words)
+            | Self::Pull(words)
+            | Self::Referrers(words)
+            | Self::Checks(ChecksCommand::Test(words) | ChecksCommand::Bench(words)) => Some(words),
+            Self::Image(_) | Self::Inspect(_) | Self::List(_) | Self::Clean(_) | Self::Toolkit => None,
+        }
+    }
 }
 
 /// Arguments that another program reads.
@@ -61,6 +86,15 @@ enum Command {
 struct PassedOn {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
+}
+
+impl PassedOn {
+    /// Takes `--offline` out of the arguments, and says whether it was there. What follows `--` is the container's.
+    fn take_offline(&mut self) -> bool {
+        let own = self.arguments.iter().position(|word| word == "--").unwrap_or(self.arguments.len());
+        let found = self.arguments[..own].iter().position(|word| word == "--offline");
+        found.map(|at| self.arguments.remove(at)).is_some()
+    }
 }
 
 /// Runs `cargo xtask …` with the arguments and environment of the process.
@@ -80,9 +114,16 @@ pub fn cargo_tare() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> ExitCode {
+fn run(mut arguments: Arguments) -> ExitCode {
+    let offline = arguments.command.passed_on().is_some_and(PassedOn::take_offline) || arguments.offline;
     let ui = |quiet| Ui::new(quiet, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
-    let result = Environment::read().map_err(anyhow::Error::from).and_then(|env| match arguments.command {
+    let env = Environment::read().map(|mut env| {
+        if offline {
+            env.set_offline();
+        }
+        env
+    });
+    let result = env.map_err(anyhow::Error::from).and_then(|env| match arguments.command {
         Command::Image(arguments) => {
             let ui = ui(arguments.quiet);
             image::run(&arguments, &env, ui)
@@ -102,6 +143,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Referrers(arguments) => {
             profiler::direct(Part::Publish, "referrers", &arguments, &env, ui(false))
         }
+        Command::Clean(arguments) => clean::run(&arguments, &env, ui(false)),
         Command::Toolkit => profiler::toolkit(&env, ui(false)),
         Command::Checks(command) => checks::run(&command, &env, ui(false)),
     });
@@ -115,5 +157,30 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn offline_is_read_in_every_place_but_behind_two_dashes() {
+        for (words, offline, rest) in [
+            ("--offline profile app", true, "app"),
+            ("profile --offline app", true, "app"),
+            ("profile app --pass size --offline", true, "app --pass size"),
+            ("run app -- --offline", false, "app -- --offline"),
+            ("publish app", false, "app"),
+        ] {
+            let words = std::iter::once("cargo xtask").chain(words.split(' '));
+            let mut arguments = Arguments::try_parse_from(words).unwrap();
+            let passed_on = arguments.command.passed_on().unwrap();
+            let found = passed_on.take_offline();
+            let left = passed_on.arguments.join(" ".as_ref());
+            assert_eq!((found || arguments.offline, left.to_str().unwrap()), (offline, rest));
+        }
+        for words in [
+            &["xtask", "--offline", "image"][..],
+            &["xtask", "image", "--offline"],
+            &["xtask", "toolkit", "--offline"],
+        ] {
+            assert!(Arguments::try_parse_from(words).unwrap().offline);
+        }
     }
 }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use super::{Outcome, PassedOn, image};
 use crate::image::outputs::Summary;
 use crate::workspace::Workspace;
+use tare_tool::cache;
 use tare_tool::environment::Environment;
 use tare_tool::plan::{self, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages};
+use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
@@ -21,16 +23,16 @@ pub(super) fn direct(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<Outcome> {
-    let program = Workspace::find(env)?.toolkit().build(part, env, ui)?;
+    let program = Workspace::find(env)?.toolkit(env).build(part, env, ui)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{program} {verb} {arguments...}").replace()?))
+    Ok(Outcome::Exit(cmd!(sh, "{program} {verb} {arguments...}").envs(env.offline()).replace()?))
 }
 
 /// Builds all parts at once, and prints where they are.
 pub(super) fn toolkit(env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
-    let toolkit = workspace.toolkit();
-    for path in toolkit.build_all(&toolkit.parts(&workspace.root), env, ui)? {
+    let toolkit = workspace.toolkit(env);
+    for path in toolkit.build_all(&toolkit.parts(), env, ui)? {
         ui.result(&path.display().to_string())?;
     }
     Ok(Outcome::Done)
@@ -45,17 +47,20 @@ pub(super) fn planned(
     ui: Ui,
 ) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
-    let program = workspace.toolkit().build(part, env, ui)?;
+    let program = workspace.toolkit(env).build(part, env, ui)?;
     let words: Vec<OsString> =
         std::iter::once(verb.into()).chain(arguments.arguments.iter().cloned()).collect();
-    let plans = workspace.output_dir().join(".cache/plans");
+    let caches = workspace.cache_dir();
+    private::real_folder(&caches)?;
+    cache::sweep(&caches.join("temporary"), cache::UNUSED);
+    let plans = caches.join("plans");
     let (wanted, file) = match plan::ask(&program, &workspace.root, &words, &plans)? {
         Planned::Wanted(wanted, file) => (wanted, file),
         Planned::Ended(code) => return Ok(Outcome::Exit(code)),
     };
     plan::write(&file, &build(&wanted, &workspace, env, ui)?)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{program} run --plan {file} -- {words...}").replace()?))
+    Ok(Outcome::Exit(cmd!(sh, "{program} run --plan {file} -- {words...}").envs(env.offline()).replace()?))
 }
 
 /// Builds what a part wants.
@@ -66,7 +71,7 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
         WantedImages::Named(names) => image::built(names, workspace, env, wanted.quiet)?,
     };
     let keeper: Option<PathBuf> =
-        wanted.keeper.then(|| workspace.toolkit().build(Part::Keeper, env, ui)).transpose()?;
+        wanted.keeper.then(|| workspace.toolkit(env).build(Part::Keeper, env, ui)).transpose()?;
     let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
     let images = images.into_iter().map(planned_image).collect();
     Ok(Plan { workspace: folders, keeper, images, user: None })

@@ -290,6 +290,7 @@ mod tests {
             capabilities: None,
         };
         let plan = LayerPlan { name: "files".to_owned(), entries: vec![entry] };
+        std::fs::create_dir(dir.path().join("cache")).unwrap();
         let cache = LayerCache::new(dir.path().join("cache"));
         let staging = Staging::create(dir.path().join("staging")).unwrap();
         let (pool, compression) = (Pool::start(1), Compression::None);

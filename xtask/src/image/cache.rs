@@ -4,7 +4,7 @@
 //! blob and record are checked against their digests each time they are used, and what is damaged is
 //! written anew.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -20,9 +20,6 @@ use tare_oci::spec::Descriptor;
 
 /// Changes when what is written for one plan changes.
 const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 7");
-
-/// More than this is cut down, the longest unused first.
-const SIZE_LIMIT: u64 = 4 << 30;
 
 /// What a layer is made of and how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +68,7 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// In a folder, which need not exist yet.
+    /// In a folder that [`Workspace::cache`](crate::workspace::Workspace::cache) has checked.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
@@ -118,7 +115,6 @@ impl LayerCache {
         blob: &Path,
         staging: &Staging,
     ) -> Result<PathBuf, FileError> {
-        fs::create_dir_all(&self.dir).map_err(FileError::on("create", &self.dir))?;
         let (record_path, blob_path) = self.paths(key);
         let record = serde_json::to_vec(&Record::new(key, layer))
             .map_err(io::Error::from)
@@ -127,37 +123,12 @@ impl LayerCache {
         staging.write(&record_path, &record)?;
         Ok(blob_path)
     }
-
-    /// Cuts the folder down to a bound, the longest unused first.
-    pub fn prune(&self) {
-        self.prune_to(SIZE_LIMIT);
-    }
-
-    fn prune_to(&self, limit: u64) {
-        // Whatever cannot be read or removed now stays for the next time.
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut blobs: Vec<(SystemTime, u64, PathBuf)> = entries
-            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "blob"))
-            .filter_map(|entry| {
-                let metadata = entry.metadata().ok()?;
-                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-            })
-            .collect();
-        blobs.sort();
-        let mut total: u64 = blobs.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in blobs {
-            if total <= limit {
-                return;
-            }
-            total -= size;
-            let _ = fs::remove_file(path.with_extension("json"));
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use tare_oci::spec::MediaType;
 
@@ -172,6 +143,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let cache = LayerCache::new(dir.path().join("cache"));
+            fs::create_dir(&cache.dir).unwrap();
             let staging = Staging::create(dir.path().join("staging")).unwrap();
             let key = CacheKey::new(Digest::of(b"plan"), Compression::default());
             Self { cache, staging, key, _dir: dir }
@@ -225,16 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_goes_first() {
+    fn finding_a_layer_keeps_it_longer_than_others() {
         let fixture = Fixture::new();
         let keys = [b"1", b"2", b"3"].map(|plan| CacheKey::new(Digest::of(plan), Compression::None));
         for (at, key) in keys.iter().enumerate() {
             let (_, blob) = fixture.keep(*key, &[at as u8; 10]);
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at as u64);
-            File::options().write(true).open(blob).unwrap().set_modified(time).unwrap();
+            for file in [blob.with_extension("json"), blob] {
+                File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+            }
         }
         fixture.cache.find(keys[0], "base").unwrap();
-        fixture.cache.prune_to(20);
+        let record = fs::metadata(fixture.cache.paths(keys[0]).0).unwrap().len();
+        tare_tool::cache::prune(&[&fixture.cache.dir], 2 * (10 + record));
         let found = keys.map(|key| fixture.cache.find(key, "base").is_some());
         assert_eq!(found, [true, false, true]);
     }

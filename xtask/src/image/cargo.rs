@@ -220,9 +220,12 @@ impl<'a> Invocation<'a> {
             text.push('\n');
             text.push_str(&input::read_to_string(path).unwrap_or_default());
         }
-        let dir = self.workspace.output_dir().join(".cache").join("crates");
+        let dir = self.workspace.cache("crates")?;
         let path = dir.join(Digest::of(text.as_bytes()).hex());
         if let Some(known) = input::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            // What was used longest ago is removed first.
+            let used = std::fs::File::options().write(true).open(&path);
+            let _ = used.and_then(|file| file.set_modified(std::time::SystemTime::now()));
             return Ok(known);
         }
         let crates = compiled.list(&self.tree()?, &self.selected.package.id)?;
@@ -376,7 +379,7 @@ impl<'a> Invocation<'a> {
             return Ok(());
         }
         // rustup does not bear two of itself that install the same thing.
-        let _lock = lock(&self.workspace.output_dir().join(".cache").join("locks"), "rustup.lock", || {
+        let _lock = lock(&self.workspace.cache("locks")?, "rustup.lock", || {
             ui.status("Blocking", "until another run has installed the Rust target");
         })?;
         if self.sysroot.as_deref().is_none_or(installed) {
@@ -389,6 +392,10 @@ impl<'a> Invocation<'a> {
         }
         words.push(self.target);
         let command = format!("rustup {}", words.join(" "));
+        if self.options.offline {
+            let message = format!("the Rust target {} is not installed", self.target);
+            return Err(Hinted::new(message, format!("run `{command}` while there is a network")).into());
+        }
         ui.status("Installing", &format!("the Rust target {} (`{command}`)", self.target));
         // cargo's own variables would make the rustup proxy recurse.
         let sh = shell_in(&self.workspace.root)?;

@@ -15,7 +15,7 @@ use tare_oci::compare::{Difference, first_difference};
 use tare_oci::input;
 use tare_oci::reader::Source;
 use tare_oci::units::Epoch;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::private::FreshFolder;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
@@ -35,7 +35,7 @@ pub fn verify(
     // What is built in it runs as this user.
     let temporary = FreshFolder::create(&std::env::temp_dir(), "tare-reproducible-")?;
     let temporary = temporary.path();
-    let program = std::env::current_exe().context("cannot find this program")?;
+    let program = environment::this_program().context("cannot find this program")?;
     // Of different length and depth, as two people's are.
     let folders = [temporary.join("one"), temporary.join("another/folder/of/somebody/else")];
     let homes = [None, Some(temporary.join("another/cargo-home"))];

@@ -186,14 +186,19 @@ fn arguments_that_cannot_be_are_refused() {
              For more information, try '--help'.\n",
         ),
         (
+            &["image", "app", "--tag", "v1"],
+            "error: invalid value 'v1' for '--tag <REFERENCE>': `v1` looks like a version; write `:v1` for a tag, or NAME:v1\n\n\
+             For more information, try '--help'.\n",
+        ),
+        (
             &["image", "--tag", "x"],
             "error: --tag names one image, but there are 2\n\
-             hint: name the image before --tag\n",
+             hint: name the image before --tag, or write --tag :TAG for all of them\n",
         ),
         (
             &["image", "app", "--tag", "x", "--tag", "y", "other"],
             "error: --tag names one image, but there are 2\n\
-             hint: name the image before --tag\n",
+             hint: name the image before --tag, or write --tag :TAG for all of them\n",
         ),
         (
             &["image", "ap"],
@@ -280,6 +285,8 @@ fn an_image_that_is_no_default_is_built_only_when_it_is_named() {
     assert_eq!(built(&["image", "other", "app"]), ["other", "app"]);
     // One image is meant, so it can be given a name.
     assert_eq!(built(&["image", "--tag", "x"]), ["x"]);
+    assert_eq!(built(&["image", "--tag", ":v1"]), ["app"]);
+    assert_eq!(fixture.summary("app")["tags"], serde_json::json!(["app:v1"]));
 
     fixture.image("app", &named);
     assert_eq!(

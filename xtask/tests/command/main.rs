@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod clean;
+#[cfg(test)]
 mod compiled;
 #[cfg(test)]
 mod content;
@@ -38,5 +40,7 @@ mod support;
 mod tiny_elf;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod toolkit;
 #[cfg(test)]
 mod workspaces;

@@ -103,7 +103,7 @@ fn a_place_that_must_not_be_written_is_named() {
     };
     assert_eq!(
         fixture.refuses(&["image", "app"]),
-        format!("error: cannot create ROOT/target/images/.cache/locks: {why}\n{hint}")
+        format!("error: cannot create ROOT/target/images/.cache: {why}\n{hint}")
     );
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Profiler {
 impl Profiler {
     /// Builds what is missing of it, outside of all namespaces.
     pub(crate) fn new(context: &Context<'_>, name: &str) -> anyhow::Result<Self> {
-        let part = |part| context.workspace.toolkit().build(part, context.env, context.ui);
+        let part = |part| context.workspace.toolkit(context.env).build(part, context.env, context.ui);
         let (program, keeper) = (part(Part::Profiler)?, Some(part(Part::Keeper)?));
         let (root, target_dir) = (context.workspace.root.clone(), context.workspace.target_dir.clone());
         let folder = context.new_folder(name)?;

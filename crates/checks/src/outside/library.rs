@@ -36,7 +36,7 @@ pub(super) fn profiler(context: &Context<'_>) -> anyhow::Result<()> {
     let (program, packages) = build(context, "profile-layout", source, "tare-profiler", "profiler")?;
     anyhow::ensure!(packages.contains(&"tare-profiler".to_owned()), "its packages are {packages:?}");
     anyhow::ensure!(!packages.contains(&"xtask-tare".to_owned()), "its packages are {packages:?}");
-    let keeper = context.workspace.toolkit().build(Part::Keeper, context.env, context.ui)?;
+    let keeper = context.workspace.toolkit(context.env).build(Part::Keeper, context.env, context.ui)?;
     let folder = context.new_folder("library-profiler")?;
     let profile = folder.join("short.toml");
     write(&profile, PROFILE.as_bytes())?;
