@@ -1,7 +1,7 @@
 //! `cargo xtask inspect`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,7 +11,9 @@ use tare_oci::inspect::{Inspection, inspect};
 use tare_oci::reader::Source;
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_oci::validate::validate;
+use tare_tool::document::nearest;
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::ui::{Ui, table};
 
 /// Layers with more files are cut short unless `--files` asks for all.
@@ -35,7 +37,7 @@ pub(super) struct InspectArguments {
 }
 
 pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let source = Source::open(&locate(arguments, env))?;
+    let source = Source::open(&locate(&arguments.image, env)?)?;
     if arguments.validate {
         return run_validate(arguments, &source, ui);
     }
@@ -60,18 +62,35 @@ fn printable(line: &str) -> String {
         .collect()
 }
 
-/// A path that exists is meant as one; else it is the name of an image that was built.
-fn locate(arguments: &InspectArguments, env: &Environment) -> PathBuf {
-    let path = env.current_dir.join(&arguments.image);
-    let is_name = arguments.image.components().count() == 1;
-    let is_path = !is_name || path.join("index.json").is_file() || path.is_file();
-    if !is_path && let Ok(workspace) = Workspace::find(env) {
-        let layout = workspace.output_dir().join(&arguments.image).join("layout");
-        if layout.is_dir() {
-            return layout;
-        }
+/// The layout of an image of the workspace that is given by its name, or the given path. A folder that is no layout may
+/// have the name of an image, such as that of its package.
+fn locate(image: &Path, env: &Environment) -> anyhow::Result<PathBuf> {
+    let path = env.current_dir.join(image);
+    let is_name = image.components().count() == 1 && !image.starts_with(".");
+    let name = image.to_str().filter(|_| is_name && !path.is_file() && !path.join("index.json").is_file());
+    let workspace = name.and_then(|_| Workspace::find(env).ok());
+    let (Some(name), Some(workspace)) = (name, workspace) else { return Ok(path) };
+    let layout = workspace.output_dir().join(name).join("layout");
+    if layout.is_dir() {
+        return Ok(layout);
     }
-    path
+    let mut known = workspace.image_names()?;
+    known.extend(workspace.packages_with_binaries());
+    if known.iter().any(|known| known == name) {
+        let hint = format!("build it: cargo xtask image {name}");
+        return Err(Hinted::new(format!("image `{name}` is not built yet"), hint).into());
+    }
+    if path.exists() {
+        return Ok(path);
+    }
+    known.sort();
+    known.dedup();
+    let meant = nearest(name, &known).map(|name| format!("did you mean `{name}`? "));
+    let hint = match known.as_slice() {
+        [] => "name an OCI layout or an archive".to_owned(),
+        _ => format!("{}there are: {}", meant.unwrap_or_default(), known.join(", ")),
+    };
+    Err(Hinted::new(format!("there is neither a file nor an image `{name}`"), hint).into())
 }
 
 fn run_validate(arguments: &InspectArguments, source: &Source, ui: Ui) -> anyhow::Result<Outcome> {

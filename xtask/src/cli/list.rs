@@ -22,8 +22,14 @@ pub(super) struct ListArguments {
 pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let mut images = Vec::new();
-    for name in workspace.image_names()? {
-        let default = is_default(&workspace, &name);
+    let mut names = workspace.image_names()?;
+    // Without a definition, every package with a binary can be built by its name.
+    let has_definitions = !names.is_empty();
+    if !has_definitions {
+        names = workspace.packages_with_binaries();
+    }
+    for name in names {
+        let default = has_definitions && is_default(&workspace, &name);
         let paths = OutputPaths::new(&workspace.output_dir(), &name);
         let built: Value = input::read(&paths.summary)
             .ok()
@@ -39,12 +45,14 @@ pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyho
     }
     let rows: Vec<Vec<String>> = images.iter().map(Image::row).collect();
     if rows.is_empty() {
-        ui.block(&format!(
-            "no images: {} has no folder with an image.toml",
-            workspace.images_dir().display()
-        ));
-    } else {
-        ui.result(&table(&["image", "built", "platforms", "compressed", "tags", "digest"], &rows, &[3]))?;
+        ui.block(
+            "no images: the workspace has neither an images/NAME/image.toml nor a package with a binary",
+        );
+        return Ok(Outcome::Done);
+    }
+    ui.result(&table(&["image", "built", "platforms", "compressed", "tags", "digest"], &rows, &[3]))?;
+    if !has_definitions {
+        ui.block("there is no images/NAME/image.toml: these packages can be built by name");
     }
     Ok(Outcome::Done)
 }

@@ -1,5 +1,6 @@
 //! The program of an image: built or fetched, stripped, and checked before it goes anywhere.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -127,16 +128,16 @@ fn of_command(
             .env("TARGETOS", "linux")
             .env("TARGETARCH", platform.architecture())
             .env("SOURCE_DATE_EPOCH", context.created.seconds().to_string())
-            .without_env(context.env.of_cargo_run());
+            .without_env(context.env.of_cargo_run())
+            .envs(context.env.offline());
         context.ui.status("Running", &command.to_string());
         // stdout is for the digest alone.
         let failed = "the build command did not succeed";
-        command.run_with_input(|_| Ok(())).map_err(|error| match &error {
-            ProcessError::Failed { .. } if is_missing(&error) => {
-                let hint = "install the program that the build command did not find";
-                Hinted::new(failed, hint).because(error).into()
+        command.run_with_input(|_| Ok(())).map_err(|error| {
+            match command_hint(definition, program, &error) {
+                Some(hint) => Hinted::new(failed, hint).because(error).into(),
+                None => anyhow::Error::new(error).context(failed),
             }
-            _ => anyhow::Error::new(error).context(failed),
         })?;
     }
     let path = definition.dir.join(output);
@@ -161,6 +162,30 @@ fn of_command(
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes), libraries }, unstripped: None })
+}
+
+/// What to do where the build command could not be started, or did not find a program.
+fn command_hint(definition: &Definition, program: &str, error: &ProcessError) -> Option<String> {
+    let is_path = program.contains('/');
+    let file = definition.dir.join(program);
+    let in_definition = format!("`command` under [build] in images/{}/image.toml", definition.name);
+    match error {
+        ProcessError::NotFound { .. } if is_path && file.exists() => {
+            Some(format!("install the interpreter that the first line of {program} names"))
+        }
+        ProcessError::NotFound { .. } if is_path => Some(format!(
+            "there is no {}: correct {in_definition}, whose paths begin in that folder",
+            file.display()
+        )),
+        ProcessError::NotFound { .. } => Some(format!("install {program}, or correct {in_definition}")),
+        ProcessError::Failed { .. } if is_missing(error) => {
+            Some("install the program that the build command did not find".to_owned())
+        }
+        ProcessError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            Some(format!("make it executable: chmod +x {}", file.display()))
+        }
+        _ => None,
+    }
 }
 
 fn not_elf(path: &Path, error: &ElfError) -> Hinted {

@@ -454,7 +454,15 @@ fn what_is_no_image_is_refused() {
         ("folder", format!("error: ROOT/folder {neither}\n{hint}")),
         ("empty", format!("error: ROOT/empty {neither}\n{hint}")),
         ("plain.tar", format!("error: ROOT/plain.tar {neither}\n{hint}")),
-        ("nothing", "error: cannot read ROOT/nothing: No such file or directory (os error 2)\n".to_owned()),
+        (
+            "nothing",
+            "error: there is neither a file nor an image `nothing`\nhint: there are: app, server\n"
+                .to_owned(),
+        ),
+        (
+            "./nothing",
+            "error: cannot read ROOT/./nothing: No such file or directory (os error 2)\n".to_owned(),
+        ),
         ("text", format!("error: ROOT/text {neither}\n{hint}")),
         ("short", format!("error: ROOT/short {neither}\n{hint}")),
     ] {
@@ -556,6 +564,16 @@ fn a_folder_named_like_an_image_does_not_hide_it() {
     let by_name = fixture.succeeds(&["inspect", "app"]);
     fs::create_dir(fixture.path("app")).unwrap();
     assert_eq!(fixture.succeeds(&["inspect", "app"]), by_name);
+    // One that was never built is no folder either.
+    fixture.image("other", PREBUILT);
+    fs::create_dir(fixture.path("other")).unwrap();
+    let says = "error: image `other` is not built yet\nhint: build it: cargo xtask image other\n";
+    assert_eq!(fixture.refuses(&["inspect", "other"]), says);
+    let says = "error: image `server` is not built yet\nhint: build it: cargo xtask image server\n";
+    assert_eq!(fixture.refuses(&["inspect", "server", "--validate"]), says);
+    let says = "error: there is neither a file nor an image `serve`\n\
+        hint: did you mean `server`? there are: app, other, server\n";
+    assert_eq!(fixture.refuses(&["inspect", "serve"]), says);
     // A path is meant as one.
     let says = fixture.refuses(&["inspect", "./app"]);
     assert!(says.starts_with("error: ROOT/./app is no image: "), "{says}");

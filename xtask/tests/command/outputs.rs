@@ -449,6 +449,22 @@ fn a_dry_run_lists_what_a_run_then_writes() {
 }
 
 #[test]
+fn list_names_the_packages_where_there_are_no_definitions() {
+    let fixture = Fixture::new();
+    fs::remove_dir_all(fixture.path("images")).unwrap();
+    let run = fixture.run(&["list"]);
+    let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected = vec![
+        vec!["image", "built", "platforms", "compressed", "tags", "digest"],
+        vec!["server", "when", "named", "not", "built"],
+    ];
+    let says = "there is no images/NAME/image.toml: these packages can be built by name\n";
+    assert_eq!((run.code, rows, run.stderr.as_str()), (Some(0), expected, says));
+    let listed: Value = serde_json::from_str(&fixture.succeeds(&["list", "--json"])).unwrap();
+    assert_eq!(listed, json!([{ "name": "server", "default": false, "built": null }]));
+}
+
+#[test]
 fn list_shows_what_is_built_and_what_is_not() {
     let fixture = Fixture::new();
     fixture.image("other", &format!("default = false\n{PREBUILT}"));
@@ -487,8 +503,9 @@ fn list_shows_what_is_built_and_what_is_not() {
 fn list_without_images_says_so() {
     let fixture = Fixture::new();
     fs::remove_dir_all(fixture.path("images")).unwrap();
+    fs::rename(fixture.path("server/src/main.rs"), fixture.path("server/src/lib.rs")).unwrap();
     let run = fixture.run(&["list"]);
-    let says = "no images: ROOT/images has no folder with an image.toml\n";
+    let says = "no images: the workspace has neither an images/NAME/image.toml nor a package with a binary\n";
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(0), "", says));
     assert_eq!(fixture.succeeds(&["list", "--json"]), "[]\n");
 }

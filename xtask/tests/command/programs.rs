@@ -2,6 +2,7 @@
 //! command is run.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Elf, Fixture, PREBUILT, system};
 
@@ -113,7 +114,13 @@ fn a_build_command_that_fails_or_is_not_there_is_named() {
             "[build]\ncommand = [\"no-such-compiler\", \"x\"]\noutput = \"server\"\n",
             "     Running no-such-compiler x\n\
              error: image app: the build command did not succeed: `no-such-compiler` is not installed or not on PATH\n\
-             hint: install no-such-compiler, or leave out what needs it\n",
+             hint: install no-such-compiler, or correct `command` under [build] in images/app/image.toml\n",
+        ),
+        (
+            "[build]\ncommand = [\"./build.sh\"]\noutput = \"server\"\n",
+            "     Running ./build.sh\n\
+             error: image app: the build command did not succeed: `./build.sh` is not installed or not on PATH\n\
+             hint: there is no ROOT/images/app/./build.sh: correct `command` under [build] in images/app/image.toml, whose paths begin in that folder\n",
         ),
         (
             "[build]\ncommand = [\"true\"]\noutput = \"forgotten\"\n",
@@ -121,6 +128,20 @@ fn a_build_command_that_fails_or_is_not_there_is_named() {
              error: image app: cannot read ROOT/images/app/forgotten: No such file or directory (os error 2)\n",
         ),
     ]);
+}
+
+#[test]
+fn a_build_script_that_cannot_be_started_gets_a_hint() {
+    let fixture = Fixture::new();
+    fixture.image("app", "[build]\ncommand = [\"./build.sh\"]\noutput = \"server\"\n");
+    fixture.write("images/app/build.sh", "#!/no/such/interpreter\n");
+    let script = fixture.path("images/app/build.sh");
+    let says = fixture.refuses(&["image", "app"]);
+    assert!(says.ends_with("\nhint: make it executable: chmod +x ROOT/images/app/./build.sh\n"), "{says}");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+    let says = fixture.refuses(&["image", "app"]);
+    let hint = "\nhint: install the interpreter that the first line of ./build.sh names\n";
+    assert!(says.ends_with(hint), "{says}");
 }
 
 #[test]
