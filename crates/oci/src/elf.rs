@@ -148,6 +148,20 @@ pub fn audit_data(data: &[u8]) -> Result<Option<&[u8]>, ElfError> {
     }
 }
 
+/// The name of the section that a byte of the file lies in, if it lies in one.
+#[must_use]
+pub fn section_at(data: &[u8], offset: u64) -> Option<String> {
+    let (header, endian) = header(data).ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let lies_in = |section: &&elf::SectionHeader64<Endianness>| {
+        let range = section.file_range(endian);
+        range.is_some_and(|(start, size)| offset.checked_sub(start).is_some_and(|within| within < size))
+    };
+    let section = sections.iter().find(lies_in)?;
+    let name = sections.section_name(endian, section).ok()?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
 /// The binary without symbols and debug information, with audit data.
 ///
 /// Everything that is loaded stays at its offset and address. Of the other sections `.comment` stays,

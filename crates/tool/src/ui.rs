@@ -28,6 +28,18 @@ impl Ui {
         self.quiet
     }
 
+    /// Whether stderr takes colours.
+    #[must_use]
+    pub fn is_coloured(self) -> bool {
+        self.colour
+    }
+
+    /// Text of another program that ends with its own line feed. A progress bar on the terminal makes room for it.
+    pub fn relay(self, text: &str) {
+        let room = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+        let _ = write!(std::io::stderr().lock(), "{room}{text}");
+    }
+
     fn say(self, text: &str) {
         // There is nobody left to tell when stderr is closed.
         let _ = writeln!(std::io::stderr().lock(), "{text}");
