@@ -22,12 +22,16 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Where cargo builds, and where `images/` is written.
     pub target_dir: PathBuf,
+    /// Where cargo keeps what it builds on the way; often the same.
+    pub build_dir: PathBuf,
     /// Its own packages.
     pub packages: Vec<Package>,
     /// `[workspace.metadata]`
     pub metadata: serde_json::Value,
-    /// The names in `[profile.*]` of its Cargo.toml.
-    pub profiles: Vec<String>,
+    /// `[profile]` of its Cargo.toml.
+    pub profiles: toml::Table,
+    /// `[patch]` of its Cargo.toml.
+    pub patch: toml::Table,
 }
 
 impl Workspace {
@@ -58,12 +62,19 @@ impl Workspace {
         let metadata: Metadata =
             serde_json::from_slice(printed).context("`cargo metadata` printed something unexpected")?;
         let root = metadata.workspace_root.into_std_path_buf();
-        let manifest = read_toml(&root.join("Cargo.toml"))?;
+        let mut manifest = read_toml(&root.join("Cargo.toml"))?;
+        let mut table = |name| match manifest.remove(name) {
+            Some(toml::Value::Table(table)) => table,
+            _ => toml::Table::new(),
+        };
+        let target_dir = metadata.target_directory.into_std_path_buf();
         Ok(Self {
-            target_dir: metadata.target_directory.into_std_path_buf(),
+            build_dir: metadata.build_directory.map_or_else(|| target_dir.clone(), Into::into),
+            target_dir,
             packages: metadata.packages,
             metadata: metadata.workspace_metadata,
-            profiles: profile_names(&manifest),
+            profiles: table("profile"),
+            patch: table("patch"),
             root,
         })
     }
@@ -185,11 +196,6 @@ pub(crate) fn read_toml(path: &Path) -> anyhow::Result<toml::Table> {
     let parsed: Result<toml::Table, toml::de::Error> = text.parse();
     // Its own text would quote the file.
     parsed.map_err(|error| anyhow!("{} is not TOML: {}", path.display(), error.message()))
-}
-
-fn profile_names(manifest: &toml::Table) -> Vec<String> {
-    let profiles = manifest.get("profile").and_then(toml::Value::as_table);
-    profiles.map(|profiles| profiles.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// SOURCE_DATE_EPOCH, if it is set.

@@ -123,9 +123,14 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 /// The first step.
 fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
-    if let Some(version) = arguments.repository.as_deref().filter(|it| is_version(it.trim_start_matches(':'))) {
+    if let Some(version) = arguments.repository.as_deref().filter(|it| is_version(it.trim_start_matches(':')))
+    {
         let message = format!("--repository {version} is a version and names no repository");
-        return Err(DeployError::new(message, "the manifest names the image by its digest: leave the tag out").into());
+        return Err(DeployError::new(
+            message,
+            "the manifest names the image by its digest: leave the tag out",
+        )
+        .into());
     }
     let names: Vec<String> = match (&arguments.resolve, &arguments.image) {
         (Some(file), _) => resolve::names(&read(&env.current_dir.join(file))?).into_iter().collect(),

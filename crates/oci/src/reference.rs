@@ -174,9 +174,18 @@ mod tests {
         for text in ["v1", "V1", "1", "1.2.3", "v1.2.3", "1.2.3-rc1", "v2-alpine", "1.2.3+build", "1.2rc1"] {
             assert!(is_version(text), "{text}");
         }
-        for text in
-            ["", "v", "app", "7zip", "v8engine", "version", "1.2.3.4:5000/web", "10.0.0.1/web", "web:v1", "a1"]
-        {
+        for text in [
+            "",
+            "v",
+            "app",
+            "7zip",
+            "v8engine",
+            "version",
+            "1.2.3.4:5000/web",
+            "10.0.0.1/web",
+            "web:v1",
+            "a1",
+        ] {
             assert!(!is_version(text), "{text}");
         }
     }

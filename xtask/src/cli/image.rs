@@ -379,14 +379,17 @@ impl Call<'_> {
         let tags: Vec<String> = self.tags(definition)?.iter().map(ToString::to_string).collect();
         let mut lines = vec![format!("image {} ({})", definition.name, tags.join(", "))];
         let mut binary_name = String::new();
+        let mut profile = Vec::new();
         for platform in self.platforms(definition) {
             let command = match &definition.build {
                 Build::Cargo(build) => {
                     let selected = cargo::select(self.workspace, &definition.name, build)?;
                     let options = self.context.cargo;
                     let invocation =
-                        Invocation::new(self.workspace, self.env, build, &selected, platform, options)?;
+                        Invocation::new(self.workspace, self.env, build, &selected, platform, options)
+                            .with_context(|| format!("image {}", definition.name))?;
                     binary_name.clone_from(&selected.bin);
+                    profile = invocation.profile();
                     invocation.display()
                 }
                 Build::Command { command, output, .. } => {
@@ -396,6 +399,10 @@ impl Call<'_> {
                 }
             };
             lines.push(format!("  {platform}: {command}"));
+        }
+        if let Build::Cargo(build) = &definition.build {
+            lines.push(format!("profile {}", build.profile));
+            lines.extend(profile.iter().map(|key| format!("  {key}")));
         }
         let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()), libraries: Vec::new() };
         for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {

@@ -100,18 +100,29 @@ impl PassedOn {
 /// Runs `cargo xtask …` with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    run(Arguments::parse())
+    compiler().unwrap_or_else(|| run(Arguments::parse()))
 }
 
 /// Runs `cargo tare …`: cargo passes the name of the command as the first argument.
 #[must_use]
 pub fn cargo_tare() -> ExitCode {
+    if let Some(code) = compiler() {
+        return code;
+    }
     let words = std::env::args_os().enumerate().filter(|(at, word)| *at != 1 || word != "tare");
     let command = Arguments::command().name("cargo tare").bin_name("cargo tare");
     match Arguments::from_arg_matches(&command.get_matches_from(words.map(|(_, word)| word))) {
         Ok(arguments) => run(arguments),
         Err(error) => error.exit(),
     }
+}
+
+/// Where cargo started this program in the place of rustc: its exit code.
+fn compiler() -> Option<ExitCode> {
+    let env = Environment::read().ok()?;
+    let ran = crate::image::cargo::run_as_wrapper(&env, std::env::args_os().skip(1))?;
+    let outcome = ran.map(exit::Outcome::Exit).map_err(anyhow::Error::from);
+    Some(exit::code(outcome, Ui::new(false, true), hints::hint))
 }
 
 fn run(mut arguments: Arguments) -> ExitCode {

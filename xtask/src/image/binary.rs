@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::cargo::{self, Built, CargoOptions, Invocation};
 use super::definition::{Build, CargoBuild, Definition};
+use super::leaks::{self, Leak};
 use super::libraries::{self, LibraryError};
 use super::rootfs::Binary;
 use crate::workspace::Workspace;
@@ -87,11 +88,36 @@ fn of_cargo(
 ) -> anyhow::Result<Program> {
     let BuildContext { workspace, env, ui, cargo, .. } = context;
     let selected = cargo::select(workspace, &definition.name, build)?;
-    let built = Invocation::new(workspace, env, build, &selected, platform, cargo)?.run(ui)?;
-    let stripped =
-        strip(&built, definition, platform).with_context(|| format!("image {}", definition.name))?;
+    let of_image = || format!("image {}", definition.name);
+    let invocation =
+        Invocation::new(workspace, env, build, &selected, platform, cargo).with_context(of_image)?;
+    if let Some(cpu) = invocation.special_cpu() {
+        ui.warning(&format!("image {}: {}", definition.name, special_cpu(&cpu, platform)));
+    }
+    let built = invocation.run(ui)?;
+    let stripped = strip(&built, definition, platform).with_context(of_image)?;
+    if let Some(Leak { path, section }) = leaks::first(&stripped, &invocation.own_folders()) {
+        ui.warning(&format!(
+            "image {}: the program contains a path of this machine, {path}, in {section}: it differs from folder to \
+             folder (a build script that writes paths into the program, or `env!` of one)",
+            definition.name
+        ));
+    }
     let binary = Binary { name: selected.bin, bytes: InMemory::new(stripped), libraries: Vec::new() };
     Ok(Program { binary, unstripped: Some(built.executable) })
+}
+
+/// What it means for an image that its program is compiled for some processors alone.
+fn special_cpu(cpu: &str, platform: Platform) -> String {
+    match cpu {
+        "native" => format!(
+            "target-cpu=native: the program runs on processors like this machine's alone, though the image says {platform}, \
+             and is another one on every other kind of machine"
+        ),
+        cpu => format!(
+            "target-cpu={cpu}: the program does not run on every processor, though the image says {platform}"
+        ),
+    }
 }
 
 /// The program as it is shipped: without symbols, and with the list of its crates.

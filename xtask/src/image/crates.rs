@@ -3,7 +3,7 @@
 //! Neither makes cargo download more than the build did; `cargo metadata` would fetch whatever any
 //! member of the workspace needs, on any host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use cargo_metadata::semver::Version;
@@ -50,12 +50,17 @@ impl Compiled {
     /// Of the packages whose build scripts were compiled but have not succeeded, the names of those that
     /// compile C: they need the crate `cc` or `cmake`.
     pub(super) fn waiting_for_c(&self, tree: &Tree) -> Vec<String> {
-        let waiting = self.waiting.iter().filter_map(|id| name_and_version(id).ok());
+        let waiting = self.waiting.iter().filter_map(|id| node(id).ok());
         let with_c = waiting.filter(|package| {
-            let needed = tree.edges.get(package).into_iter().flatten();
-            needed.into_iter().any(|(name, _)| matches!(name.as_str(), "cc" | "cmake"))
+            let mut needed = tree.edges.get(package).into_iter().flatten();
+            needed.any(|(name, ..)| matches!(name.as_str(), "cc" | "cmake"))
         });
-        with_c.map(|(name, _)| name).collect()
+        with_c.map(|(name, ..)| name).collect()
+    }
+
+    /// Whether a package's build script was compiled and has not succeeded.
+    pub(super) fn is_waiting_for(&self, name: &str) -> bool {
+        self.waiting.iter().filter_map(|id| name_and_version(id).ok()).any(|(waiting, _)| waiting == name)
     }
 
     /// Every package that was compiled, one a line.
@@ -70,14 +75,13 @@ impl Compiled {
     pub(super) fn list(&self, tree: &Tree, root: &PackageId) -> Result<VersionInfo, CratesError> {
         let mut named = Vec::new();
         for (id, kind) in &self.kinds {
-            named.push((name_and_version(id)?, id, *kind));
+            named.push((node(id)?, id, *kind));
         }
         named.sort();
-        let places = |wanted: &NameAndVersion| {
-            let is =
-                move |(place, (package, _, _)): (usize, &(NameAndVersion, &PackageId, DependencyKind))| {
-                    (package == wanted).then_some(place)
-                };
+        let places = |wanted: &Node| {
+            let is = move |(place, (package, _, _)): (usize, &(Node, &PackageId, DependencyKind))| {
+                (package == wanted).then_some(place)
+            };
             named.iter().enumerate().filter_map(is).collect::<Vec<usize>>()
         };
         let packages = named
@@ -101,10 +105,21 @@ impl Compiled {
 
 type NameAndVersion = (String, Version);
 
+/// A package as `cargo tree` and its id both tell it: a local package may have the name and version of another.
+type Node = (String, Version, Place);
+
+/// Where a package is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Local,
+    Git,
+    Registry,
+}
+
 /// Who needs whom in a build, without what only tests need.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    edges: BTreeMap<NameAndVersion, BTreeSet<NameAndVersion>>,
+    edges: BTreeMap<Node, BTreeSet<Node>>,
 }
 
 impl Tree {
@@ -120,7 +135,7 @@ impl Tree {
     /// When a line is something else.
     pub(super) fn parse(output: &str) -> Result<Self, CratesError> {
         let mut tree = Self::default();
-        let mut above: Vec<NameAndVersion> = Vec::new();
+        let mut above: Vec<Node> = Vec::new();
         for line in output.lines() {
             let unknown = || CratesError::Tree(line.to_owned());
             let (depth, package) = line.split_once('|').ok_or_else(unknown)?;
@@ -128,7 +143,7 @@ impl Tree {
             let mut words = package.split(' ');
             let name = words.next().unwrap_or_default().to_owned();
             let version = words.next().and_then(|version| version.strip_prefix('v')).ok_or_else(unknown)?;
-            let package = (name, version.parse().map_err(|_| unknown())?);
+            let package = (name, version.parse().map_err(|_| unknown())?, place_in(package));
             if depth > above.len() {
                 return Err(unknown());
             }
@@ -140,6 +155,59 @@ impl Tree {
         }
         Ok(tree)
     }
+
+    /// Whether a package of one name needs one of the other directly.
+    pub(super) fn needs(&self, name: &str, needed: &str) -> bool {
+        let mut of_name = self.edges.iter().filter(|((known, ..), _)| known == name);
+        of_name.any(|(_, edges)| edges.iter().any(|(known, ..)| known == needed))
+    }
+
+    /// The names on the shortest way from a package to one of a name, both included.
+    pub(super) fn path(&self, root: &PackageId, name: &str) -> Option<Vec<String>> {
+        let root = node(root).ok()?;
+        let mut seen = BTreeSet::from([root.clone()]);
+        let mut ways = VecDeque::from([vec![root]]);
+        while let Some(way) = ways.pop_front() {
+            let last = way.last()?;
+            if last.0 == name {
+                return Some(way.into_iter().map(|(name, ..)| name).collect());
+            }
+            for next in self.edges.get(last).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    ways.push_back(way.iter().chain([next]).cloned().collect());
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Where a package is from that `cargo tree` shows as `NAME vVERSION (PLACE)`.
+fn place_in(shown: &str) -> Place {
+    let is_path = |text: &str| text.starts_with('/') || text.get(1..3).is_some_and(|drive| drive == ":\\");
+    let mut notes = shown.split(" (").skip(1);
+    match notes.find_map(|note| {
+        let local = is_path(note).then_some(Place::Local);
+        local.or_else(|| (note.contains("://") && !note.starts_with("registry")).then_some(Place::Git))
+    }) {
+        Some(place) => place,
+        None => Place::Registry,
+    }
+}
+
+fn node(id: &PackageId) -> Result<Node, CratesError> {
+    let (name, version) = name_and_version(id)?;
+    let place = match source(id) {
+        Source::Local => Place::Local,
+        Source::Git => Place::Git,
+        _ => Place::Registry,
+    };
+    Ok((name, version, place))
+}
+
+/// The name in a package's id; the whole id if it has none.
+pub(super) fn name(id: &PackageId) -> String {
+    name_and_version(id).map_or_else(|_| id.repr.clone(), |(name, _)| name)
 }
 
 /// Name and version in `KIND+URL#NAME@VERSION`; the name is left out where the URL ends with it.
@@ -250,6 +318,26 @@ mod tests {
         assert_eq!(compiled.waiting_for_c(&tree), ["lib"]);
         compiled.script_succeeded(&id("git+https://host/lib?rev=abc#1.0.0"));
         assert_eq!(compiled.waiting_for_c(&tree), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_local_package_may_be_called_like_one_of_a_registry() {
+        let tree = "0|itoa v1.0.0 (/w a/itoa)\n1|itoa v1.0.0\n2|log v1.0.0 (proc-macro) (https://host/log?rev=a#b)\n";
+        let tree = Tree::parse(tree).unwrap();
+        let mut compiled = Compiled::default();
+        let (local, registry) = (id("path+file:///w%20a/itoa#1.0.0"), id(&format!("{CRATES_IO}#itoa@1.0.0")));
+        for package in [&local, &registry] {
+            compiled.artifact(&artifact(&package.repr, "lib", "/t/T/image/x.rlib"), "T", "image");
+        }
+        let list = compiled.list(&tree, &local).unwrap();
+        let shown: Vec<_> =
+            list.packages.iter().map(|p| (p.source.clone(), p.dependencies.clone(), p.root)).collect();
+        assert_eq!(shown, [(Source::Local, vec![1], true), (Source::CratesIo, vec![], false)]);
+        let names = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(tree.path(&local, "log"), names(&["itoa", "itoa", "log"]));
+        assert_eq!(tree.path(&registry, "itoa"), names(&["itoa"]));
+        assert_eq!(tree.path(&local, "gone"), None);
+        assert!(tree.needs("itoa", "log") && !tree.needs("log", "itoa"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod cargo;
 mod certificates;
 mod crates;
 pub mod definition;
+mod leaks;
 pub mod libraries;
 pub mod lock;
 pub mod outputs;

@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod cargo;
+#[cfg(test)]
 mod clean;
 #[cfg(test)]
 mod compiled;

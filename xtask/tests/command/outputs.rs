@@ -417,6 +417,11 @@ layer static
 output target/images/app
 image cargo (cargo:latest)
   linux/arm64: cargo build --package server --bin server --target aarch64-unknown-linux-musl --profile release --locked
+profile release
+  opt-level = 3 (cargo's default)
+  lto = false (cargo's default)
+  codegen-units = 16 (cargo's default)
+  panic = \"unwind\" (cargo's default)
 layer application
   d0755         0:0           /
   d0755         0:0           /app

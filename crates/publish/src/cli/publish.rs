@@ -272,7 +272,8 @@ fn destinations(
 ) -> anyhow::Result<Vec<(Reference, Option<Tag>)>> {
     if let Some(version) = arguments.to.iter().find(|to| is_version(to.trim_start_matches(':'))) {
         let tag = version.trim_start_matches(':');
-        let hint = format!("name the repository, --to HOST/REPOSITORY:{tag}, or give the tag with --tag {tag}");
+        let hint =
+            format!("name the repository, --to HOST/REPOSITORY:{tag}, or give the tag with --tag {tag}");
         return Err(Hinted::new(format!("--to {version} is a version and names no repository"), hint).into());
     }
     if !arguments.to.is_empty() {
@@ -300,11 +301,14 @@ fn naming(arguments: &PublishArguments, ci: Option<&Ci>, version: Option<&str>) 
     // As `cargo xtask image --tag :1.2` has it.
     let tags: Vec<&str> = arguments.tag.iter().map(|tag| tag.strip_prefix(':').unwrap_or(tag)).collect();
     if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
-        let message =
-            format!("`{bad}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two");
+        let message = format!(
+            "`{bad}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with the last two"
+        );
         return Err(match bad.rsplit_once(':') {
             Some((name, tag)) if is_tag(tag) => {
-                let hint = format!("--tag names the tag alone; the repository is --to {name}, or --to {bad} for both");
+                let hint = format!(
+                    "--tag names the tag alone; the repository is --to {name}, or --to {bad} for both"
+                );
                 Hinted::new(message, hint).into()
             }
             _ => anyhow::Error::msg(message),

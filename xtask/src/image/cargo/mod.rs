@@ -1,15 +1,28 @@
 //! Building a binary with cargo: which package and binary, with which flags, and what cargo says of the
 //! crates that went into it.
 
+mod c_flags;
+mod hints;
+mod profile;
+mod remap;
+mod select;
+mod wrapper;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use cargo_metadata::{Message, Package, TargetKind};
+use cargo_metadata::{Message, TargetKind};
 
+pub use self::select::{Selected, bins, select};
+pub use self::wrapper::run as run_as_wrapper;
+
+use self::hints::Log;
+use self::profile::Profile;
+use self::remap::Remapped;
 use super::crates::{Compiled, Tree};
-use super::definition::{CargoBuild, DEFAULT_PROFILE, nearest};
+use super::definition::CargoBuild;
 use super::lock::lock;
-use crate::cargo_config::{self, TargetConfig};
+use crate::cargo_config::CargoConfig;
 use crate::workspace::Workspace;
 use tare_oci::audit::VersionInfo;
 use tare_oci::digest::Digest;
@@ -19,83 +32,6 @@ use tare_tool::environment::Environment;
 use tare_tool::exit::Hinted;
 use tare_tool::process::{self, Execute as _, ProcessError, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
-
-/// The package and binary that a definition means.
-#[derive(Debug, Clone)]
-pub struct Selected<'a> {
-    /// The package.
-    pub package: &'a Package,
-    /// Its binary.
-    pub bin: String,
-}
-
-/// Finds the package and binary.
-///
-/// # Errors
-/// When there is no such package, binary, feature or profile, or none can be chosen.
-pub fn select<'a>(workspace: &'a Workspace, image: &str, build: &CargoBuild) -> Result<Selected<'a>, Hinted> {
-    let Some(package) = workspace.package(&build.package) else {
-        let with_bins = workspace.packages.iter().filter(|package| !bins(package).is_empty());
-        let names: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
-        let meant = nearest(&build.package, &names).map(|name| format!("did you mean `{name}`? "));
-        return Err(Hinted::new(
-            format!("image {image}: the workspace has no package `{}`", build.package),
-            format!("{}packages with binaries: {}", meant.unwrap_or_default(), names.join(", ")),
-        ));
-    };
-    let name = package.name.as_str();
-    for feature in &build.features {
-        let known: Vec<&str> = package.features.keys().map(String::as_str).collect();
-        // `dependency/feature` is cargo's to check.
-        if !feature.contains('/') && !known.contains(&feature.as_str()) {
-            let hint = match known.is_empty() {
-                true => "the package has no features".to_owned(),
-                false => format!("its features: {}", known.join(", ")),
-            };
-            let message = format!("image {image}: package `{name}` has no feature `{feature}`");
-            return Err(Hinted::new(message, hint));
-        }
-    }
-    let built_in = ["dev", "release", "test", "bench", DEFAULT_PROFILE];
-    let profile = &build.profile;
-    if !built_in.contains(&profile.as_str()) && !workspace.profiles.contains(profile) {
-        return Err(Hinted::new(
-            format!("image {image}: the workspace has no cargo profile `{profile}`"),
-            format!("add [profile.{profile}] to the workspace's Cargo.toml, or leave `profile` out"),
-        ));
-    }
-    let bins = bins(package);
-    let bin = match (&build.bin, bins.as_slice(), &package.default_run) {
-        (Some(bin), _, _) if bins.contains(bin) => bin.clone(),
-        (Some(bin), _, _) => {
-            let message = format!("image {image}: package `{name}` has no binary `{bin}`");
-            return Err(Hinted::new(message, format!("its binaries: {}", bins.join(", "))));
-        }
-        (None, [], _) => {
-            let hint = "a library cannot run in a container; name a package with a src/main.rs";
-            return Err(Hinted::new(format!("image {image}: package `{name}` has no binary"), hint));
-        }
-        (None, [bin], _) => bin.clone(),
-        (None, _, Some(default)) => default.clone(),
-        (None, _, None) if bins.iter().any(|bin| bin == name) => name.to_owned(),
-        (None, _, None) => {
-            let message =
-                format!("image {image}: package `{name}` has several binaries: {}", bins.join(", "));
-            return Err(Hinted::new(message, "name one: `bin = \"…\"` under [build] in image.toml"));
-        }
-    };
-    Ok(Selected { package, bin })
-}
-
-/// The names of a package's binaries, sorted.
-#[must_use]
-pub fn bins(package: &Package) -> Vec<String> {
-    let is_bin = |target: &&cargo_metadata::Target| target.kind.contains(&TargetKind::Bin);
-    let mut bins: Vec<String> =
-        package.targets.iter().filter(is_bin).map(|target| target.name.clone()).collect();
-    bins.sort();
-    bins
-}
 
 /// How cargo is called besides what is built.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,9 +51,11 @@ pub struct Invocation<'a> {
     selected: &'a Selected<'a>,
     target: &'static str,
     options: CargoOptions,
-    config: TargetConfig,
+    config: CargoConfig<'a>,
+    own_linker: bool,
+    profile: Profile,
     sysroot: Option<PathBuf>,
-    remapped: Vec<(PathBuf, String)>,
+    remapped: Remapped,
 }
 
 /// What cargo built.
@@ -129,16 +67,6 @@ pub struct Built {
     pub audit: Option<VersionInfo>,
 }
 
-/// What the profile `image` is where the workspace does not define it: everything that makes a binary
-/// smaller without making it slower. Kept unstripped; the image gets a stripped copy.
-const IMAGE_PROFILE: [(&str, &str); 5] = [
-    ("inherits", "\"release\""),
-    ("opt-level", "3"),
-    ("lto", "\"fat\""),
-    ("codegen-units", "1"),
-    ("panic", "\"abort\""),
-];
-
 /// Identical functions once, and relocations in the compact form that musl has read since 1.2.4.
 const LLD_FLAGS: [&str; 2] = ["-Clink-arg=--icf=all", "-Clink-arg=--pack-dyn-relocs=relr"];
 
@@ -146,7 +74,7 @@ impl<'a> Invocation<'a> {
     /// Prepares a build for a platform.
     ///
     /// # Errors
-    /// When the user's cargo configuration cannot be understood.
+    /// When the user's cargo configuration cannot be understood, or nothing defines the profile.
     pub fn new(
         workspace: &'a Workspace,
         env: &'a Environment,
@@ -156,20 +84,60 @@ impl<'a> Invocation<'a> {
         options: CargoOptions,
     ) -> anyhow::Result<Self> {
         let target = platform.target();
-        let config = cargo_config::of_target(&workspace.root, env, target)?;
+        let config = CargoConfig::read(&workspace.root, env)?;
+        let name = &build.profile;
+        let profile = profile::resolve(name, &workspace.profiles, &config, env).map_err(|_| {
+            Hinted::new(
+                format!("the workspace has no cargo profile `{name}`"),
+                format!("add [profile.{name}] to the workspace's Cargo.toml, or leave `profile` out"),
+            )
+        })?;
         let sysroot = sysroot(env);
-        let remapped = remapped(workspace, env, sysroot.as_deref());
-        Ok(Self { workspace, env, build, selected, target, options, config, sysroot, remapped })
+        let remapped = remap::remapped(workspace, &config, env, sysroot.as_deref());
+        let own_linker = config.has_linker(target);
+        Ok(Self {
+            workspace,
+            env,
+            build,
+            selected,
+            target,
+            options,
+            config,
+            own_linker,
+            profile,
+            sysroot,
+            remapped,
+        })
+    }
+
+    /// The keys of the profile with their values, and where each is set.
+    #[must_use]
+    pub fn profile(&self) -> Vec<String> {
+        self.profile.keys.iter().map(ToString::to_string).collect()
+    }
+
+    /// The folders whose paths do not belong into the program: checkout, target, CARGO_HOME, home.
+    #[must_use]
+    pub fn own_folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> =
+            self.remapped.folders.iter().map(|(folder, _)| folder.clone()).collect();
+        folders.extend(self.env.get("HOME").or_else(|| self.env.get("USERPROFILE")).map(PathBuf::from));
+        folders
+    }
+
+    /// The processor that the user's flags name, if its programs do not run on every one of the platform.
+    #[must_use]
+    pub fn special_cpu(&self) -> Option<String> {
+        special_cpu(&self.config.rustflags(self.target))
     }
 
     /// The command as one would type it, without the flags that only move paths.
     #[must_use]
     pub fn display(&self) -> String {
-        format!("cargo {}", self.arguments().join(" "))
+        format!("cargo {}", self.arguments(&self.selected.package.name).join(" "))
     }
 
-    fn arguments(&self) -> Vec<String> {
-        let package = self.selected.package.name.as_str();
+    fn arguments(&self, package: &str) -> Vec<String> {
         let (bin, profile) = (&self.selected.bin, &self.build.profile);
         let build =
             ["build", "--package", package, "--bin", bin, "--target", self.target, "--profile", profile];
@@ -198,7 +166,7 @@ impl<'a> Invocation<'a> {
     /// When the target cannot be installed or cargo fails.
     pub fn run(&self, ui: Ui) -> anyhow::Result<Built> {
         self.install_target(ui)?;
-        let (executable, compiled) = self.compile()?;
+        let (executable, compiled) = self.compile(ui)?;
         let list = || format!("cannot list the crates of package `{}`", self.selected.package.name);
         let audit = self.build.audit.then(|| self.crates(&compiled).with_context(list)).transpose()?;
         Ok(Built { executable, audit })
@@ -234,15 +202,15 @@ impl<'a> Invocation<'a> {
         Ok(crates)
     }
 
-    fn compile(&self) -> anyhow::Result<(PathBuf, Compiled)> {
+    fn compile(&self, ui: Ui) -> anyhow::Result<(PathBuf, Compiled)> {
         let sh = shell_in(&self.workspace.root)?;
-        let (cargo, arguments) = (self.env.cargo(), self.arguments());
-        let mut command = cmd!(sh, "{cargo} {arguments...} --message-format json-render-diagnostics");
+        let (cargo, arguments) =
+            (self.env.cargo(), self.arguments(&select::package_spec(self.selected.package)));
+        let format = if ui.is_coloured() { "json-diagnostic-rendered-ansi" } else { "json" };
+        let mut command = cmd!(sh, "{cargo} {arguments...} --message-format {format}");
         let profile = &self.build.profile;
-        if profile == DEFAULT_PROFILE && !self.workspace.profiles.contains(profile) {
-            for (key, value) in IMAGE_PROFILE {
-                command = command.arg("--config").arg(format!("profile.{profile}.{key}={value}"));
-            }
+        for (key, value) in &self.profile.added {
+            command = command.arg("--config").arg(format!("profile.{profile}.{key}={value}"));
         }
         // The symbols are taken out here, after they were kept for whoever profiles the image.
         command = command.arg("--config").arg(format!("profile.{profile}.strip=\"none\""));
@@ -251,13 +219,19 @@ impl<'a> Invocation<'a> {
             .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
             .env("SOURCE_DATE_EPOCH", self.build_time())
-            .envs(self.c_flags());
-        if !self.config.own_linker {
+            .envs(c_flags::c_flags(self.target, &self.remapped.folders, &self.config, &self.lock_file()));
+        if self.remapped.outside {
+            let own = self.config.rustc_wrapper().unwrap_or_default();
+            let this = std::env::current_exe().context("cannot find this program")?;
+            command = command.env("RUSTC_WRAPPER", this).env(wrapper::VARIABLE, own);
+        }
+        if !self.own_linker {
             let variable = format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_"));
             command = command.env(variable, "rust-lld");
         }
         let mut executable = None;
         let mut compiled = Compiled::default();
+        let mut log = Log::default();
         let folder = profile_folder(profile);
         let succeeded = command.for_each_line(|line| {
             match serde_json::from_str(line) {
@@ -271,7 +245,14 @@ impl<'a> Invocation<'a> {
                             artifact.executable.map(cargo_metadata::camino::Utf8PathBuf::into_std_path_buf);
                     }
                 }
-                Ok(Message::BuildScriptExecuted(script)) => compiled.script_succeeded(&script.package_id),
+                Ok(Message::BuildScriptExecuted(script)) => {
+                    compiled.script_succeeded(&script.package_id);
+                    log.script(&script);
+                }
+                Ok(Message::CompilerMessage(message)) => {
+                    ui.relay(message.message.rendered.as_deref().unwrap_or_default());
+                    log.message(&message);
+                }
                 // Other lines are what build scripts and procedural macros print.
                 _ => {}
             }
@@ -279,7 +260,7 @@ impl<'a> Invocation<'a> {
         let Selected { package, bin } = self.selected;
         if !succeeded {
             let message = format!("cargo could not build package `{}` for {}", package.name, self.target);
-            return Err(match self.failure_hint(&compiled) {
+            return Err(match self.failure_hint(&compiled, &log) {
                 Some(hint) => Hinted::new(message, hint).into(),
                 None => anyhow!(message),
             });
@@ -291,50 +272,31 @@ impl<'a> Invocation<'a> {
     /// What C and build scripts take for "now": the user's SOURCE_DATE_EPOCH, else 0. Not the commit's
     /// time: every crate that compiles C depends on this variable and would do so anew in every commit.
     fn build_time(&self) -> String {
-        self.env.text("SOURCE_DATE_EPOCH").unwrap_or_else(|| "0".to_owned())
+        self.config.child_variable("SOURCE_DATE_EPOCH").unwrap_or_else(|| "0".to_owned())
+    }
+
+    fn lock_file(&self) -> String {
+        input::read_to_string(&self.workspace.root.join("Cargo.lock")).unwrap_or_default()
     }
 
     /// The user's flags, then ours.
     fn rustflags(&self) -> Vec<String> {
-        let mut flags = self.config.rustflags.clone();
+        let mut flags = self.config.rustflags(self.target);
         flags.push("-Ctarget-feature=+crt-static".to_owned());
-        for (from, to) in &self.remapped {
+        for (from, to) in &self.remapped.folders {
             flags.push(format!("--remap-path-prefix={}={to}", from.display()));
         }
-        if !self.config.own_linker {
+        if !self.own_linker {
             flags.extend(LLD_FLAGS.map(str::to_owned));
         }
         flags
     }
 
-    /// The same for C, in the variables of the crate `cc`. The most special variable hides the others,
-    /// so it takes over what they say.
-    fn c_flags(&self) -> Vec<(String, String)> {
-        let underscored = self.target.replace('-', "_");
-        ["CFLAGS", "CXXFLAGS"]
-            .map(|name| {
-                let variables = [
-                    format!("{name}_{}", self.target),
-                    format!("{name}_{underscored}"),
-                    format!("TARGET_{name}"),
-                    name.to_owned(),
-                ];
-                let mut value = variables.iter().find_map(|name| self.env.text(name)).unwrap_or_default();
-                for (from, to) in &self.remapped {
-                    // The crate splits the value at spaces.
-                    if !from.to_string_lossy().contains(' ') {
-                        value.push_str(&format!(" -ffile-prefix-map={}={to}", from.display()));
-                    }
-                }
-                (format!("{name}_{underscored}"), value.trim().to_owned())
-            })
-            .into()
-    }
-
     /// Asks cargo who needs whom. It was here to build, so all of it is here.
     fn tree(&self) -> anyhow::Result<Tree> {
         let sh = shell_in(&self.workspace.root)?;
-        let (cargo, package, target) = (self.env.cargo(), self.selected.package.name.as_str(), self.target);
+        let (cargo, package, target) =
+            (self.env.cargo(), select::package_spec(self.selected.package), self.target);
         let output = cmd!(sh, "{cargo} tree --package {package} --target {target} --locked --offline")
             .args(Tree::ARGUMENTS)
             .args(self.features())
@@ -344,15 +306,28 @@ impl<'a> Invocation<'a> {
         Ok(Tree::parse(&String::from_utf8_lossy(&output))?)
     }
 
-    /// What may be missing when cargo failed after it began: a C compiler for the target.
-    fn failure_hint(&self, compiled: &Compiled) -> Option<String> {
+    /// What may help when cargo failed after it began.
+    fn failure_hint(&self, compiled: &Compiled, log: &Log) -> Option<String> {
         if !self.workspace.root.join("Cargo.lock").is_file() {
             return Some("there is no Cargo.lock: run `cargo generate-lockfile` and commit it".to_owned());
         }
-        let needs_c = compiled.waiting_for_c(&self.tree().ok()?);
-        let compilers = c_compilers(self.target);
+        if let Some(hint) = hints::unwritable(&self.workspace.target_dir) {
+            return Some(hint);
+        }
+        if !self.own_linker
+            && let Some(hint) = log.hint(self.target)
+        {
+            return Some(hint);
+        }
+        let tree = self.tree().ok()?;
+        if let Some(hint) = hints::openssl(compiled, &tree, &self.selected.package.id) {
+            return Some(hint);
+        }
+        let needs_c = compiled.waiting_for_c(&tree);
+        let compilers = c_flags::compilers(self.target);
+        let variables = c_flags::compiler_variables(self.target);
         let path = self.env.variables.get(&std::ffi::OsString::from("PATH"));
-        let named = c_compiler_variables(self.target).iter().any(|name| self.env.get(name).is_some());
+        let named = variables.iter().any(|name| self.config.child_variable(name).is_some());
         let found = compilers.iter().any(|name| process::find_program(name, path).is_some());
         if needs_c.is_empty() || named || found {
             return None;
@@ -368,7 +343,7 @@ impl<'a> Invocation<'a> {
             if needs_c.len() == 1 { "s" } else { "" },
             self.target,
             compilers.join(", "),
-            c_compiler_variables(self.target)[0],
+            variables[0],
         ))
     }
 
@@ -411,27 +386,6 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// Folders whose paths must not get into a binary, and what stands there instead. The last that fits
-/// counts, so the more special ones come later.
-fn remapped(workspace: &Workspace, env: &Environment, sysroot: Option<&Path>) -> Vec<(PathBuf, String)> {
-    let mut remapped = vec![
-        (workspace.root.clone(), "/src".to_owned()),
-        // Generated code lies here, also when the user builds outside the workspace.
-        (workspace.target_dir.clone(), "/src/target".to_owned()),
-    ];
-    if let Some(home) = env.cargo_home() {
-        remapped.push((home, "/cargo".to_owned()));
-    }
-    // With the component rust-src, the standard library's paths are those of this toolchain.
-    let library = sysroot.map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
-    if let Some(library) = library.filter(|library| library.is_dir())
-        && let Some(commit) = rustc_commit(env)
-    {
-        remapped.push((library, format!("/rustc/{commit}")));
-    }
-    remapped
-}
-
 /// The toolchain's folder: the one that the calling cargo lies in, or what rustc says.
 fn sysroot(env: &Environment) -> Option<PathBuf> {
     let of_cargo = env.cargo().parent().and_then(Path::parent).map(Path::to_path_buf);
@@ -442,11 +396,12 @@ fn sysroot(env: &Environment) -> Option<PathBuf> {
     cmd!(sh, "rustc --print sysroot").capture_text().ok().map(PathBuf::from)
 }
 
-fn rustc_commit(env: &Environment) -> Option<String> {
-    let rustc = env.get("RUSTC").cloned().unwrap_or_else(|| "rustc".into());
-    let sh = Shell::new().ok()?;
-    let output = cmd!(sh, "{rustc} -vV").capture_text().ok()?;
-    output.lines().find_map(|line| line.strip_prefix("commit-hash: ")).map(str::to_owned)
+/// A processor in `-C target-cpu` that is not one of the platform's least.
+fn special_cpu(flags: &[String]) -> Option<String> {
+    let mut words = flags.iter().map(|flag| flag.strip_prefix("-C").unwrap_or(flag).trim());
+    let named = words.rfind(|word| word.starts_with("target-cpu="))?;
+    let cpu = named.split_once('=').map_or("", |(_, cpu)| cpu);
+    (!["", "generic", "x86-64"].contains(&cpu)).then(|| cpu.to_owned())
 }
 
 /// Where cargo puts what it builds with a profile (The Cargo Book, "Build Cache").
@@ -463,17 +418,22 @@ fn keep(dir: &Path, path: &Path, crates: &VersionInfo) -> std::io::Result<()> {
     tare_tool::private::replace_file(path, &serde_json::to_vec(crates)?)
 }
 
-/// Names under which the crate `cc` looks for a C compiler.
-fn c_compilers(target: &str) -> Vec<String> {
-    let arch = target.split('-').next().unwrap_or_default();
-    let mut names = vec![format!("{arch}-linux-musl-gcc")];
-    if arch == std::env::consts::ARCH {
-        names.push("musl-gcc".to_owned());
-    }
-    names
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Variables that name a C compiler for the crate `cc`.
-fn c_compiler_variables(target: &str) -> [String; 3] {
-    [format!("CC_{}", target.replace('-', "_")), format!("CC_{target}"), "TARGET_CC".to_owned()]
+    #[test]
+    fn a_processor_that_is_not_every_ones_is_found_in_the_flags() {
+        for (flags, expected) in [
+            (&[][..], None),
+            (&["-C", "opt-level=2"], None),
+            (&["-C", "target-cpu=native"], Some("native")),
+            (&["-Ctarget-cpu=x86-64-v3", "-g"], Some("x86-64-v3")),
+            (&["-Ctarget-cpu=native", "-Ctarget-cpu=generic"], None),
+            (&["-C target-cpu=x86-64"], None),
+        ] {
+            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            assert_eq!(special_cpu(&flags).as_deref(), expected, "{flags:?}");
+        }
+    }
 }
