@@ -28,7 +28,7 @@ use tare_oci::audit::VersionInfo;
 use tare_oci::digest::Digest;
 use tare_oci::input;
 use tare_oci::platform::Platform;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
 use tare_tool::process::{self, Execute as _, ProcessError, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
@@ -177,16 +177,19 @@ impl<'a> Invocation<'a> {
     /// lock file, the manifests of the workspace, and what was compiled.
     fn crates(&self, compiled: &Compiled) -> anyhow::Result<VersionInfo> {
         let of_build = self.features().join(" ");
-        let mut text = format!("tare {} crates\n{of_build}\n{}\n", env!("CARGO_PKG_VERSION"), self.target);
+        // The list also follows from the code that makes it.
+        let code = Digest::of(include_bytes!("../crates.rs"));
+        let mut text = format!("tare crates {code}\n{of_build}\n{}\n", self.target);
         text.push_str(&self.selected.package.id.repr);
         text.push('\n');
         text.push_str(&compiled.text());
-        let manifests = self.workspace.packages.iter().map(|package| package.manifest_path.as_std_path());
+        let manifests = self.workspace.packages.iter().map(|package| package.manifest_path.clone().into());
+        let outside = self.remapped.outside.iter().map(|folder| folder.join("Cargo.toml"));
         let lock = self.workspace.root.join("Cargo.lock");
         let root = self.workspace.root.join("Cargo.toml");
-        for path in [lock.as_path(), &root].into_iter().chain(manifests) {
+        for path in [lock, root].into_iter().chain(manifests).chain(outside) {
             text.push('\n');
-            text.push_str(&input::read_to_string(path).unwrap_or_default());
+            text.push_str(&input::read_to_string(&path).unwrap_or_default());
         }
         let dir = self.workspace.cache("crates")?;
         let path = dir.join(Digest::of(text.as_bytes()).hex());
@@ -220,9 +223,9 @@ impl<'a> Invocation<'a> {
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
             .env("SOURCE_DATE_EPOCH", self.build_time())
             .envs(c_flags::c_flags(self.target, &self.remapped.folders, &self.config, &self.lock_file()));
-        if self.remapped.outside {
+        if !self.remapped.outside.is_empty() {
             let own = self.config.rustc_wrapper().unwrap_or_default();
-            let this = std::env::current_exe().context("cannot find this program")?;
+            let this = environment::this_program().context("cannot find this program")?;
             command = command.env("RUSTC_WRAPPER", this).env(wrapper::VARIABLE, own);
         }
         if !self.own_linker {

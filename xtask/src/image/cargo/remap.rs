@@ -15,8 +15,8 @@ use tare_tool::process::{Execute as _, Shell, cmd, shell_in};
 pub(super) struct Remapped {
     /// Each with what stands for it. The last that fits counts, so the deeper ones come later.
     pub(super) folders: Vec<(PathBuf, String)>,
-    /// Whether a local package lies outside the workspace's root.
-    pub(super) outside: bool,
+    /// Those of local packages outside the workspace's root.
+    pub(super) outside: Vec<PathBuf>,
 }
 
 /// Finds the folders of a workspace.
@@ -43,7 +43,7 @@ pub(super) fn remapped(
         folders.push((library, format!("/rustc/{commit}")));
     }
     let local = outside(workspace, config, env);
-    let outside = !local.is_empty();
+    let outside = local.iter().map(|(folder, _)| folder.clone()).collect();
     folders.extend(local);
     let vendored = config.tables(&["source"]).flat_map(|(table, file)| {
         let named = table.values().filter_map(|source| source.get("directory")?.as_str());
