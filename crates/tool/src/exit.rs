@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::document::DefinitionError;
 use crate::private::PrivateError;
 use crate::process::ProcessError;
+use crate::signals;
 use crate::ui::Ui;
 
 /// A gate or a check said no.
@@ -32,6 +33,10 @@ pub fn code(
     ui: Ui,
     hint: impl Fn(&(dyn Error + 'static)) -> Option<String>,
 ) -> ExitCode {
+    if let Some(code) = signals::ended_by() {
+        ui.error("interrupted", None);
+        return ExitCode::from(code);
+    }
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE),

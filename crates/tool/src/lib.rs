@@ -11,5 +11,6 @@ pub mod exit;
 pub mod plan;
 pub mod private;
 pub mod process;
+pub mod signals;
 pub mod toolkit;
 pub mod ui;

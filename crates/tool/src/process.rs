@@ -9,6 +9,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 pub use xshell::{self, Shell, cmd};
 
+use crate::signals;
+
 /// A command that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -35,6 +37,12 @@ pub enum ProcessError {
         status: ExitStatus,
         /// The end of what it said on stderr, if that was caught.
         stderr: String,
+    },
+    /// A signal has arrived, so that nothing is started any more.
+    #[error("interrupted before `{command}`")]
+    Interrupted {
+        /// The command that was not run.
+        command: String,
     },
     /// The current directory is gone.
     #[error(transparent)]
@@ -218,6 +226,9 @@ fn start(
     connect: impl FnOnce(&mut Command) -> &mut Command,
 ) -> Result<(Child, String), ProcessError> {
     let (display, mut command) = (command.to_string(), command.into());
+    if signals::received() {
+        return Err(ProcessError::Interrupted { command: display });
+    }
     match spawn(connect(&mut command)) {
         Ok(child) => Ok((child, display)),
         Err(source) => Err(cannot_start(&command, display, source)),

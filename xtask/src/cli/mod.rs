@@ -1,6 +1,6 @@
 //! The command line: the only part that knows clap and exit codes.
 //!
-//! 0: done. 1: a gate failed. 2: it could not be done.
+//! 0: done. 1: a gate failed. 2: it could not be done. 130 or 143: SIGINT or SIGTERM arrived.
 
 mod checks;
 mod clean;
@@ -19,6 +19,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use self::checks::ChecksCommand;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
+use tare_tool::signals;
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
@@ -28,36 +29,36 @@ use tare_tool::ui::Ui;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Build without the network (every command; the same as CARGO_NET_OFFLINE=true)
+    /// Work without the network, as with CARGO_NET_OFFLINE=true
     #[arg(long, global = true)]
     offline: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build images: a static binary, a minimal rootfs, the same bytes on every machine
+    /// Build minimal, reproducible images of Rust servers
     Image(image::ImageArguments),
-    /// Show what is in an image, anybody's: parameters, layers, files, crates
+    /// Show or validate any image: configuration, layers, files, crates
     Inspect(inspect::InspectArguments),
-    /// List the workspace's images
+    /// List the images of the workspace
     List(list::ListArguments),
-    /// Measure images in constrained containers: size, start-up, throughput, with a verdict
+    /// Measure images under limits: size, start-up, throughput
     Profile(PassedOn),
-    /// Run an image in the foreground, under a profile's limits, with its ports on 127.0.0.1
+    /// Run an image under a profile's limits, with its ports on 127.0.0.1
     Run(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
-    /// Write manifests with requests, limits and probes computed from what was measured
+    /// Write manifests for Kubernetes and others from measured figures
     Deploy(PassedOn),
-    /// Push an image to registries, with SBOMs, provenance and signatures, and move their tags
+    /// Push an image to registries, with SBOM, provenance and signatures
     Publish(PassedOn),
     /// Fetch an image from a registry into an OCI layout
     Pull(PassedOn),
-    /// List what refers to an image in a registry: SBOMs, provenance, signatures
+    /// List the SBOMs, provenance and signatures of an image in a registry
     Referrers(PassedOn),
-    /// Remove the caches of the workspace: layers, crate lists, unpacked images
+    /// Remove the caches: layers, crate lists, unpacked images
     Clean(clean::CleanArguments),
-    /// Build the programs that are otherwise built on first use, for CI caches and for work without the network
+    /// Build all programs that are otherwise built on first use
     Toolkit,
     #[command(flatten)]
     Checks(ChecksCommand),
@@ -128,6 +129,7 @@ fn compiler() -> Option<ExitCode> {
 fn run(mut arguments: Arguments) -> ExitCode {
     let offline = arguments.command.passed_on().is_some_and(PassedOn::take_offline) || arguments.offline;
     let ui = |quiet| Ui::new(quiet, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    signals::watch(ui(false));
     let env = Environment::read().map(|mut env| {
         if offline {
             env.set_offline();

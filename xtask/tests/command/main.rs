@@ -37,6 +37,8 @@ mod programs;
 #[cfg(test)]
 mod reproducible;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tiny_elf;
