@@ -13,8 +13,8 @@ use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Built images (target/images/NAME), reports and what cargo built stay; `cargo clean` removes them. The next build of an
-image without caches takes longer and has the same digest.")]
+Built images (target/images/NAME), reports and cargo's own files stay. Without caches, the next build takes longer and \
+gives the same digest.")]
 pub(super) struct CleanArguments {
     /// Print what would be removed, and remove nothing
     #[arg(long)]

@@ -34,19 +34,22 @@ use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
-The digest reference of each image is printed on stdout, everything else on stderr.
-Written to target/images/NAME/: layout/ (OCI), NAME.tar (for docker, podman, skopeo), NAME.json, bin/.")]
+Prints the digest reference of each image on stdout, and everything else on stderr.
+
+Writes to target/images/NAME/: layout/ (OCI layout), NAME.tar (for docker, podman and skopeo), NAME.json (summary) and \
+bin/ (binaries).")]
 pub(super) struct ImageArguments {
-    /// Images of images/NAME/image.toml, or packages with a binary [default: all images without `default = false`]
+    /// Images defined in images/NAME/image.toml, or packages with a binary [default: all images without `default =
+    /// false`]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Tag the image: `:TAG`, or a whole name REPOSITORY[:TAG]; may be given several times [default: NAME:latest]
+    /// Tag the image: `:TAG` or REPOSITORY[:TAG]; repeatable [default: NAME:latest]
     #[arg(long = "tag", short, value_name = "REFERENCE")]
     tags: Vec<TagArgument>,
-    /// Build for these platforms instead of the definition's: linux/amd64, linux/arm64
+    /// Build for linux/amd64, linux/arm64 or both [default: the definition's platforms]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// How layers are compressed: none, gzip[:1-12] or zstd[:1-22]
+    /// Compress layers with none, gzip[:1-12] or zstd[:1-22]
     #[arg(long, value_name = "METHOD[:LEVEL]", default_value_t)]
     compression: Compression,
     /// Write to FOLDER/NAME/ instead of target/images/NAME/
@@ -58,16 +61,16 @@ pub(super) struct ImageArguments {
     /// Print NAME.json instead of the digest reference
     #[arg(long)]
     json: bool,
-    /// Print what would be built, layer by layer, and build nothing
+    /// Print the commands and layers of the build, and build nothing
     #[arg(long, conflicts_with_all = ["json", "load", "verify_reproducible"])]
     dry_run: bool,
-    /// Build twice in different folders with different CARGO_HOMEs and compare to the byte
+    /// Build twice, in different folders with different CARGO_HOMEs, and compare every byte
     #[arg(long, conflicts_with_all = ["json", "load", "output"])]
     verify_reproducible: bool,
-    /// Build with Cargo.lock as it is; this is always so
+    /// Use Cargo.lock as it is, which is always the case
     #[arg(long)]
     locked: bool,
-    /// Say nothing but warnings and errors
+    /// Print only results, warnings and errors
     #[arg(long, short)]
     pub(super) quiet: bool,
 }

@@ -21,14 +21,14 @@ const SHOWN_FILES: usize = 40;
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArguments {
-    /// An image of this workspace by name, an OCI layout's folder, or an archive (OCI or docker)
+    /// An image of the workspace by its name, an OCI layout, or an archive (OCI or docker)
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Compute every digest, size and diff id anew and check the image against the image spec; exit 1
-    /// if anything is wrong
+    /// Recompute every digest, size and diff id, and check the image against the image spec; exit code 1 if it is
+    /// invalid
     #[arg(long)]
     validate: bool,
-    /// List every file, however many there are
+    /// List every file, not only the first 40 of a layer
     #[arg(long)]
     files: bool,
     /// Print JSON

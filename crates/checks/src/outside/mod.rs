@@ -13,6 +13,7 @@ mod leftovers;
 mod library;
 mod peers;
 mod podman;
+mod readme;
 mod rootfs;
 mod skopeo;
 mod tarballs;
@@ -91,6 +92,7 @@ const CHECKS: &[Check] = &[
     check("library-oci", &[], library::oci),
     check("library-profiler", &[Tool::Root], library::profiler),
     check("adopter", &[Tool::Program("musl-gcc")], checkout::adopter),
+    check("readme", &[Tool::Program("git")], readme::workspace),
     check("peers", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::rust),
     check("peers-frameworks", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::frameworks),
     check("peers-go", &[Tool::Namespaces, Tool::Program("go")], peers::go),
