@@ -25,7 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-pub use outcome::{Connections, Cpu, Distribution, ErrorClass, ErrorKind, Errors, Failures, Outcome, Span};
+pub use outcome::{
+    Connections, Cpu, Distribution, ErrorClass, ErrorKind, Errors, Failures, Outcome, PARTS, Span, Times,
+};
 pub use plan::{Blob, Expect, Pace, Plan, PlanError, Protocol, Request};
 pub use response::Answered;
 pub use verify::{expect_what_was_answered, verify};

@@ -40,6 +40,11 @@ pub struct Outcome {
     /// From the send to the last byte of the answer, of the same requests. Without keep-alive it
     /// contains the connecting.
     pub service: Distribution,
+    /// Both again by planned start: one part for each of the first windows of the measured span, at most
+    /// [`PARTS`], and one for the rest. Empty where there are no windows to leave out.
+    pub parts: Vec<Times>,
+    /// Nanoseconds of each part but the last, whole windows.
+    pub part: u64,
     /// Sum over the measured span of requests under way times nanoseconds: divided by the span it is the mean
     /// concurrency, counted apart from every latency.
     pub in_flight: u128,
@@ -87,7 +92,8 @@ impl Outcome {
                 let length = turn.ended.saturating_sub(turn.measured.from).max(1);
                 let measured = Span { from: 0, to: length };
                 let windows = vec![turn.completed];
-                Self { began: 0, measured, ended: length, windows, window: length, ..turn }
+                let parts = Vec::new();
+                Self { began: 0, measured, ended: length, windows, window: length, parts, ..turn }
             })
             .reduce(|mut all, turn| {
                 all.measured.to += turn.measured.to;
@@ -112,6 +118,8 @@ impl Outcome {
             window,
             latency: Distribution::default(),
             service: Distribution::default(),
+            parts: Vec::new(),
+            part: 0,
             in_flight: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -141,6 +149,10 @@ impl Outcome {
         self.errors.merge(other.errors);
         self.latency.merge(&other.latency);
         self.service.merge(&other.service);
+        for (own, theirs) in self.parts.iter_mut().zip(&other.parts) {
+            own.latency.merge(&theirs.latency);
+            own.service.merge(&theirs.service);
+        }
         self.in_flight += other.in_flight;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
@@ -169,6 +181,30 @@ impl Outcome {
         self.windows.get(first..(end as usize).min(self.windows.len())).unwrap_or_default()
     }
 
+    /// The same run without the first windows of the measured span: the span begins later, and rates and times are of
+    /// the rest. What is counted over the span or the whole run stays as it is.
+    ///
+    /// Times begin with the first part after those windows.
+    #[must_use]
+    pub fn without_warm_up(&self, windows: usize) -> Self {
+        if windows == 0 || self.parts.is_empty() {
+            return self.clone();
+        }
+        let window = self.window.max(1);
+        let first = (self.measured.from - self.began).div_ceil(window) + windows as u64;
+        let from = (self.began + first * window).min(self.measured.to);
+        let part =
+            usize::try_from((from - self.measured.from).div_ceil(self.part.max(1))).unwrap_or(usize::MAX);
+        let rest = &self.parts[part.min(self.parts.len() - 1)..];
+        let mut times = Times::default();
+        for part in rest {
+            times.latency.merge(&part.latency);
+            times.service.merge(&part.service);
+        }
+        let measured = Span { from, ..self.measured };
+        Self { measured, latency: times.latency, service: times.service, parts: Vec::new(), ..self.clone() }
+    }
+
     /// Requests of the measured span that were sent and not completed.
     #[must_use]
     pub fn failed(&self) -> u64 {
@@ -188,6 +224,18 @@ impl Outcome {
         let available = self.measured.nanoseconds().max(1) as f64 * f64::from(self.threads.max(1));
         Some((cpu.user + cpu.system) as f64 * 1e3 / available)
     }
+}
+
+/// The most parts of a measured span that times are kept for, beside the rest.
+pub const PARTS: u64 = 10;
+
+/// Times of requests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// From the planned start.
+    pub latency: Distribution,
+    /// From the send.
+    pub service: Distribution,
 }
 
 /// Connections, over the whole run and all threads.

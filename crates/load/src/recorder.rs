@@ -1,6 +1,6 @@
 //! What one thread saw, while it sees it. Knows nothing of sockets.
 
-use super::outcome::{Connections, ErrorKind, Outcome, Span};
+use super::outcome::{Connections, ErrorKind, Outcome, PARTS, Span, Times};
 use super::plan::Expect;
 use super::response::Answer;
 
@@ -52,6 +52,13 @@ impl Recorder {
         let mut found = Outcome::new(began, Span { from, to }, window);
         let windows = (to - began).div_ceil(window);
         found.windows = vec![0; usize::try_from(windows).unwrap_or_default()];
+        // At most half of the windows can be warm-up.
+        let early = (to - from) / window / 2;
+        if early > 0 {
+            found.part = window * early.div_ceil(PARTS);
+            let parts = early.div_ceil(early.div_ceil(PARTS)) + 1;
+            found.parts = vec![Times::default(); usize::try_from(parts).unwrap_or_default()];
+        }
         Self { schedule, found, open: 0, now_in_flight: 0, changed: began, answers: 0 }
     }
 
@@ -134,8 +141,14 @@ impl Recorder {
         }
         if self.schedule.is_measured(started.planned) {
             self.found.completed += 1;
-            self.found.latency.record(now - started.planned);
-            self.found.service.record(now - started.sent);
+            let part = (started.planned - self.schedule.from) / self.found.part.max(1);
+            let last = self.found.parts.len().saturating_sub(1);
+            let (latency, service) = match self.found.parts.get_mut((part as usize).min(last)) {
+                Some(times) => (&mut times.latency, &mut times.service),
+                None => (&mut self.found.latency, &mut self.found.service),
+            };
+            latency.record(now - started.planned);
+            service.record(now - started.sent);
         }
     }
 
@@ -156,7 +169,12 @@ impl Recorder {
         self.in_flight_until(self.schedule.to.max(self.changed));
         let mut next = Self { open: self.open, ..Self::new(Schedule::NONE) };
         next.found.connections.peak = self.open;
-        std::mem::replace(self, next).found
+        let mut found = std::mem::replace(self, next).found;
+        for part in &found.parts {
+            found.latency.merge(&part.latency);
+            found.service.merge(&part.service);
+        }
+        found
     }
 }
 

@@ -3,6 +3,8 @@
 //! Values only, to be written and read by every program of tare. What measures and what judges is the
 //! profiler's. This package uses none of ours.
 
+pub mod bias;
+pub mod doubt;
 pub mod limits;
 pub mod measurement;
 pub mod metric;
@@ -10,8 +12,10 @@ pub mod report;
 mod units;
 pub mod verdict;
 
+pub use bias::{Bias, Subject};
+pub use doubt::{Doubt, Reading};
 pub use limits::{CpuLimit, CpuSet, Limits};
-pub use measurement::{Doubt, Measurement};
+pub use measurement::Measurement;
 pub use metric::{Metric, Pass};
 pub use report::{Event, EventKind, Report, Run, SCHEMA};
 pub use verdict::{Outcome, Overall, Verdict};

@@ -13,7 +13,10 @@ use crate::metric::Pass;
 use crate::verdict::{Outcome, Overall, Verdict};
 
 /// The version of the report's form; it rises when a reader of the old form would misread the new one.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
+
+/// The oldest version that is still read: it had fewer kinds of doubt.
+pub const OLDEST: u32 = 2;
 
 /// What was measured of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,7 +228,7 @@ impl fmt::Display for ReportError {
         match self {
             Self::Form(_) => f.write_str("it is not a report of tare"),
             Self::Version { found } => {
-                write!(f, "it is a report of schema {found}, and this is tare of schema {SCHEMA}")
+                write!(f, "it is a report of schema {found}, and this tare reads schema {OLDEST} to {SCHEMA}")
             }
         }
     }
@@ -252,7 +255,7 @@ impl Report {
             schema: u32,
         }
         let Version { schema } = serde_json::from_str(text).map_err(ReportError::Form)?;
-        if schema != SCHEMA {
+        if !(OLDEST..=SCHEMA).contains(&schema) {
             return Err(ReportError::Version { found: schema });
         }
         serde_json::from_str(text).map_err(ReportError::Form)
@@ -301,10 +304,18 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_is_refused_by_its_number_whatever_else_is_in_it() {
-        let other = WRITTEN.replacen("\"schema\": 2", "\"schema\": 3, \"news\": {}", 1);
+        let other = WRITTEN.replacen("\"schema\": 3", "\"schema\": 4, \"news\": {}", 1);
         let error = Report::parse(&other).unwrap_err();
-        assert!(matches!(error, ReportError::Version { found: 3 }), "{error:?}");
-        assert_eq!(error.to_string(), "it is a report of schema 3, and this is tare of schema 2");
+        assert!(matches!(error, ReportError::Version { found: 4 }), "{error:?}");
+        assert_eq!(error.to_string(), "it is a report of schema 4, and this tare reads schema 2 to 3");
+    }
+
+    #[test]
+    fn a_report_of_the_version_before_is_read() {
+        let before = WRITTEN.replacen("\"schema\": 3", "\"schema\": 2", 1);
+        assert_eq!(Report::parse(&before).unwrap().schema, 2);
+        let oldest = WRITTEN.replacen("\"schema\": 3", "\"schema\": 1", 1);
+        assert!(matches!(Report::parse(&oldest), Err(ReportError::Version { found: 1 })));
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn errs_on_the_safe_side(key: &str, doubt: &Doubt) -> bool {
         | Doubt::Steal { .. }
         | Doubt::BusyHost { .. }
         | Doubt::SharedCpus { .. }
+        | Doubt::SharedCore { .. }
         | Doubt::ThrottledOutsideLimit { .. } => {
             is_start || grows.iter().any(|it| metric.split('@').next() == Some(it))
         }

@@ -117,7 +117,7 @@ fn what_cannot_be_done_says_why_and_leaves_nothing() {
     refused(
         &["app", "--report", "newer.json"],
         &format!(
-            "error: {}: it is a report of schema 99, and this is tare of schema {SCHEMA}\n\
+            "error: {}: it is a report of schema 99, and this tare reads schema 2 to {SCHEMA}\n\
              hint: profile the image with this version: `cargo xtask profile NAME`",
             root.path().join("newer.json").display()
         ),

@@ -1,5 +1,6 @@
 //! `cargo xtask profile`
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use crate::profile::definition;
 use crate::profile::measure::Step;
 use crate::profile::profiling::{self, Image, Options};
 use crate::profile::render;
+use crate::profile::render::screen::Call;
 use crate::profile::report::{Overall, Report};
 use tare_container::Runtime;
 
@@ -36,18 +38,22 @@ pub(super) struct ProfileArguments {
     images: Vec<String>,
     #[command(flatten)]
     common: CommonArguments,
-    /// Compare with these figures, and judge `max-regression` gates by them
+    /// Compare with these figures, and judge `max-regression` gates by them. A folder, and with several images: FILE/IMAGE.json
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Measure twice, and if both runs agree write their figures to this file
+    /// Measure twice, and if both runs agree write their figures to this file. A folder, and with several images:
+    /// FILE/IMAGE.json
     #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
     save_baseline: Option<PathBuf>,
-    /// Write the reports here instead of target/profiles/IMAGE/PROFILE
+    /// Write the reports here instead of target/profiles/IMAGE/PROFILE; with several images to FOLDER/IMAGE
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Print every figure, not the first screen alone
+    #[arg(long, conflicts_with = "json")]
+    full: bool,
     /// Print the table of all metrics, by which gates name them
     #[arg(long, exclusive = true)]
     list_metrics: bool,
@@ -96,7 +102,12 @@ pub(super) fn plan(
         return Ok(None);
     }
     let profile = arguments.common.profile(root)?;
-    arguments.baseline.as_deref().map(Baseline::read).transpose()?;
+    // How many images there are is known later where none is named.
+    if let [image] = arguments.images.as_slice()
+        && let Some(path) = &arguments.baseline
+    {
+        Baseline::read(&place(path, &profiling::folder_name(image), false))?;
+    }
     let keeper = profile.runs_image() && stage::check(&arguments.common.container, &profile, env)?;
     let images = match arguments.images.as_slice() {
         [] => WantedImages::Default,
@@ -114,8 +125,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
         return Ok(Outcome::Done);
     }
     let profile = arguments.common.profile(root)?;
-    let baseline = arguments.baseline.as_deref().map(Baseline::read).transpose()?;
-    if baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
+    if arguments.baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
         session.ui.warning(&format!(
             "profile {} has no gate with `max-regression`: nothing is compared with the baseline",
             profile.name
@@ -124,32 +134,39 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let way =
         if profile.runs_image() { Some(stage::choose(&arguments.common.container, session)?) } else { None };
     let subjects = subjects(&arguments.images, session)?;
+    let names = distinct(subjects.iter().map(|subject| subject.image.name.as_str()));
+    let several = subjects.len() > 1;
+    // All of them before the first minute of measuring.
+    let baselines = names.iter().map(|name| {
+        let file = arguments.baseline.as_deref().map(|path| place(path, name, several));
+        file.map(|file| Baseline::read(&session.env.current_dir.join(file))).transpose()
+    });
+    let baselines = baselines.collect::<Result<Vec<_>, _>>()?;
     let runtime = match way {
         None => None,
         Some(Way::Here(kind)) => Some(stage::open(kind, session, &AtSignal::Leave)?),
         Some(Way::Sudo) => return hand_over(&arguments.common.container, &subjects, session),
     };
-    let cache = session.cache();
-    let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline: baseline.as_ref() };
     let mut outcome = Outcome::Done;
-    for Subject { image, .. } in &subjects {
+    for ((Subject { image, .. }, name), baseline) in subjects.iter().zip(&names).zip(&baselines) {
         let progress = || Progress::new(session.ui, image.name.clone(), runtime.as_ref().map(Runtime::kind));
+        let (cache, baseline) = (session.cache(), baseline.as_ref());
+        let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline };
         let mut shown = progress();
         let report = profiling::profile(image, &profile, &options, |step| shown.show(&step))?;
         drop(shown);
-        publish(arguments, session, image, &report)?;
-        if let Some(file) = &arguments.save_baseline {
+        let saving = arguments.save_baseline.as_deref().map(|path| place(path, name, several));
+        let saved = saving.as_deref().map(|file| {
             session.ui.status("Repeating", "all of it, because a baseline needs two runs that agree");
             let mut shown = progress();
             let watch = |step: Step<'_>| shown.show(&step);
             let baseline = profiling::repeat_for_baseline(&report, image, &profile, &options, watch)?;
             drop(shown);
-            let file = session.env.current_dir.join(file);
-            sudo::as_user(session.user(), || baseline.write(&file))?
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            let file = session.plan.workspace.show(&file);
-            session.ui.status("Saved", &format!("the baseline {file}"));
-        }
+            save(&baseline, file, session)
+        });
+        let saved_to = saving.as_deref().filter(|_| matches!(saved, Some(Ok(()))));
+        publish(arguments, session, (image, name, several), &report, saved_to)?;
+        saved.transpose()?;
         if report.was_never_ready() {
             outcome = Outcome::Exit(FAILED);
         } else if report.overall != Overall::Pass && outcome == Outcome::Done {
@@ -159,25 +176,93 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     Ok(outcome)
 }
 
+/// Names that differ: a second `app` is `app-2`.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        let numbered = |number: u32| if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+        distinct.extend((1..).map(numbered).find(|name| !distinct.contains(name)));
+    }
+    distinct
+}
+
+/// Where the baseline of an image is: the file itself, or the image's own in the folder where the path is one or there are
+/// several images.
+fn place(path: &Path, image: &str, several: bool) -> PathBuf {
+    if several || path.is_dir() { path.join(format!("{image}.json")) } else { path.to_path_buf() }
+}
+
+fn save(baseline: &Baseline, file: &Path, session: &Session) -> anyhow::Result<()> {
+    let file = session.env.current_dir.join(file);
+    let write = || {
+        file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        baseline.write(&file)
+    };
+    sudo::as_user(session.user(), write)?.with_context(|| format!("cannot write {}", file.display()))?;
+    session.ui.status("Saved", &format!("the baseline {}", session.plan.workspace.show(&file)));
+    Ok(())
+}
+
+/// The command that measures the same again, without a baseline and ways of printing.
+fn again(words: &[OsString], image: &str) -> String {
+    let mut command = vec!["cargo xtask".to_owned()];
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match word.as_ref() {
+            "--baseline" | "--save-baseline" => drop(words.next()),
+            "--full" | "--json" | "--quiet" | "-q" => {}
+            word if word.starts_with("--baseline=") || word.starts_with("--save-baseline=") => {}
+            word => command.push(quoted(word)),
+        }
+    }
+    if !command.iter().any(|word| *word == quoted(image)) {
+        // All images of the workspace were asked for.
+        command.push(quoted(image));
+    }
+    command.join(" ")
+}
+
+/// As a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// Prints the report, and writes it where others read it.
 fn publish(
     arguments: &ProfileArguments,
     session: &Session,
-    image: &Image,
+    (image, name, several): (&Image, &str, bool),
     report: &Report,
+    saved_to: Option<&Path>,
 ) -> anyhow::Result<()> {
     let Session { env, plan, ui, .. } = session;
     let folder = match &arguments.output {
+        Some(folder) if several => env.current_dir.join(folder).join(name),
         Some(folder) => env.current_dir.join(folder),
-        None => plan.workspace.target_dir.join("profiles").join(&image.name).join(&report.profile.name),
+        None => plan.workspace.target_dir.join("profiles").join(name).join(&report.profile.name),
     };
     sudo::as_user(session.user(), || render::write(report, &folder))??;
     if arguments.json {
         ui.result(report.to_json()?.trim_end())?;
+        ui.status("Reported", &format!("in {}", plan.workspace.show(&folder)));
     } else {
-        ui.result(render::terminal::render(report, super::columns()).trim_end())?;
+        if arguments.full {
+            ui.result(render::terminal::render(report, super::columns()).trim_end())?;
+            ui.result("")?;
+        }
+        let named = arguments.images.iter().find(|named| profiling::folder_name(named) == image.name);
+        let named = named.map_or(image.name.as_str(), String::as_str);
+        let (command, folder) = (again(&session.words, named), plan.workspace.show(&folder));
+        let baseline = saved_to.map(|file| file.to_string_lossy());
+        let (baseline, image) = (baseline.as_deref(), quoted(named));
+        let call = Call { command: &command, image: &image, folder: &folder, baseline };
+        ui.result(render::screen::render(report, &call).trim_end())?;
     }
-    ui.status("Reported", &format!("in {}", plan.workspace.show(&folder)));
     // As GitHub's runners ask for it; its absence there must not fail a measurement.
     if let Some(summary) = env.get("GITHUB_STEP_SUMMARY") {
         let append = || {
@@ -189,4 +274,33 @@ fn publish(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_the_one_that_was_called_without_its_baseline() {
+        let of = |words: &[&str], image| again(&words.iter().map(OsString::from).collect::<Vec<_>>(), image);
+        assert_eq!(
+            of(&["profile", "app", "--profile", "ci", "--save-baseline", "a.json", "--full"], "app"),
+            "cargo xtask profile app --profile ci"
+        );
+        assert_eq!(of(&["profile", "--baseline=a.json", "-q"], "app"), "cargo xtask profile app");
+        assert_eq!(
+            of(&["profile", "a b/it's.tar"], "a b/it's.tar"),
+            "cargo xtask profile 'a b/it'\\''s.tar'"
+        );
+    }
+
+    #[test]
+    fn several_images_have_a_file_and_a_folder_each() {
+        assert_eq!(distinct(["app", "b", "app", "app"].into_iter()), ["app", "b", "app-2", "app-3"]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("main.json");
+        assert_eq!(place(&file, "app", false), file);
+        assert_eq!(place(&file, "app", true), file.join("app.json"));
+        assert_eq!(place(folder.path(), "app", false), folder.path().join("app.json"));
+    }
 }

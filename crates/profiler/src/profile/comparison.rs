@@ -7,7 +7,7 @@ use tare_container::{Runtime, Target};
 use tare_oci::units::Nanoseconds;
 
 use super::compare::{self, Comparison, Key, Rules, Samples, Side};
-use super::cpus;
+use super::cpus::HostCpus;
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
 use super::measure::{self, Setting, Stage, Step};
@@ -101,9 +101,9 @@ pub fn compare(
     let limits = limits(profile)?;
     let profile = shortened(profile, question);
     let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
-    let (program, allowed) = (options.generator()?, cpus::allowed());
+    let (program, host) = (options.generator()?, HostCpus::read());
     let (apart, generator) = (None, vec![]);
-    let mut call = Call { profile: &profile, limits, runtime, program, allowed, apart, generator };
+    let mut call = Call { profile: &profile, limits, runtime, program, host, apart, generator };
     let sizes = [call.sizes(a)?, call.sizes(b)?];
     let exact = exact(&sizes);
     let mut pair = 0;
@@ -176,7 +176,7 @@ struct Call<'a> {
     limits: Limits,
     runtime: &'a Runtime,
     program: PathBuf,
-    allowed: Vec<usize>,
+    host: HostCpus,
     /// Why the servers cannot be loaded in turns.
     apart: Option<TurnsError>,
     /// The share of its CPUs that the generator used in each load.
@@ -186,7 +186,7 @@ struct Call<'a> {
 impl Call<'_> {
     fn setting<'a>(&'a self, image: &'a Image, profile: &'a Profile) -> Setting<'a> {
         let unstripped = image.unstripped.as_deref();
-        Setting { target: &image.target, unstripped, profile, program: &self.program, allowed: &self.allowed }
+        Setting { target: &image.target, unstripped, profile, program: &self.program, host: &self.host }
     }
 
     fn stage(&self) -> Stage<'_> {

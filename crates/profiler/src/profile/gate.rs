@@ -1,6 +1,7 @@
 //! Gates: bounds on figures, and the verdict on each.
 //!
-//! A figure that is doubted does not pass, unless its gate allows it; one that is missing fails. What was not
+//! A figure that is doubted does not pass, unless its gate allows it or the doubts can only make it look worse than it
+//! is; one that is missing fails. What was not
 //! judged is a verdict too, with the reason, so that nothing passes by being left out.
 
 pub use tare_report::verdict::{Outcome, Overall, Verdict};
@@ -11,6 +12,7 @@ use super::measurement::Measurement;
 use super::metric::{Class, Direction, Pass};
 use super::render::units::shown;
 use super::stats;
+use tare_report::Bias;
 
 /// Below this a difference from the baseline is no accident (1 in 100, as Firecracker's comparisons have it).
 const SIGNIFICANT: f64 = 0.01;
@@ -92,16 +94,23 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
     // What decided, or all of it when nothing went wrong.
     let decisive = findings.iter().filter(|(found, _)| *found == worst || worst == Outcome::Pass);
     let reason = decisive.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
-    if measurement.is_doubtful() && worst != Outcome::Skipped {
-        let doubts: Vec<String> = measurement.doubts.iter().map(ToString::to_string).collect();
-        let doubts = doubts.join("; ");
-        return if gate.allow_unreliable {
-            (worst, format!("{reason} (doubtful, which the gate allows: {doubts})"))
-        } else {
-            (Outcome::Unreliable, format!("{reason}, but {doubts}"))
-        };
+    // The baseline counts where it decided.
+    let before = figures.baseline.filter(|_| gate.max_regression.is_some());
+    let before = before.and_then(|baseline| baseline.find(figures.limits, measurement));
+    let turned = before.and_then(Measurement::bias).map(Bias::turned);
+    let bias = measurement.bias().into_iter().chain(turned).reduce(Bias::and);
+    let Some(bias) = bias.filter(|_| worst != Outcome::Skipped) else { return (worst, reason) };
+    let of_baseline =
+        before.iter().flat_map(|it| &it.doubts).map(|doubt| format!("of the baseline: {doubt}"));
+    let doubts: Vec<String> = measurement.doubts.iter().map(ToString::to_string).chain(of_baseline).collect();
+    let doubts = doubts.join("; ");
+    if gate.allow_unreliable {
+        (worst, format!("{reason} (doubtful, which the gate allows: {doubts})"))
+    } else if bias == Bias::Understates && worst == Outcome::Pass {
+        (worst, format!("{reason} (it can only be better than that: {doubts})"))
+    } else {
+        (Outcome::Unreliable, format!("{reason}, but {doubts}"))
     }
-    (worst, reason)
 }
 
 /// By which part of `before` the figure is worse; negative if it is better. None if it became worse than

@@ -20,7 +20,7 @@ fn judged(gate: Gate, measurements: &[Measurement]) -> Vec<(Outcome, String)> {
 }
 
 fn doubted(measurement: Measurement) -> Measurement {
-    Measurement { doubts: vec![Doubt::Steal { share: 0.1, limit: 0.02 }], ..measurement }
+    Measurement { doubts: vec![Doubt::Scattered { variation: 0.5, limit: 0.25 }], ..measurement }
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_doubtful_figure_passes_only_where_the_gate_says_so() {
     assert_eq!(outcome, Outcome::Unreliable);
     assert_eq!(
         reason,
-        "5.00 ms is within the maximum of 10.0 ms, but the hypervisor took 10.0 % of the CPU time (over 2.0 %)"
+        "5.00 ms is within the maximum of 10.0 ms, but samples vary by 50.0 % of their mean (over 25.0 %)"
     );
     assert!(!Overall::of(&judge(std::slice::from_ref(&strict), &figures(&measured))).passed());
     let lenient = Gate { allow_unreliable: true, ..strict };
@@ -92,6 +92,79 @@ fn a_doubtful_figure_passes_only_where_the_gate_says_so() {
     // The allowance is for the doubt, not for the figure.
     let measured = [doubted(Measurement::exact("startup.warm.ready", 5e7))];
     assert_eq!(judged(lenient, &measured)[0].0, Outcome::Fail);
+}
+
+const BOUND: Doubt = Doubt::GeneratorBound { cpu: 0.96, limit: 0.85 };
+const STEAL: Doubt = Doubt::Steal { share: 0.1, limit: 0.02 };
+
+#[test]
+fn a_gate_that_a_figure_passes_although_it_is_understated_stays_passed() {
+    let with = |metric, value, doubts: &[Doubt]| {
+        [Measurement { doubts: doubts.to_vec(), ..Measurement::exact(metric, value).of_case("closed") }]
+    };
+    let rate = || Gate { min: Some(100_000.0), ..gate("throughput.rate") };
+    let p99 = || max("throughput.latency.p99", 2e6);
+    let peak = || max("throughput.memory.peak", 2e6);
+    let cost = || max("throughput.cpu-per-request", 1e4);
+    let outcome =
+        |gate: Gate, value, doubts: &[Doubt]| judged(gate.clone(), &with(gate.metric, value, doubts))[0].0;
+    // A generator without CPU left hides how fast the server is, and may flatter its latency and its memory.
+    assert_eq!(outcome(rate(), 180_000.0, &[BOUND]), Outcome::Pass);
+    assert_eq!(outcome(rate(), 90_000.0, &[BOUND]), Outcome::Unreliable);
+    assert_eq!(outcome(p99(), 1e6, &[BOUND]), Outcome::Unreliable);
+    assert_eq!(outcome(peak(), 1e6, &[BOUND]), Outcome::Unreliable);
+    assert_eq!(outcome(p99(), 1e6, &[STEAL]), Outcome::Pass);
+    assert_eq!(outcome(p99(), 3e6, &[STEAL]), Outcome::Unreliable);
+    // Two doubts are as bad as the worse.
+    let other = Doubt::LittlesLaw { in_flight: 1.0, expected: 2.0 };
+    assert_eq!(outcome(rate(), 180_000.0, &[BOUND, other]), Outcome::Unreliable);
+    assert_eq!(outcome(cost(), 5e3, &[]), Outcome::Pass);
+    let reason = &judged(rate(), &with("throughput.rate", 180_000.0, &[BOUND]))[0].1;
+    assert_eq!(
+        reason,
+        "180,000 req/s is not under the minimum of 100,000 req/s (it can only be better than that: the generator used \
+         96.0 % of its CPU (over 85.0 %))"
+    );
+}
+
+#[test]
+fn on_the_side_of_the_baseline_every_direction_turns_round() {
+    let of = |metric: &'static str, before: &[Doubt], now: &[Doubt], by: f64| {
+        let report = |doubts: &[Doubt], by: f64| {
+            let mut report = sample();
+            report.runs[1].measurements = vec![Measurement {
+                doubts: doubts.to_vec(),
+                ..Measurement::exact(metric, 1e6 * by).of_case("closed")
+            }];
+            report
+        };
+        let (before, now) = (report(before, 1.0), report(now, by));
+        let baseline = Baseline::of(&before, &before, &[]).unwrap();
+        let run = &now.runs[1];
+        let figures = Figures {
+            passes: &Pass::ALL,
+            limits: run.limits.as_ref(),
+            measurements: &run.measurements,
+            baseline: Some(&baseline),
+        };
+        let verdict = judge(&[Gate { max_regression: Some(0.05), ..gate(metric) }], &figures).remove(0);
+        (verdict.outcome, verdict.reason)
+    };
+    let rate = |before: &[Doubt], now: &[Doubt]| of("throughput.rate", before, now, 1.0).0;
+    assert_eq!(rate(&[], &[STEAL]), Outcome::Pass);
+    // Time was stolen while the baseline was made: it may have been faster than this server is.
+    assert_eq!(rate(&[STEAL], &[]), Outcome::Unreliable);
+    assert_eq!(rate(&[STEAL], &[STEAL]), Outcome::Unreliable);
+    let reason = of("throughput.rate", &[STEAL], &[], 1.0).1;
+    assert!(
+        reason.ends_with(", but of the baseline: the hypervisor took 10.0 % of the CPU time (over 2.0 %)"),
+        "{reason}"
+    );
+    // The baseline's memory was flattered: no more than that is no regression.
+    let peak = |before: &[Doubt], now: &[Doubt], by| of("throughput.memory.peak", before, now, by).0;
+    assert_eq!(peak(&[BOUND], &[], 1.0), Outcome::Pass);
+    assert_eq!(peak(&[BOUND], &[], 1.2), Outcome::Unreliable);
+    assert_eq!(peak(&[], &[BOUND], 1.0), Outcome::Unreliable);
 }
 
 #[test]

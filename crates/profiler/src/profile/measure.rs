@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use tare_container::host::HostLoad;
 use tare_container::runtime::Runtime;
 use tare_container::target::Target;
+use tare_load::Outcome;
 
 use super::compare::Side;
-use super::cpus::{self, Placement};
+use super::cpus::{self, HostCpus, Placement};
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
-use super::measurement::Measurement;
+use super::measurement::{Doubt, Measurement};
 use super::metric::Pass;
 use super::report::{Event, EventKind, Run, Section};
 use super::size::{self, SizeError};
@@ -39,7 +40,7 @@ pub struct Setting<'a> {
     /// This program, which is the generator too.
     pub program: &'a Path,
     /// The CPUs that this process may use.
-    pub allowed: &'a [usize],
+    pub host: &'a HostCpus,
 }
 
 impl<'a> Setting<'a> {
@@ -47,7 +48,7 @@ impl<'a> Setting<'a> {
     fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
         let cpuset: Option<Vec<usize>> = limits.cpuset.as_ref().map(|it| it.iter().collect());
         let limit = limits.cpu.map(super::definition::CpuLimit::as_cpus);
-        let placement = cpus::place(self.allowed, limit, cpuset.as_deref());
+        let placement = cpus::place(self.host, limit, cpuset.as_deref());
         Subject::new(stage.runtime, self.target, self.profile, limits, placement)
     }
 }
@@ -128,10 +129,12 @@ pub fn run(
     let subject = setting.subject(stage, limits)?;
     let shared = subject.placement.shared();
     let mut run = Run { limits: Some(limits.clone()), ..Run::default() };
+    let shared_cores = &subject.placement.shared_cores;
     let machine = |steal: Option<f64>, others: Option<f64>| MachineFacts {
-        steal: steal.unwrap_or(0.0),
-        others: others.unwrap_or(0.0),
+        steal,
+        others,
         shared_cpus: shared.clone(),
+        shared_cores: shared_cores.clone(),
     };
     for pass in &profile.passes {
         let before = HostLoad::read();
@@ -150,7 +153,7 @@ pub fn run(
                     let steal =
                         HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
                     let mut rows = starts.measurements();
-                    startup::doubts::add(&mut rows, &machine(steal, None));
+                    startup::doubts::add(&mut rows, &machine(steal, None), starts.in_memory);
                     run.measurements.extend(rows);
                     run.sections.push(about_starts(&subject, &starts));
                     run.events.extend(stuck(&starts));
@@ -164,13 +167,14 @@ pub fn run(
                     watch(Step::Loaded { load, rate });
                 });
                 loads.map(|Loads { cases, out_of_memory }| {
+                    let mut capacity = None;
                     for case in &cases {
-                        run.measurements.extend(figures(
-                            case,
-                            &subject,
-                            limits,
-                            machine(case.steal, case.others),
-                        ));
+                        let machine = machine(case.steal, case.others);
+                        let rows = figures(case, &subject, limits, machine, capacity.clone());
+                        if case.load == Load::Closed {
+                            capacity = doubts::of_capacity(&rows);
+                        }
+                        run.measurements.extend(rows);
                     }
                     run.sections.push(about_loads(&subject, &cases));
                     run.events.extend(out_of_memory.map(|error| event(Pass::Throughput, &error)));
@@ -202,15 +206,16 @@ pub fn in_turns(
     let cases = turns::run(subjects.each_ref(), options, settings[0].program)?;
     let rows = |side: usize| {
         let case = &cases[side];
-        row(case, &case.load.case(), &subjects[side]).measurements()
+        row(case, &case.load.case(), &subjects[side], &case.outcome).measurements()
     };
     Ok([rows(0), rows(1)])
 }
 
-fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>) -> Row<'a> {
+fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>, steady: &'a Outcome) -> Row<'a> {
     Row {
         case: name,
         outcome: &case.outcome,
+        steady,
         series: &case.series,
         cpus: subject.cpus(),
         memory_peak: case.memory_peak,
@@ -225,14 +230,18 @@ pub fn figures(
     subject: &Subject<'_>,
     limits: &Limits,
     machine: MachineFacts,
+    capacity: Option<Doubt>,
 ) -> Vec<Measurement> {
     let name = case.load.case();
-    let row = row(case, &name, subject);
+    let steady = throughput::rows::steady(&case.outcome);
+    let row = row(case, &name, subject, &steady);
     let circumstances = Circumstances {
         open: case.load != Load::Closed,
         has_quota: limits.cpu.is_some(),
         memory_limit: limits.memory,
         machine,
+        // What is planned without it does not depend on it.
+        capacity: capacity.filter(|_| matches!(case.load, Load::Share(_))),
     };
     let mut rows = row.measurements();
     doubts::add(&mut rows, &row, &circumstances);
@@ -244,7 +253,7 @@ fn list(cpus: &[usize]) -> String {
 }
 
 fn where_(subject: &Subject<'_>) -> String {
-    let Placement { server, generator } = &subject.placement;
+    let Placement { server, generator, .. } = &subject.placement;
     let how =
         if subject.spec.affinity.is_some() { "by affinity, for no cpuset is delegated" } else { "by cpuset" };
     format!("Server on CPU {} ({how}), generator and prober on CPU {}.", list(server), list(generator))
@@ -312,6 +321,15 @@ fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
         ));
     }
     for case in cases {
+        let steady = throughput::rows::steady(&case.outcome).measured;
+        let cut = steady.from - case.outcome.measured.from;
+        if cut > 0 {
+            notes.push(format!(
+                "{}: the first {} ms of the measurement were warm-up still; rate, times and CPU per request are of the rest.",
+                case.load.case(),
+                (cut as f64 / MILLISECOND).round(),
+            ));
+        }
         for (kind, failures) in &case.outcome.errors.0 {
             notes.push(format!(
                 "{}: {} × {kind}, first: {}",

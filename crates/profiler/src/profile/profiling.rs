@@ -12,7 +12,7 @@ use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 
 use super::baseline::{Baseline, BaselineError, Disagreement};
-use super::cpus;
+use super::cpus::HostCpus;
 use super::definition::Profile;
 use super::measure::{self, Setting, Stage, Step};
 use super::metric::Pass;
@@ -155,7 +155,7 @@ fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Re
         },
         host: report::Host {
             cpu: facts.cpu_model.unwrap_or_else(|| "unknown".to_owned()),
-            cpus: u32::try_from(cpus::allowed().len()).unwrap_or(u32::MAX),
+            cpus: u32::try_from(HostCpus::read().count()).unwrap_or(u32::MAX),
             memory: facts.memory.unwrap_or(0),
             kernel: facts.kernel.unwrap_or_else(|| std::env::consts::OS.to_owned()),
             architecture: std::env::consts::ARCH.to_owned(),
@@ -180,10 +180,10 @@ fn measured(
     options: &Options<'_>,
     mut watch: impl FnMut(Step<'_>),
 ) -> Result<Vec<report::Run>, ProfileError> {
-    let (program, allowed) = (options.generator()?, cpus::allowed());
+    let (program, host) = (options.generator()?, HostCpus::read());
     let Image { target, unstripped, .. } = image;
     let setting =
-        Setting { target, unstripped: unstripped.as_deref(), profile, program: &program, allowed: &allowed };
+        Setting { target, unstripped: unstripped.as_deref(), profile, program: &program, host: &host };
     let mut runs = Vec::new();
     if profile.passes.contains(&Pass::Size) {
         watch(Step::Reading);

@@ -103,6 +103,7 @@ pub(crate) fn sample() -> Report {
         "ci",
         std::path::Path::new("ci.toml"),
         "passes = [\"size\", \"startup\", \"throughput\"]\nlimits = { cpus = 0.5, memory = \"64MiB\" }",
+        super::definition::CpuLimit::cpus(0.5).unwrap(),
     );
     let profile = profile.unwrap();
     Report {
@@ -155,7 +156,7 @@ pub(crate) fn sample() -> Report {
                     noisy("throughput.rate", "closed", 31_234.0),
                     noisy("throughput.latency.p99", "closed", 2.5e6),
                     Measurement {
-                        doubts: vec![Doubt::GeneratorBound { cpu: 0.9, limit: 0.85 }],
+                        doubts: vec![Doubt::NoSteadyState { windows: 20, variation: 0.2 }],
                         ..noisy("throughput.rate", "open-90", 28_000.0)
                     },
                     noisy("throughput.errors", "closed", 0.0),

@@ -8,7 +8,7 @@ use crate::profile::render::{junit, markdown, terminal};
 
 fn profile(gates: &str) -> Profile {
     let text = format!("limits = {{ cpus = 0.5, memory = \"64MiB\" }}\n[gates]\n{gates}");
-    definition::parse("ci", Path::new("ci.toml"), &text).unwrap()
+    definition::parse("ci", Path::new("ci.toml"), &text, definition::CpuLimit::cpus(0.5).unwrap()).unwrap()
 }
 
 /// A report with a verdict of every kind, and a crash.
@@ -187,7 +187,7 @@ fn the_report_has_the_form_of_the_schema() {
     // And the schema is one that refuses.
     type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
     let changes: [Change<'_>; 6] = [
-        &|it| it["schema"] = 3.into(),
+        &|it| it["schema"] = 4.into(),
         &|it| it["overall"] = "perhaps".into(),
         &|it| it["verdicts"][0]["outcome"] = 1.into(),
         &|it| it["runs"][1]["measurements"][0]["surplus"] = 1.into(),
@@ -232,8 +232,8 @@ fn the_terminal_has_everything_without_colour_in_110_columns() {
         "1.50 MB",
         "31,234 req/s",
         "28,000 req/s ?",
-        "? something speaks against this figure, see below",
-        "doubt: open-90: the generator used 90.0 % of its CPU (over 85.0 %); give the generator more CPUs",
+        "? may be better or worse",
+        "doubt: open-90: no steady state in 20 windows: the later ones still vary by 20.0 %; raise `duration`",
         "Largest files",
         "CRASH: the server ended with status 101 under load",
         "  | thread 'main' panicked",
@@ -258,15 +258,34 @@ fn a_measurement_without_gates_says_so() {
 fn markdown_has_no_markup_but_its_own() {
     let text = markdown::render(&judged());
     for part in [
-        "## app: FAIL: ",
+        "## app: failed (crash, 1 of 5 gates)\n",
         "| `startup.warm.ready` (0.5 CPU, 64MiB memory) | **fail** | 4.20 ms is over the maximum of 4.00 ms |",
         "| `throughput.rate` | closed | 31,234 req/s | 30,609 req/s to 31,859 req/s |",
         "<details><summary>Under 0.5 CPU, 64MiB memory</summary>",
         "/app/server &lt;1&gt;",
         "Some CPU \\| with a bar",
-        "**crash**: the server ended with status 101 under load",
+        "**crash** in the throughput pass: the server ended with status 101 under load",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    // At most 60 lines are unfolded, however much is wrong.
+    let mut worse = judged();
+    let (verdict, event) = (worse.verdicts[2].clone(), worse.runs[1].events[0].clone());
+    worse.verdicts.extend(std::iter::repeat_n(verdict, 200));
+    worse.runs[1].events.extend(std::iter::repeat_n(event, 20));
+    let run = worse.runs[1].clone();
+    worse.runs.extend(std::iter::repeat_n(run, 20));
+    for report in [&judged(), &worse] {
+        let text = markdown::render(report);
+        let mut folded = 0_usize;
+        let unfolded = text.lines().filter(|line| {
+            let counts = folded == 0;
+            folded += line.matches("<details>").count();
+            folded -= line.matches("</details>").count();
+            counts
+        });
+        let lines = unfolded.count();
+        assert!(lines <= 60, "{lines} lines unfolded\n{text}");
     }
     // Each row has the cells of its head.
     let mut columns = None;
@@ -286,7 +305,7 @@ fn junit_has_a_case_for_every_verdict_and_event() {
     assert!(text.contains("<testsuite name=\"app\" timestamp=\"2026-11-24T00:00:00Z\" tests=\"6\" failures=\"2\" errors=\"1\" skipped=\"1\">"), "{text}");
     assert_eq!(text.matches("<testcase ").count(), 6);
     assert_eq!(text.matches("</testcase>").count(), 6);
-    assert!(text.contains("<failure type=\"unreliable\" message=\"28,000 req/s is not under the minimum of 20,000 req/s, but"), "{text}");
+    assert!(text.contains("<failure type=\"unreliable\" message=\"28,000 req/s is not under the minimum of 20,000 req/s, but no steady state"), "{text}");
     // XML cannot hold an escape character, and what a server prints is not XML.
     assert!(text.contains("panicked at &lt;src&gt;&#10;| &amp; `so` on\u{fffd}[0m</error>"), "{text}");
 }

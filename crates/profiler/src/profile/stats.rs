@@ -141,6 +141,32 @@ pub fn median_interval(values: &[f64], seed: u64) -> Option<(f64, f64)> {
     Some((rank(&medians, 2.5)?, rank(&medians, 97.5)?))
 }
 
+/// The interval in which 95 % of the quotients lie that resamples of these pairs give, each the sum of the numerators
+/// over the sum of the denominators: that of a mean where all denominators are alike (bootstrap, percentile method).
+/// None for fewer than two pairs, or where a resample has no denominator.
+#[must_use]
+pub fn ratio_interval(pairs: &[(f64, f64)], seed: u64) -> Option<(f64, f64)> {
+    if pairs.len() < 2 {
+        return None;
+    }
+    let mut random = Random::new(seed);
+    let mut quotients = Vec::with_capacity(RESAMPLES as usize);
+    for _ in 0..RESAMPLES {
+        let (mut above, mut below) = (0.0, 0.0);
+        for _ in pairs {
+            let pair = pairs[random.below(pairs.len())];
+            above += pair.0;
+            below += pair.1;
+        }
+        quotients.push(above / below);
+    }
+    if quotients.iter().any(|quotient| !quotient.is_finite()) {
+        return None;
+    }
+    quotients.sort_by(f64::total_cmp);
+    Some((rank(&quotients, 2.5)?, rank(&quotients, 97.5)?))
+}
+
 /// Whether a value lies more than 1.5 interquartile ranges outside the quartiles of the values, which are by nearest rank
 /// (J. W. Tukey, Exploratory Data Analysis, 1977).
 fn is_outlier(value: f64, values: &[f64]) -> bool {
@@ -345,6 +371,16 @@ mod tests {
         });
         let held = held.count();
         assert!((34..=40).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn the_interval_of_a_quotient_holds_the_quotient_of_the_sums() {
+        // Two of eight windows were slow and had few answers: their costs weigh little.
+        let pairs = [(10.0, 1.0), (10.0, 1.0), (50.0, 10.0), (50.0, 10.0), (51.0, 10.0), (49.0, 10.0)];
+        let (low, high) = ratio_interval(&pairs, 1).unwrap();
+        assert!(low < 220.0 / 42.0 && 220.0 / 42.0 < high && high < 8.0, "{low} {high}");
+        assert_eq!(ratio_interval(&[(1.0, 2.0); 4], 1), Some((0.5, 0.5)));
+        assert_eq!((ratio_interval(&pairs[..1], 1), ratio_interval(&[(1.0, 0.0); 3], 1)), (None, None));
     }
 
     #[test]

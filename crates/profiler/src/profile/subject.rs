@@ -13,7 +13,7 @@ use tare_container::{Container, Exit};
 use tare_container::{ContainerError, Runtime};
 use tare_load::LoadError;
 
-use super::cpus::{self, Placement};
+use super::cpus::{HostCpus, Placement};
 use super::definition::{self, Profile, values};
 use super::startup::probe::{ProbeError, Readiness};
 
@@ -211,7 +211,7 @@ pub(crate) fn with_args(target: &Target, args: &[String]) -> Vec<String> {
 /// When the kernel takes no such limits, or they allow more CPUs than there are.
 pub fn possible(limits: &Limits) -> Result<Limits, PassError> {
     let limits = limits.clone().checked()?;
-    let has = cpus::allowed().len();
+    let has = HostCpus::read().count();
     match limits.cpu.map(CpuLimit::as_cpus).filter(|wanted| *wanted > has as f64) {
         Some(wanted) => Err(PassError::Cpus { wanted, has }),
         None => Ok(limits),

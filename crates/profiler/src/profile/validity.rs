@@ -1,9 +1,10 @@
 //! The rules that raise doubts: facts about a run in, [`Doubt`]s out.
 //!
-//! A limit says where it comes from. A rule without its facts raises nothing; a pass gives the facts it has.
+//! A limit says where it comes from. A fact that could not be read is a doubt of its own, never "fine".
 
 use super::measurement::Doubt;
 use super::stats;
+use tare_report::Reading;
 
 /// Share of its CPUs above which the generator may be the bottleneck itself: queueing for them begins
 /// before they are full.
@@ -34,8 +35,8 @@ pub const BEYOND_PERCENTILE: f64 = 10.0;
 /// One load case, as the generator counted it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadFacts {
-    /// Share of its CPUs that the generator used.
-    pub generator_cpu: f64,
+    /// Share of its CPUs that the generator used; none if it could not be read.
+    pub generator_cpu: Option<f64>,
     /// Requests under way on average; none if it was not counted.
     pub in_flight: Option<f64>,
     /// Answers in a second.
@@ -64,8 +65,10 @@ pub struct LoadFacts {
 #[must_use]
 pub fn load(facts: &LoadFacts) -> Vec<Doubt> {
     let mut doubts = Vec::new();
-    if facts.generator_cpu > GENERATOR_CPU {
-        doubts.push(Doubt::GeneratorBound { cpu: facts.generator_cpu, limit: GENERATOR_CPU });
+    match facts.generator_cpu {
+        None => doubts.push(Doubt::Unmeasured { what: Reading::GeneratorCpu }),
+        Some(cpu) if cpu > GENERATOR_CPU => doubts.push(Doubt::GeneratorBound { cpu, limit: GENERATOR_CPU }),
+        Some(_) => {}
     }
     if let Some(in_flight) = facts.in_flight {
         let expected = facts.rate * facts.mean_service / 1e9;
@@ -120,29 +123,42 @@ pub fn throttling(facts: &CpuFacts) -> Option<Doubt> {
 }
 
 /// The machine meanwhile.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MachineFacts {
-    /// Share of all CPU time that the hypervisor took (`steal` of /proc/stat).
-    pub steal: f64,
-    /// Share of all CPU time that others on this host used.
-    pub others: f64,
+    /// Share of all CPU time that the hypervisor took (`steal` of /proc/stat); none if it could not be read.
+    pub steal: Option<f64>,
+    /// Share of all CPU time that others on this host used; none where that was not looked at.
+    pub others: Option<f64>,
     /// The CPUs that server and generator shared.
     pub shared_cpus: Vec<usize>,
+    /// The generator's CPUs that are threads of the server's cores.
+    pub shared_cores: Vec<usize>,
+}
+
+/// A quiet machine.
+impl Default for MachineFacts {
+    fn default() -> Self {
+        Self { steal: Some(0.0), others: Some(0.0), shared_cpus: vec![], shared_cores: vec![] }
+    }
 }
 
 /// What speaks against every noisy figure of a run.
 #[must_use]
 pub fn machine(facts: &MachineFacts) -> Vec<Doubt> {
     let mut doubts = Vec::new();
-    if facts.steal > STEAL {
-        doubts.push(Doubt::Steal { share: facts.steal, limit: STEAL });
+    match facts.steal {
+        None => doubts.push(Doubt::Unmeasured { what: Reading::HostCpu }),
+        Some(share) if share > STEAL => doubts.push(Doubt::Steal { share, limit: STEAL }),
+        Some(_) => {}
     }
-    if facts.others > OTHERS {
-        doubts.push(Doubt::BusyHost { share: facts.others, limit: OTHERS });
+    if let Some(share) = facts.others.filter(|share| *share > OTHERS) {
+        doubts.push(Doubt::BusyHost { share, limit: OTHERS });
     }
+    let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     if !facts.shared_cpus.is_empty() {
-        let cpus: Vec<String> = facts.shared_cpus.iter().map(ToString::to_string).collect();
-        doubts.push(Doubt::SharedCpus { cpus: cpus.join(",") });
+        doubts.push(Doubt::SharedCpus { cpus: list(&facts.shared_cpus) });
+    } else if !facts.shared_cores.is_empty() {
+        doubts.push(Doubt::SharedCore { cpus: list(&facts.shared_cores) });
     }
     doubts
 }
@@ -150,8 +166,8 @@ pub fn machine(facts: &MachineFacts) -> Vec<Doubt> {
 /// The container's memory, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryFacts {
-    /// Highest use.
-    pub peak: u64,
+    /// Highest use; none if it could not be read.
+    pub peak: Option<u64>,
     /// The limit, if there is one.
     pub limit: Option<u64>,
     /// Processes killed for it (`oom_kill` of memory.events).
@@ -165,8 +181,13 @@ pub fn memory(facts: &MemoryFacts) -> Vec<Doubt> {
     if facts.oom_kills > 0 {
         return vec![Doubt::OutOfMemory { kills: facts.oom_kills, limit: facts.limit }];
     }
-    let near = facts.limit.filter(|limit| facts.peak as f64 > MEMORY * *limit as f64);
-    near.map(|limit| Doubt::NearMemoryLimit { peak: facts.peak, limit }).into_iter().collect()
+    match (facts.peak, facts.limit) {
+        (None, Some(_)) => vec![Doubt::Unmeasured { what: Reading::Memory }],
+        (Some(peak), Some(limit)) if peak as f64 > MEMORY * limit as f64 => {
+            vec![Doubt::NearMemoryLimit { peak, limit }]
+        }
+        _ => vec![],
+    }
 }
 
 /// Whether there are enough runs for a median.
@@ -217,7 +238,7 @@ mod tests {
     /// 64 connections, each request 1.6 ms: 40 000 in a second.
     fn good() -> LoadFacts {
         LoadFacts {
-            generator_cpu: 0.6,
+            generator_cpu: Some(0.6),
             in_flight: Some(64.0),
             rate: 40_000.0,
             mean_service: 1.6e6,
@@ -237,7 +258,8 @@ mod tests {
     fn a_good_load_raises_no_doubt_and_each_fault_its_own() {
         assert_eq!(load(&good()), []);
         for (facts, kind) in [
-            (LoadFacts { generator_cpu: 0.86, ..good() }, "generator-bound"),
+            (LoadFacts { generator_cpu: Some(0.86), ..good() }, "generator-bound"),
+            (LoadFacts { generator_cpu: None, ..good() }, "unmeasured"),
             (LoadFacts { in_flight: Some(80.0), ..good() }, "littles-law"),
             (LoadFacts { rate: 20_000.0, ..good() }, "littles-law"),
             (LoadFacts { failed: 1, ..good() }, "errors"),
@@ -248,7 +270,7 @@ mod tests {
             assert_eq!(kinds(&load(&facts)), [kind], "{facts:?}");
         }
         // The published ranking that broke the law: one connection's worth of time at 64 connections.
-        assert_eq!(load(&LoadFacts { generator_cpu: 0.85, in_flight: Some(66.0), ..good() }), []);
+        assert_eq!(load(&LoadFacts { generator_cpu: Some(0.85), in_flight: Some(66.0), ..good() }), []);
     }
 
     #[test]
@@ -272,19 +294,25 @@ mod tests {
 
     #[test]
     fn the_machine_is_doubted_for_steal_and_shared_cpus() {
-        assert_eq!(machine(&MachineFacts { steal: 0.02, ..MachineFacts::default() }), []);
-        let facts = MachineFacts { steal: 0.03, others: 0.11, shared_cpus: vec![0, 1] };
+        assert_eq!(machine(&MachineFacts { steal: Some(0.02), ..MachineFacts::default() }), []);
+        let (steal, others) = (Some(0.03), Some(0.11));
+        let facts = MachineFacts { steal, others, shared_cpus: vec![0, 1], shared_cores: vec![1] };
         assert_eq!(kinds(&machine(&facts)), ["steal", "busy-host", "shared-cpus"]);
-        assert_eq!(machine(&MachineFacts { others: OTHERS, ..MachineFacts::default() }), []);
+        assert_eq!(machine(&MachineFacts { others: Some(OTHERS), ..MachineFacts::default() }), []);
+        let facts =
+            MachineFacts { steal: None, others: None, shared_cores: vec![2], ..MachineFacts::default() };
+        assert_eq!(kinds(&machine(&facts)), ["unmeasured", "shared-core"]);
     }
 
     #[test]
     fn an_oom_kill_is_told_as_such_and_not_as_nearly_full() {
-        let facts = |peak, oom_kills| MemoryFacts { peak, limit: Some(100), oom_kills };
+        let facts = |peak, oom_kills| MemoryFacts { peak: Some(peak), limit: Some(100), oom_kills };
         assert_eq!(memory(&facts(95, 0)), []);
         assert_eq!(kinds(&memory(&facts(96, 0))), ["near-memory-limit"]);
         assert_eq!(kinds(&memory(&facts(100, 1))), ["out-of-memory"]);
-        assert_eq!(memory(&MemoryFacts { peak: 96, limit: None, oom_kills: 0 }), []);
+        assert_eq!(memory(&MemoryFacts { peak: Some(96), limit: None, oom_kills: 0 }), []);
+        let unread = MemoryFacts { peak: None, limit: Some(100), oom_kills: 0 };
+        assert_eq!(kinds(&memory(&unread)), ["unmeasured"]);
     }
 
     #[test]
@@ -315,7 +343,7 @@ mod tests {
         #[test]
         fn littles_law_holds_for_what_it_is_computed_from(rate in 1.0..1e6_f64, service in 1e3..1e9_f64) {
             let in_flight = Some(rate * service / 1e9);
-            let facts = LoadFacts { in_flight, rate, mean_service: service, ..LoadFacts::default() };
+            let facts = LoadFacts { in_flight, rate, mean_service: service, generator_cpu: Some(0.1), ..LoadFacts::default() };
             prop_assert_eq!(load(&facts), vec![]);
         }
     }

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use serde_json::json;
-use tare_profiler::profile::cpus;
-use tare_profiler::profile::definition;
+use tare_profiler::profile::cpus::{self, HostCpus};
+use tare_profiler::profile::definition::{self, CpuLimit};
 use tare_profiler::profile::measure::{self, Setting, Stage};
 use tare_profiler::profile::subject::PassError;
 
@@ -38,16 +38,17 @@ fn a_server_of_this_host_is_never_measured_instead_of_the_containers() {
          startup = {{ runs = 1, cold-runs = 0, runtime-baseline = false }}\n",
         host.port()
     );
-    let cpuset = cpus::place(&cpus::allowed(), None, None).server;
+    let host_cpus = HostCpus::read();
+    let cpuset = cpus::place(&host_cpus, None, None).server;
     let cpuset: Vec<String> = cpuset.iter().map(ToString::to_string).collect();
     let cpuset = cpuset.join(",");
-    let profile = definition::parse("test", Path::new("test.toml"), &text).unwrap();
-    let allowed = cpus::allowed();
+    let profile =
+        definition::parse("test", Path::new("test.toml"), &text, CpuLimit::cpus(0.5).unwrap()).unwrap();
     let run = |fake: &Fake| {
         let target = fake.image();
         let program = Path::new("/no/generator");
         let setting =
-            Setting { target: &target, unstripped: None, profile: &profile, program, allowed: &allowed };
+            Setting { target: &target, unstripped: None, profile: &profile, program, host: &host_cpus };
         let stage = Stage { runtime: &fake.runtime, runtime_baseline: None, roots: &[] };
         measure::run(&setting, &stage, &profile.limits[0], |_| {})
     };

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tare_container::runtime::Runtime;
 use tare_container::target::Target;
-use tare_profiler::profile::cpus;
-use tare_profiler::profile::definition::{self, Profile};
+use tare_profiler::profile::cpus::{self, HostCpus};
+use tare_profiler::profile::definition::{self, CpuLimit, Profile};
 use tare_profiler::profile::measure::{self, Setting, Stage};
 use tare_profiler::profile::measurement::Measurement;
 use tare_profiler::profile::report::EventKind;
@@ -25,7 +25,7 @@ struct Scene {
     target: Target,
     runtime: Runtime,
     program: PathBuf,
-    allowed: Vec<usize>,
+    host: HostCpus,
 }
 
 impl Scene {
@@ -38,17 +38,11 @@ impl Scene {
         let (target, runtime) = (world.image(), world.runtime());
         let program = std::env::var_os("TARE_TEST_PROFILER");
         let program = program.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_tare-profiler"))).into();
-        Some(Self { world, target, runtime, program, allowed: cpus::allowed() })
+        Some(Self { world, target, runtime, program, host: HostCpus::read() })
     }
 
     fn setting<'a>(&'a self, profile: &'a Profile) -> Setting<'a> {
-        Setting {
-            target: &self.target,
-            unstripped: None,
-            profile,
-            program: &self.program,
-            allowed: &self.allowed,
-        }
+        Setting { target: &self.target, unstripped: None, profile, program: &self.program, host: &self.host }
     }
 
     fn stage(&self) -> Stage<'_> {
@@ -69,7 +63,7 @@ impl Scene {
 }
 
 fn profile(text: &str) -> Profile {
-    definition::parse("test", Path::new("test.toml"), text).unwrap()
+    definition::parse("test", Path::new("test.toml"), text, CpuLimit::cpus(0.5).unwrap()).unwrap()
 }
 
 fn value(measurements: &[Measurement], metric: &str) -> f64 {
@@ -80,7 +74,7 @@ fn value(measurements: &[Measurement], metric: &str) -> f64 {
 fn two_servers_are_loaded_in_turns() {
     let Some(scene) = Scene::new() else { return };
     let profile = profile(&format!("args = [\"http=8080\"]\nlimits = {{ memory = \"64MiB\" }}\n{LOAD}"));
-    let placed = cpus::place(&scene.allowed, None, None).server.len() as f64;
+    let placed = cpus::place(&scene.host, None, None).server.len() as f64;
     let started = Instant::now();
     let both = scene.in_turns(&profile).unwrap();
     let elapsed = started.elapsed().as_secs_f64();
@@ -160,7 +154,7 @@ fn a_server_that_ignores_sigterm_is_measured_and_reported_once() {
 fn wrong_answers_are_neither_in_the_rate_nor_in_the_cost() {
     let Some(scene) = Scene::new() else { return };
     let profile = profile(&format!("args = [\"places=2\", \"http=8080\"]\n{LOAD}"));
-    let placed = cpus::place(&scene.allowed, None, None).server.len() as f64;
+    let placed = cpus::place(&scene.host, None, None).server.len() as f64;
     let of_turns = scene.in_turns(&profile).unwrap();
     for measurements in &of_turns {
         let of = |metric| value(measurements, metric);

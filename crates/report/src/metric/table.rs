@@ -7,6 +7,7 @@ pub const ERRORS: &str = "throughput.errors";
 
 /// How a value comes from the samples. Every load case is cut into windows; a window is a sample.
 const WINDOWS: &str = "mean over the steady windows";
+const QUOTIENT: &str = "quotient of the sums over the steady windows";
 const MEAN: &str = "mean over all requests of the steady windows";
 const GREATEST: &str = "greatest of all requests of the steady windows";
 const HISTOGRAM: &str = "nearest rank over all requests of the steady windows";
@@ -88,8 +89,10 @@ const STARTUP: &[Metric] = rows! { Startup Noisy
     "ready-minus-baseline" Nanoseconds Lower DIFFERENCE WHOLE =>
         "Ready without what this host needs for any container";
     "cpu-to-ready" Nanoseconds Lower MEDIAN WHOLE =>
-        "CPU time of the container until it is ready, from its cgroup";
-    "memory-at-ready" Bytes Lower MEDIAN WHOLE => "Memory of the container when it is ready, from its cgroup";
+        "CPU time of the container until it is ready, from its cgroup: runtime-cpu is the runtime's share";
+    "runtime-cpu" Nanoseconds Neither MEDIAN WHOLE =>
+        "CPU time of a container whose program only exits, from its cgroup";
+    "memory-at-ready" Bytes Lower MEDIAN WHOLE => "Memory of the container when it is ready, from its cgroup, with files in memory (tmpfs, volumes)";
     "stop" Nanoseconds Lower MEDIAN WHOLE => "From SIGTERM until the program has exited";
 };
 
@@ -114,7 +117,7 @@ const THROUGHPUT: &[Metric] = rows! { Throughput Noisy
         "From the real sending to the last byte: hides the waiting of requests not sent in time";
     "throughput.service.p99" Nanoseconds Lower HISTOGRAM LOAD =>
         "From the real sending to the last byte: hides the waiting of requests not sent in time";
-    "throughput.cpu-per-request" Nanoseconds Lower WINDOWS LOAD =>
+    "throughput.cpu-per-request" Nanoseconds Lower QUOTIENT LOAD =>
         "CPU time of the server's cgroup over the right answers";
     "throughput.cpu-per-request.user" Nanoseconds Lower CASE LOAD => "Its part in user mode";
     "throughput.cpu-per-request.kernel" Nanoseconds Lower CASE LOAD => "Its part in the kernel";
@@ -124,7 +127,7 @@ const THROUGHPUT: &[Metric] = rows! { Throughput Noisy
     "throughput.throttled-time" Nanoseconds Lower CASE LOAD =>
         "For how long it was stopped, added up over CPUs as the kernel does";
     "throughput.memory.peak" Bytes Lower CASE LOAD =>
-        "The highest memory use of the server's cgroup since its start";
+        "The highest memory use of the server's cgroup in the load case, with files in memory (tmpfs, volumes)";
     "throughput.memory.current" Bytes Lower CASE LOAD => "Memory use of the server's cgroup at the end";
     "throughput.context-switches-per-request" Count Lower CASE LOAD =>
         "Context switches of the server's threads over the right answers";

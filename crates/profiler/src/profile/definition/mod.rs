@@ -17,7 +17,7 @@ use tare_oci::units::{ByteSize, Nanoseconds};
 pub use self::check::Problem;
 pub use self::gates::Gate;
 pub use self::parse::parse;
-pub use self::shipped::{SourceError, find, names};
+pub use self::shipped::{SourceError, find, find_with, names};
 use self::values::{Load, Network, Protocol};
 use super::metric::Pass;
 

@@ -6,9 +6,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use tare_oci::units::{ByteSize, Nanoseconds};
-use tare_report::limits::LimitError;
 use tare_tool::document::{DefinitionError, Env, Parsed, Places};
 
 use super::values::Load;
@@ -20,11 +19,15 @@ pub(super) fn in_order(passes: &[Pass]) -> Vec<Pass> {
     Pass::ALL.into_iter().filter(|pass| passes.contains(pass)).collect()
 }
 
-/// Reads the text of the profile called `name`, which lies in `file`.
+/// What `cpus = "auto"` is until the host is known. No text becomes this limit: a quota in nanoseconds is a smaller number
+/// of microseconds.
+const AUTO: CpuLimit = CpuLimit { quota: u64::MAX, period: u64::MAX };
+
+/// Reads the text of the profile called `name`, which lies in `file`. `auto` is the limit that `cpus = "auto"` stands for.
 ///
 /// # Errors
 /// When it is not TOML, has unknown keys, or values that cannot be.
-pub fn parse(name: &str, file: &Path, text: &str) -> Result<Profile, DefinitionError> {
+pub fn parse(name: &str, file: &Path, text: &str, auto: CpuLimit) -> Result<Profile, DefinitionError> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct WithGates {
@@ -39,6 +42,9 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Profile, DefinitionE
     };
     let mut profile: Profile = places.read()?;
     name.clone_into(&mut profile.name);
+    for limits in &mut profile.limits {
+        limits.cpu = limits.cpu.map(|cpu| if cpu == AUTO { auto } else { cpu });
+    }
     profile.passes = in_order(&profile.passes);
     profile.gates = gates::read(places.read::<WithGates>()?.gates).map_err(placed)?;
     profile.check().map_err(placed)?;
@@ -80,16 +86,41 @@ struct RawLimits {
     pids: Option<u64>,
 }
 
-/// A number of CPUs.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "f64")]
+/// A number of CPUs, or `"auto"`.
+#[derive(Debug)]
 struct Cpus(CpuLimit);
 
-impl TryFrom<f64> for Cpus {
-    type Error = LimitError;
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrAuto;
 
-    fn try_from(cpus: f64) -> Result<Self, LimitError> {
-        CpuLimit::cpus(cpus).map(Self)
+        impl Visitor<'_> for NumberOrAuto {
+            type Value = CpuLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of CPUs, or \"auto\"")
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, cpus: f64) -> Result<CpuLimit, E> {
+                CpuLimit::cpus(cpus).map_err(E::custom)
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+            fn visit_i64<E: serde::de::Error>(self, cpus: i64) -> Result<CpuLimit, E> {
+                self.visit_f64(cpus as f64)
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+            fn visit_u64<E: serde::de::Error>(self, cpus: u64) -> Result<CpuLimit, E> {
+                self.visit_f64(cpus as f64)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CpuLimit, E> {
+                if text == "auto" { Ok(AUTO) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrAuto).map(Self)
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tare_oci::input;
 
-use super::{DefinitionError, Profile, parse};
+use super::{CpuLimit, DEFAULT_PERIOD, DefinitionError, Profile, parse};
+use crate::profile::cpus::HostCpus;
 
 /// What tare brings along; a file of the workspace by the same name takes its place.
 const SHIPPED: [(&str, &str); 5] = [
@@ -58,6 +59,17 @@ impl SourceError {
 /// # Errors
 /// When there is none of that name, or it is wrong.
 pub fn find(workspace: &Path, name: &str) -> Result<Profile, SourceError> {
+    find_with(workspace, name, HostCpus::read().quarter())
+}
+
+/// The same, with the number of CPUs that `cpus = "auto"` stands for.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_with(workspace: &Path, name: &str, auto: f64) -> Result<Profile, SourceError> {
+    // At least a quarter of a CPU is a limit that every kernel takes.
+    let auto =
+        CpuLimit::cpus(auto.max(0.01)).unwrap_or(CpuLimit { quota: DEFAULT_PERIOD, period: DEFAULT_PERIOD });
     let dir = workspace.join("profiles");
     let is_path = name.ends_with(".toml");
     let path = if is_path { PathBuf::from(name) } else { dir.join(format!("{name}.toml")) };
@@ -67,7 +79,7 @@ pub fn find(workspace: &Path, name: &str) -> Result<Profile, SourceError> {
         match input::read_definition(workspace, &path) {
             Ok(text) => {
                 let stem = path.file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-                return Ok(parse(&stem, &path, &text)?);
+                return Ok(parse(&stem, &path, &text, auto)?);
             }
             Err(error) if is_path || error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SourceError::Read { path, source: error });
@@ -76,7 +88,7 @@ pub fn find(workspace: &Path, name: &str) -> Result<Profile, SourceError> {
         }
     }
     match SHIPPED.into_iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok(parse(name, Path::new(&format!("profiles/{name}.toml")), text)?),
+        Some((_, text)) => Ok(parse(name, Path::new(&format!("profiles/{name}.toml")), text, auto)?),
         None => {
             let names = names(&dir);
             let list = format!("there are {}", names.join(", "));

@@ -7,7 +7,7 @@ use super::*;
 use crate::profile::metric;
 
 fn read(text: &str) -> Result<Profile, DefinitionError> {
-    parse("ours", Path::new("profiles/ours.toml"), text)
+    parse("ours", Path::new("profiles/ours.toml"), text, CpuLimit::cpus(0.5).unwrap())
 }
 
 /// A profile that is wrong → place, message.
@@ -399,4 +399,13 @@ proptest! {
         }
         let _ = read(&profile);
     }
+}
+
+#[test]
+fn auto_is_the_number_that_it_stands_for() {
+    let limits = |text: &str| read(text).map(|profile| profile.limits[0].to_string());
+    assert_eq!(limits("[limits]\ncpus = \"auto\"\nmemory = \"32MiB\"").unwrap(), "0.5 CPU, 32MiB memory");
+    assert_eq!(limits("[[limits]]\ncpus = \"auto\"").unwrap(), "0.5 CPU");
+    let found = wrong("[limits]\ncpus = \"many\"");
+    assert!(found.0 == 2 && found.2.contains("a number of CPUs, or \"auto\""), "{found:?}");
 }

@@ -1,9 +1,11 @@
 //! Reports as people and other programs read them: a terminal, a pull request, a JUnit reader. JSON is the
 //! report itself ([`Report::to_json`](super::report::Report::to_json)).
 
+mod headline;
 pub mod junit;
 pub mod markdown;
 pub mod metrics;
+pub mod screen;
 pub mod terminal;
 pub mod units;
 
@@ -12,7 +14,9 @@ use std::path::Path;
 use tare_oci::blob::{FileError, Staging};
 
 use super::measurement::Measurement;
+use super::metric::Direction;
 use super::report::Report;
+use tare_report::Bias;
 
 /// Writes `report.json`, `report.md` and `junit.xml` to a folder.
 ///
@@ -27,11 +31,34 @@ pub fn write(report: &Report, folder: &Path) -> Result<(), FileError> {
     staging.write(&folder.join("junit.xml"), junit::render(report).as_bytes())
 }
 
+/// A figure as it is shown: with a bound where it can only look worse than it is, and `?` where it may look better.
+#[must_use]
+pub fn figure(measurement: &Measurement) -> String {
+    let definition = measurement.definition();
+    let value = units::shown(measurement.value, definition.unit);
+    match (measurement.bias(), definition.direction) {
+        (None, _) => value,
+        (Some(Bias::Understates), Direction::Higher) => format!("≥ {value}"),
+        (Some(Bias::Understates), Direction::Lower) => format!("≤ {value}"),
+        _ => format!("{value} ?"),
+    }
+}
+
+/// The same with its interval.
+fn figure_with_interval(measurement: &Measurement) -> String {
+    let unit = measurement.definition().unit;
+    let interval = measurement
+        .interval
+        .map(|(low, high)| format!(" ({} to {})", units::shown(low, unit), units::shown(high, unit)));
+    format!("{}{}", figure(measurement), interval.unwrap_or_default())
+}
+
 /// What stands in the last column of a figure: its doubts, or its interval where there is one.
 fn trust(measurement: &Measurement) -> String {
     if !measurement.doubts.is_empty() {
         let kinds: Vec<&str> = measurement.doubts.iter().map(super::measurement::Doubt::kind).collect();
-        return format!("doubtful: {}", kinds.join(", "));
+        let way = if measurement.bias() == Some(Bias::Understates) { "understated" } else { "doubtful" };
+        return format!("{way}: {}", kinds.join(", "));
     }
     let unit = measurement.definition().unit;
     match measurement.interval {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tare_tool::ui::table;
 
-use super::{trust, units::shown};
+use super::{figure, trust};
 use crate::profile::gate::{Outcome, Overall};
 use crate::profile::measurement::Measurement;
 use crate::profile::metric::Pass;
@@ -139,13 +139,11 @@ fn short(measurement: &Measurement) -> &str {
 /// A line for each figure. Those of a case, such as a layer, stand in the pass's own tables.
 fn one_by_one(measurements: &[&Measurement]) -> String {
     let whole = measurements.iter().filter(|it| it.case.is_none());
-    let rows: Vec<Vec<String>> = whole
-        .map(|it| vec![short(it).to_owned(), shown(it.value, it.definition().unit), trust(it)])
-        .collect();
+    let rows: Vec<Vec<String>> = whole.map(|it| vec![short(it).to_owned(), figure(it), trust(it)]).collect();
     if rows.is_empty() {
         return String::new();
     }
-    table(&["metric", "value", "95 % of medians, or doubts"], &rows, &[1]) + "\n"
+    table(&["metric", "value", "95 % interval, or doubts"], &rows, &[1]) + "\n"
 }
 
 /// A line for each metric and a column for each load case, in the order in which they were run: in as few
@@ -170,7 +168,7 @@ fn by_case(measurements: &[&Measurement], width: usize) -> String {
         }
     }
     if measurements.iter().any(|it| it.is_doubtful()) {
-        text.push_str("  ? something speaks against this figure, see below\n");
+        text.push_str("  ? may be better or worse; ≥ and ≤ can only be better: see the doubts below\n");
     }
     text
 }
@@ -197,7 +195,8 @@ fn columns(measurements: &[&Measurement], cases: &[Option<&str>]) -> String {
             let Some(it) = figures.iter().find(|it| it.case.as_deref() == *case) else {
                 return String::new();
             };
-            format!("{}{}", shown(it.value, it.definition().unit), if it.is_doubtful() { " ?" } else { "  " })
+            let shown = figure(it);
+            if shown.ends_with(" ?") { shown } else { shown + "  " }
         }));
         rows.push(row);
     }
@@ -225,15 +224,16 @@ fn title(pass: Pass) -> &'static str {
 }
 
 /// A text behind `head`, broken at spaces; further lines stand below its beginning.
-fn push_wrapped(text: &mut String, width: usize, head: &str, rest: &str) {
+pub(super) fn wrapped(width: usize, head: &str, rest: &str) -> Vec<String> {
     let indent = head.chars().count().min(width / 2);
+    let mut lines = Vec::new();
     let mut line = head.to_owned();
     let mut column = head.chars().count();
     let mut first = true;
     for word in rest.split(' ') {
         let length = word.chars().count();
         if !first && column + 1 + length > width {
-            let _ = writeln!(text, "{}", line.trim_end());
+            lines.push(line.trim_end().to_owned());
             line = format!("{}{word}", " ".repeat(indent));
             column = indent + length;
         } else {
@@ -246,7 +246,14 @@ fn push_wrapped(text: &mut String, width: usize, head: &str, rest: &str) {
         }
         first = false;
     }
-    let _ = writeln!(text, "{}", line.trim_end());
+    lines.push(line.trim_end().to_owned());
+    lines
+}
+
+fn push_wrapped(text: &mut String, width: usize, head: &str, rest: &str) {
+    for line in wrapped(width, head, rest) {
+        let _ = writeln!(text, "{line}");
+    }
 }
 
 #[cfg(test)]
@@ -262,7 +269,7 @@ mod tests {
         assert_eq!(header.split_whitespace().collect::<Vec<_>>(), ["metric", "closed", "open-90"]);
         let rate = line("rate ");
         assert!(rate.contains("31,234 req/s") && rate.trim_end().ends_with("28,000 req/s ?"), "{rate}");
-        assert!(text.contains("? something speaks against this figure"), "{text}");
+        assert!(text.contains("? may be better or worse"), "{text}");
     }
 
     #[test]

@@ -4,11 +4,16 @@ use crate::profile::measurement::{Doubt, Measurement};
 use crate::profile::stats;
 use crate::profile::validity::{self, MachineFacts};
 
+use tare_report::Subject;
+use tare_report::bias::bias;
+
 use super::rows::Cache;
 
 /// Adds to the figures what speaks against them.
-pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
+/// `in_memory` is the type of the file system that holds the image's files, if that is memory.
+pub fn add(measurements: &mut [Measurement], machine: &MachineFacts, in_memory: Option<&str>) {
     let doubts = validity::machine(machine);
+    let not_cold = in_memory.map(|name| Doubt::NotCold { file_system: name.to_owned() });
     for cache in [Cache::Warm, Cache::Cold] {
         let unresolved = unresolved(cache, measurements);
         let difference =
@@ -18,7 +23,10 @@ pub fn add(measurements: &mut [Measurement], machine: &MachineFacts) {
         }
     }
     for measurement in measurements {
-        measurement.doubts.extend(doubts.iter().cloned());
+        let subject = Subject::of(measurement.metric);
+        let cold = not_cold.iter().filter(|_| measurement.metric.starts_with("startup.cold."));
+        let doubts = doubts.iter().chain(cold).filter(|doubt| bias(doubt, subject).is_some());
+        measurement.doubts.extend(doubts.cloned());
         if !measurement.samples.is_empty() {
             measurement.doubts.extend(validity::runs(measurement.samples.len()));
             // One disturbed start of twenty does not move a median.
@@ -59,7 +67,7 @@ mod tests {
                 row("startup.warm.ready-minus-baseline", None),
                 row("startup.cold.ready-minus-baseline", None),
             ];
-            add(&mut rows, &MachineFacts::default());
+            add(&mut rows, &MachineFacts::default(), None);
             rows.map(|row| row.doubts)
         };
         assert_eq!(of((8.0, 11.9)), [vec![], vec![], vec![], vec![]]);
@@ -69,11 +77,24 @@ mod tests {
     }
 
     #[test]
+    fn starts_out_of_memory_are_not_cold_and_unknown_is_not_fine() {
+        let kinds = |machine: &MachineFacts, in_memory| {
+            let mut rows = ["startup.warm.ready", "startup.cold.ready", "startup.cold.cpu-to-ready"]
+                .map(|metric| Measurement::exact(metric, 1.0));
+            add(&mut rows, machine, in_memory);
+            rows.map(|row| row.doubts.iter().map(Doubt::kind).collect::<Vec<_>>())
+        };
+        assert_eq!(kinds(&MachineFacts::default(), Some("tmpfs")), [vec![], vec!["not-cold"], vec![]]);
+        let unknown = MachineFacts { steal: None, ..MachineFacts::default() };
+        assert_eq!(kinds(&unknown, None), [vec!["unmeasured"], vec!["unmeasured"], vec![]]);
+    }
+
+    #[test]
     fn one_slow_start_of_twenty_is_no_doubt() {
         let metric = "startup.warm.ready";
         let of = |samples: Vec<f64>| {
             let mut rows = [Measurement { samples, ..Measurement::exact(metric, 1.0) }];
-            add(&mut rows, &MachineFacts::default());
+            add(&mut rows, &MachineFacts::default(), None);
             rows[0].doubts.iter().map(Doubt::kind).collect::<Vec<_>>()
         };
         let mut samples: Vec<f64> = (0..20).map(|at| 1_000.0 + f64::from(at)).collect();

@@ -36,6 +36,8 @@ pub struct Starts {
     pub cold: Series,
     /// Processes of the server that the kernel killed for want of memory, in all of its starts.
     pub oom_kills: u64,
+    /// The type of the file system that the image's files lie on, if it is memory: none of its starts is cold.
+    pub in_memory: Option<&'static str>,
 }
 
 /// Starts with one state of the page cache.
@@ -46,6 +48,8 @@ pub struct Series {
     /// Of the runtime baseline, in turn with those: nanoseconds from before the container was created until its program
     /// ran, or had ended.
     pub baseline: Vec<u64>,
+    /// Nanoseconds of CPU time of the same containers.
+    pub baseline_cpu: Vec<u64>,
 }
 
 impl Starts {
@@ -71,7 +75,8 @@ pub fn run(
     options: &StartupOptions,
     mut watch: impl FnMut(u64),
 ) -> Result<Starts, PassError> {
-    let mut starts = Starts::default();
+    let in_memory = roots.iter().find_map(|root| memory_file_system(root));
+    let mut starts = Starts { in_memory, ..Starts::default() };
     // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
     // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and one that was
     // waited for once is not waited for again.
@@ -94,7 +99,9 @@ pub fn run(
                 roots.iter().for_each(|root| drop_pages(root));
             }
             if let Some(baseline) = baseline {
-                series.baseline.push(start_baseline(subject, baseline)?);
+                let (time, cpu) = start_baseline(subject, baseline)?;
+                series.baseline.push(time);
+                series.baseline_cpu.extend(cpu);
             }
             let run = start(subject, ends)?;
             ends = run.stop.is_some();
@@ -180,8 +187,8 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
 
 /// Nanoseconds from before the container of the runtime baseline is created until its program runs, which has nothing to
 /// do; until it has ended where the runtime does not let that be seen. The end takes the kernel milliseconds for the
-/// namespaces alone, which are no part of a start.
-fn start_baseline(subject: &Subject<'_>, baseline: &Target) -> Result<u64, PassError> {
+/// namespaces alone, which are no part of a start. And the CPU time of the container, where it can be read.
+fn start_baseline(subject: &Subject<'_>, baseline: &Target) -> Result<(u64, Option<u64>), PassError> {
     let spec = tare_container::spec::ContainerSpec { args: None, env: Vec::new(), ..subject.spec.clone() };
     let container = subject.runtime.create(baseline, &spec)?;
     container.release()?;
@@ -189,10 +196,28 @@ fn start_baseline(subject: &Subject<'_>, baseline: &Target) -> Result<u64, PassE
     let clock = container.clock();
     match (exit, clock.executed.or(clock.exited)) {
         (Some(_), Some(done)) => {
+            let cpu = container.counters().ok().and_then(|counters| counters.cpu_usage);
             container.remove()?;
-            Ok(done.saturating_sub(clock.begun))
+            Ok((done.saturating_sub(clock.begun), cpu))
         }
         _ => Err(PassError::Runtime(Counters::missing(subject.runtime.kind()))),
+    }
+}
+
+/// The type of the file system that holds a folder, if that is memory (statfs(2)).
+fn memory_file_system(folder: &Path) -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    {
+        match rustix::fs::statfs(folder).ok()?.f_type {
+            0x0102_1994 => Some("tmpfs"),
+            0x8584_58f6 => Some("ramfs"),
+            _ => None,
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        None
     }
 }
 

@@ -61,25 +61,33 @@ pub struct Run {
 /// The figures of the runs with one state of the cache, without doubts.
 #[must_use]
 pub fn measurements(cache: Cache, series: &Series) -> Vec<Measurement> {
-    let runs = &series.runs;
+    // Every point is a median over the same starts: medians of different ones could stand in another order than the points
+    // of any start. Where most starts have no time of the exec, none has.
+    let executed = series.runs.iter().filter(|run| run.executed.is_some());
+    let has_exec = 2 * executed.clone().count() >= series.runs.len();
+    let runs: Vec<&Run> = if has_exec { executed.collect() } else { series.runs.iter().collect() };
     let since = |of: fn(&Run) -> u64| -> Vec<f64> {
         runs.iter().map(|run| of(run).saturating_sub(run.begun) as f64).collect()
     };
     let known = |of: fn(&Run) -> Option<u64>| -> Vec<f64> {
-        runs.iter().filter_map(of).map(|value| value as f64).collect()
+        runs.iter().filter_map(|run| of(run)).map(|value| value as f64).collect()
     };
     let ready = since(|run| run.observed.ready);
+    let baseline_cpu: Vec<f64> = series.baseline_cpu.iter().map(|time| *time as f64).collect();
     let baseline: Vec<f64> = series.baseline.iter().map(|time| *time as f64).collect();
     let mut rows: Vec<Option<Measurement>> = vec![
         median(cache, "create", since(|run| run.created)),
         median(cache, "start", since(|run| run.started)),
-        median(cache, "exec", known(|run| Some(run.executed?.saturating_sub(run.begun)))),
+        has_exec
+            .then(|| known(|run| Some(run.executed?.saturating_sub(run.begun))))
+            .and_then(|times| median(cache, "exec", times)),
         median(cache, "listening", since(|run| run.observed.listening)),
         median(cache, "first-byte", since(|run| run.observed.first_byte)),
         median(cache, "ready", ready.clone()),
         stats::percentile(&ready, 95.0).and_then(|value| of(cache, "ready.p95", value)),
         ready.iter().copied().reduce(f64::min).and_then(|value| of(cache, "ready.min", value)),
         median(cache, "cpu-to-ready", known(|run| run.cpu)),
+        median(cache, "runtime-cpu", baseline_cpu),
         median(cache, "memory-at-ready", known(|run| run.memory)),
         median(cache, "stop", known(|run| run.stop)),
     ];
@@ -123,7 +131,10 @@ mod tests {
     #[test]
     fn every_point_counts_from_the_begin_of_create() {
         let runs = vec![run(1_000, 0), run(9_000, 40), run(5_000, 10)];
-        let rows = measurements(Cache::Warm, &Series { runs, baseline: vec![15, 25, 20] });
+        let rows = measurements(
+            Cache::Warm,
+            &Series { runs, baseline: vec![15, 25, 20], baseline_cpu: vec![3, 4, 3] },
+        );
         let values: Vec<(&str, f64)> = rows.iter().map(|row| (row.metric, row.value)).collect();
         assert_eq!(
             values,
@@ -139,6 +150,7 @@ mod tests {
                 ("startup.warm.runtime-baseline", 20.0),
                 ("startup.warm.ready-minus-baseline", 50.0),
                 ("startup.warm.cpu-to-ready", 5.0),
+                ("startup.warm.runtime-cpu", 3.0),
                 ("startup.warm.memory-at-ready", 4096.0),
             ]
         );
@@ -147,9 +159,29 @@ mod tests {
     }
 
     #[test]
+    fn exec_is_of_the_same_starts_as_listening_or_of_none() {
+        let runs = [100, 200, 300].map(|at| Run { executed: Some(at + 39), ..run(at, 0) });
+        // Faster ones, in which the exec was not seen.
+        let missed = |at| {
+            let observed = Observed { listening: at + 12, first_byte: at + 13, ready: at + 14 };
+            Run { created: at + 1, started: at + 2, executed: None, observed, ..run(at, 0) }
+        };
+        let points = |runs: Vec<Run>| {
+            let rows = measurements(Cache::Warm, &Series { runs, ..Series::default() });
+            let of = |metric: &str| rows.iter().find(|row| row.metric == metric).map(|row| row.value);
+            (of("startup.warm.exec"), of("startup.warm.listening"))
+        };
+        assert_eq!(points(runs.to_vec()), (Some(39.0), Some(40.0)));
+        let with = |count: u64| [runs.to_vec(), (0..count).map(|at| missed(1_000 * at)).collect()].concat();
+        assert_eq!(points(with(3)), (Some(39.0), Some(40.0)));
+        assert_eq!(points(with(4)), (None, Some(12.0)));
+    }
+
+    #[test]
     fn without_runs_there_are_no_figures() {
         assert_eq!(measurements(Cache::Cold, &Series::default()), []);
-        let rows = measurements(Cache::Cold, &Series { runs: vec![], baseline: vec![3] });
+        let rows =
+            measurements(Cache::Cold, &Series { runs: vec![], baseline: vec![3], baseline_cpu: vec![] });
         assert_eq!(rows.iter().map(|row| row.metric).collect::<Vec<_>>(), ["startup.cold.runtime-baseline"]);
     }
 }

@@ -1,50 +1,16 @@
 //! Which doubt concerns which figure of a load case.
 //!
 //! A generator without CPU left hides how fast the server is, and says nothing against what each request cost
-//! it. What was counted, as errors are, is never in doubt.
+//! it. What was counted, as errors are, is never in doubt. Which doubt concerns which figure, and which way, is the
+//! table of `tare_report::bias`.
 
 use crate::profile::measurement::{Doubt, Measurement};
 use crate::profile::validity::{self, CpuFacts, LoadFacts, MachineFacts, MemoryFacts};
 use tare_load::{ErrorClass, Outcome};
+use tare_report::bias::bias;
+use tare_report::{Bias, Reading, Subject};
 
-use super::rows::Row;
-
-/// What a figure is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Rate and times.
-    Speed,
-    /// CPU time and what goes with it.
-    Cost,
-    /// Memory.
-    Memory,
-    /// Requests, bytes, errors: as they were counted.
-    Count,
-}
-
-fn kind(metric: &str) -> Kind {
-    let name = metric.strip_prefix("throughput.").unwrap_or(metric);
-    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    if begins(&["rate", "latency.", "service."]) {
-        Kind::Speed
-    } else if begins(&["cpu-", "throttled-", "context-switches-"]) {
-        Kind::Cost
-    } else if begins(&["memory."]) {
-        Kind::Memory
-    } else {
-        Kind::Count
-    }
-}
-
-fn concerns(doubt: &Doubt, kind: Kind) -> bool {
-    match doubt {
-        Doubt::GeneratorBound { .. } | Doubt::LittlesLaw { .. } | Doubt::Steal { .. } => kind == Kind::Speed,
-        Doubt::ThrottledOutsideLimit { .. } | Doubt::SharedCpus { .. } => {
-            matches!(kind, Kind::Speed | Kind::Cost)
-        }
-        _ => kind != Kind::Count,
-    }
-}
+use super::rows::{Row, rates};
 
 /// What is known beside the row itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,39 +23,53 @@ pub struct Circumstances {
     pub memory_limit: Option<u64>,
     /// The machine meanwhile.
     pub machine: MachineFacts,
+    /// What speaks against the capacity that the load is a share of.
+    pub capacity: Option<Doubt>,
+}
+
+/// What speaks against the loads that are shares of a closed loop's rate, if anything speaks against that rate.
+#[must_use]
+pub fn of_capacity(closed: &[Measurement]) -> Option<Doubt> {
+    let rate = closed.iter().find(|it| it.metric == "throughput.rate")?;
+    let low = rate.bias()? == Bias::Understates;
+    let mut kinds: Vec<&str> = rate.doubts.iter().map(Doubt::kind).collect();
+    kinds.dedup();
+    Some(Doubt::Capacity { cause: kinds.join(", "), low })
 }
 
 /// Adds to the figures of a row what speaks against them.
 pub fn add(measurements: &mut [Measurement], row: &Row<'_>, circumstances: &Circumstances) {
     let mut doubts = of_outcome(row.outcome, circumstances.open);
     doubts.extend(validity::machine(&circumstances.machine));
-    if let Some(span) = row.span() {
-        doubts.extend(validity::throttling(&CpuFacts {
+    doubts.extend(circumstances.capacity.clone());
+    match row.span() {
+        Some(span) => doubts.extend(validity::throttling(&CpuFacts {
             has_quota: circumstances.has_quota,
             periods: whole(span.periods),
             throttled: whole(span.throttled_periods),
             used_of_limit: span.cpu / (span.nanoseconds * row.cpus),
-        }));
+        })),
+        None => doubts.push(Doubt::Unmeasured { what: Reading::Throttling }),
     }
     doubts.extend(validity::memory(&MemoryFacts {
-        peak: row.memory_peak.unwrap_or(0),
+        peak: row.memory_peak,
         limit: circumstances.memory_limit,
         oom_kills: row.oom_kills,
     }));
-    let unsteady = validity::steady(&row.rates()).err();
+    let unsteady = of_speed(row.outcome);
     for measurement in measurements {
-        let kind = kind(measurement.metric);
-        measurement.doubts.extend(doubts.iter().filter(|doubt| concerns(doubt, kind)).cloned());
-        match kind {
-            Kind::Speed => measurement.doubts.extend(unsteady.clone()),
+        let subject = Subject::of(measurement.metric);
+        measurement.doubts.extend(doubts.iter().filter(|doubt| bias(doubt, subject).is_some()).cloned());
+        match subject {
+            Subject::Rate | Subject::Latency => measurement.doubts.extend(unsteady.clone()),
             // Of windows; where the rate changes the cost need not.
-            Kind::Cost if !measurement.samples.is_empty() => {
+            Subject::Cost if !measurement.samples.is_empty() => {
                 measurement.doubts.extend(validity::steady(&measurement.samples).err());
             }
             _ => {}
         }
         if let Some(percent) = percentile(measurement.metric) {
-            measurement.doubts.extend(validity::percentile(row.outcome.completed, percent));
+            measurement.doubts.extend(validity::percentile(row.steady.latency.count(), percent));
         }
     }
 }
@@ -114,13 +94,19 @@ pub fn of_outcome(outcome: &Outcome, open: bool) -> Vec<Doubt> {
     validity::load(&of_load(outcome, open))
 }
 
+/// What speaks against the rate and the times of a load: it never becomes steady, or is too short to see that.
+#[must_use]
+pub fn of_speed(outcome: &Outcome) -> Option<Doubt> {
+    validity::steady(&rates(outcome)).err()
+}
+
 fn of_load(outcome: &Outcome, open: bool) -> LoadFacts {
     let errors = &outcome.errors;
     let wrong = errors.of_class(ErrorClass::Answer);
     let connections = outcome.connections;
     let least_open = u64::from(connections.at_start.min(connections.at_end));
     LoadFacts {
-        generator_cpu: outcome.generator_use().unwrap_or(0.0),
+        generator_cpu: outcome.generator_use(),
         in_flight: Some(outcome.mean_in_flight()),
         rate: outcome.completed as f64 * 1e9 / outcome.measured.nanoseconds().max(1) as f64,
         mean_service: outcome.service.mean(),
@@ -148,18 +134,30 @@ mod tests {
             ("throughput.rate", true, true),
             ("throughput.latency.p99", true, true),
             ("throughput.cpu-per-request.user", false, true),
-            ("throughput.memory.peak", false, true),
+            ("throughput.memory.peak", true, true),
             ("throughput.errors", false, false),
             ("throughput.generator-cpu", false, false),
         ];
         for (metric, by_generator, by_errors) in cases {
-            let kind = kind(metric);
+            let subject = Subject::of(metric);
             assert_eq!(
-                (concerns(&bound, kind), concerns(&failed, kind)),
+                (bias(&bound, subject).is_some(), bias(&failed, subject).is_some()),
                 (by_generator, by_errors),
                 "{metric}"
             );
         }
+    }
+
+    #[test]
+    fn shares_of_a_doubtful_capacity_are_doubtful_themselves() {
+        let rate = |doubts| [Measurement { doubts, ..Measurement::exact("throughput.rate", 1.0) }];
+        let bound = Doubt::GeneratorBound { cpu: 0.9, limit: 0.85 };
+        let law = Doubt::LittlesLaw { in_flight: 1.0, expected: 2.0 };
+        let capacity = |cause: &str, low| Some(Doubt::Capacity { cause: cause.to_owned(), low });
+        assert_eq!(of_capacity(&rate(vec![])), None);
+        assert_eq!(of_capacity(&rate(vec![bound.clone()])), capacity("generator-bound", true));
+        assert_eq!(of_capacity(&rate(vec![bound, law])), capacity("generator-bound, littles-law", false));
+        assert_eq!(of_capacity(&[]), None);
     }
 
     #[test]

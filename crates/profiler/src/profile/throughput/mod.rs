@@ -1,6 +1,6 @@
 //! The throughput pass: how much the server does under its limits, and what each request costs it.
 //!
-//! One container serves all load cases. The generator is a process of its own, in the container's network
+//! Every load case has a container of its own, so that its memory is of this case alone. The generator is a process of its own, in the container's network
 //! namespace, on other CPUs and in a cgroup of its own; what the kernel counts of the server is sampled
 //! beside it. Answers are compared in full before the first case and after the last, and in samples between.
 
@@ -43,7 +43,7 @@ pub struct Case {
     pub outcome: Outcome,
     /// What the kernel counted of the server, from its start to the end of the case.
     pub series: Series,
-    /// The most memory it used since its start, in bytes.
+    /// The most memory it used while it was loaded, in bytes.
     pub memory_peak: Option<u64>,
     /// Share of all CPU time that the hypervisor took meanwhile, where the host counts it.
     pub steal: Option<f64>,
@@ -75,36 +75,53 @@ pub fn run(
     mut watch: impl FnMut(Load, f64),
 ) -> Result<Loads, PassError> {
     let group = group(subject);
-    let mut served = Served::start(subject, options, program, group.as_ref())?;
-    let Served { container, child, base } = &mut served;
+    let mut loads = Loads { cases: Vec::new(), out_of_memory: None };
+    let mut capacity = None;
+    for load in &options.loads {
+        // Of no right answers there is no share.
+        if matches!(load, Load::Share(_)) && capacity.is_none() {
+            continue;
+        }
+        let mut served = Served::start(subject, options, program, group.as_ref())?;
+        let Some(plan) = plan::case(&served.base, *load, capacity) else { continue };
+        let case = alone(&mut served, *load, &plan, &subject.placement.generator)?;
+        let rate = rows::steady(&case.outcome).requests_per_second();
+        if *load == Load::Closed {
+            capacity = Some(rate).filter(|rate| *rate > 0.0);
+        }
+        watch(*load, rate);
+        loads.cases.push(case);
+        let out_of_memory = served.end()?;
+        loads.out_of_memory = loads.out_of_memory.or(out_of_memory);
+    }
+    Ok(loads)
+}
+
+/// Runs one case while a thread beside the generator samples the counters, as it must not disturb the server.
+fn alone(served: &mut Served, load: Load, plan: &Plan, cpus: &[usize]) -> Result<Case, PassError> {
+    let Served { container, child, .. } = served;
     let series = Mutex::new(Series::default());
     let stop = AtomicBool::new(false);
-    let cases = std::thread::scope(|scope| {
+    let case = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Beside the generator, as it must not disturb the server.
-            let _ = host::pin(&subject.placement.generator);
+            let _ = host::pin(cpus);
             sample(container, &series, &stop);
         });
-        let mut cases: Vec<Case> = Vec::new();
-        let mut capacity = None;
-        let result = options.loads.iter().try_for_each(|load| {
-            let Some(plan) = plan::case(base, *load, capacity) else { return Ok(()) };
-            let case = case(child, *load, &plan, container, &series)?;
-            let rate = case.outcome.requests_per_second();
-            if *load == Load::Closed {
-                // Of no right answers there is no share.
-                capacity = Some(rate).filter(|rate| *rate > 0.0);
-            }
-            watch(*load, rate);
-            cases.push(case);
-            // More load would only say the same.
-            still_runs(container)
-        });
+        let case = case(child, load, plan, container, &series);
         stop.store(true, Ordering::Relaxed);
-        result.map(|()| cases)
+        case
     })?;
-    let out_of_memory = served.end()?;
-    Ok(Loads { cases, out_of_memory })
+    still_runs(container)?;
+    Ok(case)
+}
+
+/// The most memory in a span: what the kernel saw where that grew, so that it was in the span, and else the most of the
+/// samples. What was before, such as the runtime's own start in the same cgroup, is no part of it.
+fn peak(before: Option<u64>, after: Option<u64>, sampled: Option<u64>) -> Option<u64> {
+    match (before, after) {
+        (Some(before), Some(after)) if after > before => Some(after),
+        _ => sampled,
+    }
 }
 
 /// A server that is ready, and what sends it requests.
@@ -166,6 +183,7 @@ fn case(
     series: &Mutex<Series>,
 ) -> Result<Case, PassError> {
     let before = HostLoad::read();
+    let peak_before = container.counters().ok().and_then(|counters| counters.memory_peak);
     let (mut begun, mut ended) = (None, None);
     let mut look = |phase| match phase {
         Phase::Measuring { .. } => begun = HostLoad::read(),
@@ -184,7 +202,9 @@ fn case(
         }
         std::thread::sleep(SAMPLE_PAUSE / 10);
     };
-    let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
+    let peak_after = container.counters().ok().and_then(|counters| counters.memory_peak);
+    let sampled = series.between(outcome.measured.from, outcome.measured.to).map(|span| span.memory_highest);
+    let memory_peak = peak(peak_before, peak_after, sampled.filter(|_| peak_after.is_some()));
     let oom_kills = container.oom_kills();
     let others = begun.zip(ended).and_then(|(begun, ended)| {
         let server = series.between(outcome.measured.from, outcome.measured.to)?.cpu;
@@ -250,5 +270,19 @@ fn of_load(container: &Container, source: ChildError) -> PassError {
         Ok(Some(error)) => error,
         _ => subject::out_of_memory(container, Some(source.to_string()))
             .unwrap_or_else(|| PassError::Load { source, output: container.output_tail() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_of_before_is_no_peak_of_the_load() {
+        // The runtime's start took 12 MB in the same cgroup, the server 1 MB, and under load 2 MB.
+        assert_eq!(peak(Some(12), Some(12), Some(2)), Some(2));
+        assert_eq!(peak(Some(1), Some(3), Some(2)), Some(3));
+        assert_eq!(peak(None, Some(12), Some(2)), Some(2));
+        assert_eq!(peak(None, None, None), None);
     }
 }
