@@ -13,8 +13,9 @@ use mio::{Events, Interest, Poll, Token};
 use super::host::Meter;
 use super::outcome::ErrorKind;
 use super::pacer::{Choice, Pacer};
-use super::plan::{Plan, Request};
+use super::plan::Plan;
 use super::recorder::{Comparison, Recorder, Schedule, Started};
+use super::request::request_bytes;
 use super::response::Parser;
 use super::timer::{TIMER, Timer};
 use super::{Lane, LoadError, Outcome};
@@ -25,30 +26,14 @@ use crate::clock;
 const CONNECTING: usize = 64;
 /// After a failed attempt to connect the next one waits: 10 ms.
 const PAUSE: u64 = 10_000_000;
-/// A connection that the server has said to close is closed here when it has not within 1 s. The one that
-/// closes first keeps the port for a minute (RFC 9293, 3.6.1), so it had better be the server.
-const LINGER: u64 = 1_000_000_000;
+/// A connection that the server has said to close is closed here when it has not within 1 ms. The one that
+/// closes first keeps the port for a minute (RFC 9293, 3.6.1), so it had better be the server; most close with the last
+/// bytes of the answer.
+const LINGER: u64 = 1_000_000;
+/// How late an interruption may be seen: 100 ms.
+const SIGNAL: u64 = 100_000_000;
 /// What one read takes at most.
 const BUFFER: usize = 64 << 10;
-
-/// The bytes of a request.
-pub(crate) fn head_and_body(plan: &Plan, request: &Request) -> Vec<u8> {
-    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.path);
-    if !request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        bytes += &format!("host: {}\r\n", plan.address);
-    }
-    for (name, value) in &request.headers {
-        bytes += &format!("{name}: {value}\r\n");
-    }
-    if !request.body.0.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
-        bytes += &format!("content-length: {}\r\n", request.body.0.len());
-    }
-    if !plan.keep_alive {
-        bytes += "connection: close\r\n";
-    }
-    bytes += "\r\n";
-    [bytes.as_bytes(), &request.body.0].concat()
-}
 
 /// Runs one thread's share of a plan.
 pub(crate) fn work(lane: &Lane<'_>) -> Result<(), LoadError> {
@@ -71,7 +56,7 @@ enum State {
     /// Since when.
     Connecting(u64),
     Open,
-    /// The last answer is in, and the server is to close; since when.
+    /// The last answer is in, and the server is to close; until when it is waited for.
     Closing(u64),
 }
 
@@ -111,6 +96,8 @@ struct Worker<'a> {
     down: VecDeque<usize>,
     /// Those that are to be opened, or are ready, only after a pause; in the order of its end.
     paused: VecDeque<(u64, usize)>,
+    /// Those that the server is to close, in the order in which they are waited for.
+    closing: VecDeque<usize>,
     connecting: usize,
     pacer: Pacer,
     choice: Choice,
@@ -144,12 +131,17 @@ impl<'a> Worker<'a> {
         Ok(Self {
             plan,
             address: lane.address,
-            bytes: plan.requests.iter().map(|request| head_and_body(plan, request)).collect(),
+            bytes: plan
+                .requests
+                .iter()
+                .map(|request| request_bytes(&plan.address, request, plan.keep_alive))
+                .collect(),
             poll,
             timer,
             ready: VecDeque::new(),
             down: (0..connections.len()).collect(),
             paused: VecDeque::new(),
+            closing: VecDeque::new(),
             connections,
             connecting: 0,
             pacer: Pacer::new(plan.pace, lane.thread, plan.threads),
@@ -223,6 +215,10 @@ impl<'a> Worker<'a> {
         let mut has_begun = false;
         loop {
             let now = clock::now();
+            if self.is_running && lane.stop.load(Ordering::Relaxed) {
+                self.interrupt(now, has_begun);
+                return Ok(());
+            }
             if now >= boundary {
                 if !has_begun {
                     has_begun = true;
@@ -245,11 +241,15 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             self.resume(now);
+            self.close_due(now);
             self.connect_some(now);
             self.start_due();
-            let mut wake = boundary.min(next_scan);
+            let mut wake = boundary.min(next_scan).min(now + SIGNAL);
             if let Some((at, _)) = self.paused.front() {
                 wake = wake.min(*at);
+            }
+            if let Some(until) = self.closing_until() {
+                wake = wake.min(until);
             }
             if self.is_running
                 && !self.ready.is_empty()
@@ -278,6 +278,23 @@ impl<'a> Worker<'a> {
             self.start_due();
         }
         Ok(())
+    }
+
+    /// The run ends now, as if it had been planned so: what is under way is given up and counted nowhere.
+    fn interrupt(&mut self, now: u64, has_begun: bool) {
+        if has_begun {
+            self.meter.stop();
+        }
+        self.recorder.at_end();
+        self.is_running = false;
+        for at in 0..self.connections.len() {
+            while let Some(pending) = self.connections[at].pending.pop_front() {
+                self.under_way -= 1;
+                self.recorder.abandoned(now, pending.started);
+            }
+            self.connections[at].socket = None;
+        }
+        self.recorder.interrupted(now);
     }
 
     /// Starts requests that are due, as far as there is room.
@@ -409,7 +426,7 @@ impl<'a> Worker<'a> {
         self.first_error.get_or_insert(error);
         // Without keep-alive it is a request that fails.
         if self.connections[at].pending.is_empty() {
-            self.recorder.found.errors.add(kind, || why);
+            self.recorder.failed(clock::now(), kind, || why);
             self.drop_socket(at, true);
         } else {
             self.fail(at, kind, &why, true);
@@ -444,7 +461,11 @@ impl<'a> Worker<'a> {
             self.recorder.wrote(now, written);
         }
         if let Some(error) = error {
-            self.broken(at, &error);
+            // A server may answer before it has read the request, and close (RFC 9112, 9.3): what has come counts.
+            self.receive(at, true);
+            if self.connections[at].socket.is_some() {
+                self.broken(at, &error);
+            }
         }
     }
 
@@ -479,6 +500,27 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Until when the server may close the first of the connections that it is to close.
+    fn closing_until(&mut self) -> Option<u64> {
+        while let Some(at) = self.closing.front() {
+            if let State::Closing(until) = self.connections[*at].state {
+                return Some(until);
+            }
+            // The server did.
+            self.closing.pop_front();
+        }
+        None
+    }
+
+    /// Closes what the server was to close and has not.
+    fn close_due(&mut self, now: u64) {
+        while self.closing_until().is_some_and(|until| until <= now) {
+            if let Some(at) = self.closing.pop_front() {
+                self.drop_socket(at, false);
+            }
+        }
+    }
+
     /// Ends pauses.
     fn resume(&mut self, now: u64) {
         while let Some((until, at)) = self.paused.front().copied()
@@ -499,7 +541,6 @@ impl<'a> Worker<'a> {
                 State::Connecting(since) if now >= since + timeout => {
                     self.cannot_connect(at, io::ErrorKind::TimedOut.into());
                 }
-                State::Closing(since) if now >= since + LINGER => self.drop_socket(at, false),
                 State::Open
                     if connection.pending.front().is_some_and(|it| now >= it.started.sent + timeout) =>
                 {

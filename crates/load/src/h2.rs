@@ -23,6 +23,7 @@ use super::outcome::ErrorKind;
 use super::pacer::{Choice, Pacer};
 use super::plan::{Blob, Plan, Request};
 use super::recorder::{Comparison, Recorder, Schedule, Started};
+use super::request::authority;
 use super::response::{Answer, Answered, Fault, MOST_BODY};
 use super::{Lane, LoadError, Outcome};
 use crate::clock;
@@ -31,6 +32,8 @@ use crate::clock;
 const CONNECTING: usize = 64;
 /// After a failed attempt to connect the next one waits.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How late an interruption may be seen: 100 ms.
+const SIGNAL: u64 = 100_000_000;
 /// What may be on the way to us, per stream and per connection: the server never waits for us (RFC 9113,
 /// 6.9).
 const WINDOW: u32 = 1 << 24;
@@ -75,6 +78,44 @@ struct Shared {
 struct Line {
     sender: RefCell<Option<SendRequest<Bytes>>>,
     is_up: Notify,
+    /// Streams that are open on it.
+    open: Cell<usize>,
+    /// Requests that wait for room, in the order in which they came.
+    waiting: Cell<usize>,
+    /// A stream has ended.
+    has_room: Notify,
+}
+
+impl Line {
+    /// Waits behind those that wait already.
+    async fn room(&self) {
+        struct Waiting<'a>(&'a Cell<usize>);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        let _waiting = Waiting(&self.waiting);
+        self.has_room.notified().await;
+    }
+}
+
+/// A stream that is open; another one has room when it is dropped.
+struct Slot(Rc<Line>);
+
+impl Slot {
+    fn of(line: &Rc<Line>) -> Self {
+        line.open.set(line.open.get() + 1);
+        Self(Rc::clone(line))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.has_room.notify_one();
+    }
 }
 
 async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
@@ -118,15 +159,28 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
                 streams.push(tokio::task::spawn_local(stream));
             }
         }
-        sleep_until(schedule.from).await;
+        while clock::now() < schedule.from && !lane.stop.load(Ordering::Relaxed) {
+            sleep_until(schedule.from.min(clock::now() + SIGNAL)).await;
+        }
         shared.pacer.borrow_mut().skip_before(schedule.from - schedule.began);
         meter.start();
-        sleep_until(schedule.to).await;
+        while clock::now() < schedule.to && !lane.stop.load(Ordering::Relaxed) {
+            sleep_until(schedule.to.min(clock::now() + SIGNAL)).await;
+        }
         meter.stop();
         shared.recorder.borrow_mut().at_end();
         shared.is_running.set(false);
+        let interrupted = clock::now() < schedule.to;
+        if interrupted {
+            streams.iter().for_each(tokio::task::JoinHandle::abort);
+            shared.recorder.borrow_mut().interrupted(clock::now());
+        }
         for stream in streams {
-            stream.await.map_err(|_| LoadError::Panicked)?;
+            match stream.await {
+                Ok(()) => {}
+                Err(error) if error.is_cancelled() && interrupted => {}
+                Err(_) => return Err(LoadError::Panicked),
+            }
         }
         waker.abort();
         let found = shared.recorder.borrow_mut().end();
@@ -143,8 +197,8 @@ async fn sleep_until(at: u64) {
 
 fn head(plan: &Plan, request: &Request) -> Result<http::Request<()>, LoadError> {
     let named = |name: &str| name.eq_ignore_ascii_case("host");
-    let authority =
-        request.headers.iter().find(|(name, _)| named(name)).map_or(&plan.address, |(_, value)| value);
+    let own = request.headers.iter().find(|(name, _)| named(name)).map(|(_, value)| value.as_str());
+    let authority = own.unwrap_or(authority(&plan.address));
     let mut head = http::Request::builder()
         .version(http::Version::HTTP_2)
         .method(request.method.as_str())
@@ -193,7 +247,13 @@ async fn open_all(shared: &Rc<Shared>, count: u32) -> (Vec<Rc<Line>>, Option<Loa
     while left > 0 {
         let mut tried = Vec::new();
         for _ in 0..left.min(CONNECTING) {
-            let line = Rc::new(Line { sender: RefCell::new(None), is_up: Notify::new() });
+            let line = Rc::new(Line {
+                sender: RefCell::new(None),
+                is_up: Notify::new(),
+                open: Cell::new(0),
+                waiting: Cell::new(0),
+                has_room: Notify::new(),
+            });
             let (first, result) = oneshot::channel();
             tokio::task::spawn_local(keep_open(Rc::clone(shared), Rc::clone(&line), first));
             lines.push(line);
@@ -245,7 +305,7 @@ async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Re
                     Closed::Connect(error) => (ErrorKind::of_connect(error), error.to_string()),
                     Closed::Handshake(error) => (ErrorKind::ConnectOther, error.to_string()),
                 };
-                shared.recorder.borrow_mut().found.errors.add(kind, || why);
+                shared.recorder.borrow_mut().failed(clock::now(), kind, || why);
                 if let Some(first) = first.take() {
                     let _ = first.send(Err(closed));
                 }
@@ -264,9 +324,13 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
         if left.is_zero() {
             return;
         }
+        // In a closed loop a request is due when the one before is answered. Where the server allows fewer streams it waits
+        // here for its turn, which is part of its latency; where the connection is down it is not due.
+        let due = if line.sender.borrow().is_some() { clock::now() } else { 0 };
         // Whether the connection ends or has no room for the stream: when the time is over it is too late.
         let Ok(sender) = tokio::time::timeout(left, ready(&line)).await else { return };
-        let Some(planned) = claim(&shared, to) else { return };
+        let slot = Slot::of(&line);
+        let Some(planned) = claim(&shared, due, to) else { return };
         if planned > clock::now() {
             let (sender, due) = oneshot::channel();
             shared.sleepers.borrow_mut().push_back((planned, sender));
@@ -279,7 +343,7 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
             return;
         }
         let started = Started { request, planned, sent };
-        shared.recorder.borrow_mut().started(started);
+        let mut under_way = UnderWay::begin(&shared, started);
         let is_sampled = shared.plan.is_sampled(requests);
         requests += 1;
         let expect = &shared.plan.requests[request].expect;
@@ -293,24 +357,58 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
         let head = shared.requests[request].clone();
         let exchanged = exchange(sender, head, &shared.plan.requests[request].body.0, take);
         let result = tokio::time::timeout(timeout, exchanged).await;
+        drop(slot);
         let now = clock::now();
+        under_way.is_settled = true;
         let mut recorder = shared.recorder.borrow_mut();
         match result {
             Ok(Ok(answer)) => recorder.answered(now, started, expect, &answer, comparison.as_ref()),
-            Ok(Err(fault)) => recorder.lost(now, fault.kind, || fault.why),
-            Err(_) => recorder.lost(now, ErrorKind::Timeout, || shared.plan.late()),
+            Ok(Err(fault)) => recorder.lost(now, started, fault.kind, || fault.why),
+            Err(_) => recorder.lost(now, started, ErrorKind::Timeout, || shared.plan.late()),
         }
         shared.answers.store(recorder.answers(), Ordering::Relaxed);
     }
 }
 
+/// A request without an outcome yet. Dropped so, it was interrupted.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    started: Started,
+    is_settled: bool,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(shared: &'a Shared, started: Started) -> Self {
+        shared.recorder.borrow_mut().started(started);
+        Self { shared, started, is_settled: false }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.shared.recorder.borrow_mut().abandoned(clock::now(), self.started);
+        }
+    }
+}
+
 /// Waits for a connection with room for a stream.
 async fn ready(line: &Line) -> SendRequest<Bytes> {
+    let mut has_waited = false;
     loop {
         let is_up = line.is_up.notified();
         let sender = line.sender.borrow().clone();
         match sender {
             Some(sender) => match sender.ready().await {
+                // The server's own limit (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113, 5.1.2); beyond it the library would
+                // queue the request, and it would count as sent.
+                Ok(sender)
+                    if line.open.get() >= sender.current_max_send_streams()
+                        || (!has_waited && line.waiting.get() > 0) =>
+                {
+                    line.room().await;
+                    has_waited = true;
+                }
                 Ok(sender) => return sender,
                 // The task that keeps it open has not noticed yet.
                 Err(_) => tokio::task::yield_now().await,
@@ -321,9 +419,10 @@ async fn ready(line: &Line) -> SendRequest<Bytes> {
 }
 
 /// Takes the next planned start, unless it is too late for it.
-fn claim(shared: &Shared, to: u64) -> Option<u64> {
+fn claim(shared: &Shared, due: u64, to: u64) -> Option<u64> {
     let mut pacer = shared.pacer.borrow_mut();
     let planned = match pacer.next() {
+        None if due > 0 => due,
         None => clock::now(),
         Some(offset) => shared.recorder.borrow().schedule.began + offset,
     };

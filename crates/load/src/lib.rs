@@ -15,13 +15,14 @@ mod outcome;
 mod pacer;
 mod plan;
 mod recorder;
+mod request;
 pub mod response;
 mod timer;
 mod verify;
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ pub use outcome::{
     Connections, Cpu, Distribution, ErrorClass, ErrorKind, Errors, Failures, Outcome, PARTS, Span, Times,
 };
 pub use plan::{Blob, Expect, Pace, Plan, PlanError, Protocol, Request};
+pub use request::request_bytes;
 pub use response::Answered;
-pub use verify::{expect_what_was_answered, verify};
+pub use verify::{Check, expect_what_was_answered, verify};
 
 use recorder::Schedule;
 
@@ -130,6 +132,8 @@ struct Lane<'a> {
     done: Sender<Outcome>,
     /// Answers so far.
     answers: Arc<AtomicU64>,
+    /// The run is to end now.
+    stop: &'a AtomicBool,
 }
 
 impl Lane<'_> {
@@ -157,10 +161,19 @@ pub fn run(plan: &Plan) -> Result<Outcome, LoadError> {
 ///
 /// # Errors
 /// When it makes no sense or nothing could be begun.
-pub fn run_watched(plan: &Plan, mut watch: impl FnMut(Phase)) -> Result<Outcome, LoadError> {
-    with_threads(plan, |threads| {
+pub fn run_watched(plan: &Plan, watch: impl FnMut(Phase)) -> Result<Outcome, LoadError> {
+    run_until(plan, &AtomicBool::new(false), watch)
+}
+
+/// Runs a plan and says where it is, until its end or until `stop` is true. Then the measured span ends where it was
+/// stopped, and what was under way is counted nowhere.
+///
+/// # Errors
+/// When it makes no sense or nothing could be begun.
+pub fn run_until(plan: &Plan, stop: &AtomicBool, mut watch: impl FnMut(Phase)) -> Result<Outcome, LoadError> {
+    with_threads(plan, stop, |threads| {
         watch(Phase::Connected { connections: threads.connections });
-        threads.turn(plan, &mut watch)
+        threads.turn(plan, stop, &mut watch)
     })
 }
 
@@ -171,12 +184,13 @@ pub fn run_watched(plan: &Plan, mut watch: impl FnMut(Phase)) -> Result<Outcome,
 /// # Errors
 /// When the plan or a duration makes no sense or nothing could be begun.
 pub fn run_in_turns(plan: &Plan, mut again: impl FnMut(Outcome) -> Option<u64>) -> Result<(), LoadError> {
-    with_threads(plan, |threads| {
+    let stop = &AtomicBool::new(false);
+    with_threads(plan, stop, |threads| {
         let mut next = Some(plan.duration);
         while let Some(duration) = next {
             let turn = Plan { warm_up: 0, duration, window: duration, ..plan.clone() };
             turn.check()?;
-            next = again(threads.turn(&turn, &mut |_| {})?);
+            next = again(threads.turn(&turn, stop, &mut |_| {})?);
         }
         Ok(())
     })
@@ -209,6 +223,7 @@ struct Threads<'scope> {
 /// Starts the threads, has them open their connections, and ends them when `work` is done.
 fn with_threads<R>(
     plan: &Plan,
+    stop: &AtomicBool,
     work: impl FnOnce(&mut Threads<'_>) -> Result<R, LoadError>,
 ) -> Result<R, LoadError> {
     plan.check()?;
@@ -229,6 +244,7 @@ fn with_threads<R>(
                 start: starts,
                 done,
                 answers: Arc::clone(&answers),
+                stop,
             };
             let thread = scope.spawn(move || match plan.protocol {
                 Protocol::Http1 => h1::work(&lane),
@@ -257,7 +273,12 @@ fn with_threads<R>(
 
 impl Threads<'_> {
     /// One load over the open connections, until the last answer is in.
-    fn turn(&mut self, plan: &Plan, watch: &mut impl FnMut(Phase)) -> Result<Outcome, LoadError> {
+    fn turn(
+        &mut self,
+        plan: &Plan,
+        stop: &AtomicBool,
+        watch: &mut impl FnMut(Phase),
+    ) -> Result<Outcome, LoadError> {
         let began = clock::now();
         let from = began + plan.warm_up;
         let schedule = Schedule { began, from, to: from + plan.duration, window: plan.window };
@@ -266,7 +287,7 @@ impl Threads<'_> {
             let _ = hand.start.send(schedule);
         }
         let answers: Vec<&AtomicU64> = self.hands.iter().map(|hand| &*hand.answers).collect();
-        follow(schedule, &answers, watch);
+        follow(schedule, &answers, stop, watch);
         let mut all: Option<Outcome> = None;
         for at in 0..self.hands.len() {
             let Ok(found) = self.hands[at].done.recv() else {
@@ -281,8 +302,10 @@ impl Threads<'_> {
         all.planned = match plan.pace {
             Pace::Closed => all.sent,
             Pace::Open { rate } => {
-                pacer::planned_before(schedule.to - schedule.began, rate)
-                    - pacer::planned_before(schedule.from - schedule.began, rate)
+                // Earlier than planned where it was stopped; a thread may have seen that a moment later.
+                let planned = pacer::planned_before(all.measured.to - schedule.began, rate)
+                    - pacer::planned_before(schedule.from - schedule.began, rate);
+                planned.max(all.sent)
             }
         };
         all.unsent = all.planned - all.sent;
@@ -292,9 +315,16 @@ impl Threads<'_> {
     }
 }
 
-/// Sleeps from window to window and says what has passed.
-fn follow(schedule: Schedule, answers: &[&AtomicU64], watch: &mut impl FnMut(Phase)) {
-    let wait = |until: u64| std::thread::sleep(Duration::from_nanos(until.saturating_sub(clock::now())));
+/// Sleeps from window to window and says what has passed, until it is stopped.
+fn follow(schedule: Schedule, answers: &[&AtomicU64], stop: &AtomicBool, watch: &mut impl FnMut(Phase)) {
+    let wait = |until: u64| {
+        while let left = until.saturating_sub(clock::now())
+            && left > 0
+            && !stop.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(Duration::from_nanos(left.min(LOOK)));
+        }
+    };
     let mut window_end = schedule.began + schedule.window;
     let mut is_measuring = false;
     loop {
@@ -303,7 +333,7 @@ fn follow(schedule: Schedule, answers: &[&AtomicU64], watch: &mut impl FnMut(Pha
             is_measuring = true;
             watch(Phase::Measuring { at: schedule.from });
         }
-        if window_end >= schedule.to {
+        if window_end >= schedule.to || stop.load(Ordering::Relaxed) {
             break;
         }
         wait(window_end);
@@ -313,6 +343,9 @@ fn follow(schedule: Schedule, answers: &[&AtomicU64], watch: &mut impl FnMut(Pha
     wait(schedule.to);
     watch(Phase::Measured { at: schedule.to });
 }
+
+/// How late it is seen that a run is to stop: 50 ms.
+const LOOK: u64 = 50_000_000;
 
 /// The address, if a server listens there.
 fn reach(plan: &Plan) -> Result<SocketAddr, LoadError> {

@@ -29,7 +29,7 @@ pub struct Outcome {
     /// Requests of an open loop that were planned in the measured span and for which no connection was
     /// free before its end.
     pub unsent: u64,
-    /// What went wrong, over the whole run.
+    /// What went wrong: with the requests of the measured span, and with connections before the load and in the span.
     pub errors: Errors,
     /// Right answers that came in each window from `began` on, whenever they were asked for.
     pub windows: Vec<u64>,
@@ -305,7 +305,9 @@ pub enum ErrorKind {
     ConnectRefused,
     /// Connecting took longer than the timeout.
     ConnectTimeout,
-    /// Connecting failed otherwise: no route, no free port, no file descriptor.
+    /// This host has no free port left for another connection (EADDRNOTAVAIL of connect(2)).
+    NoLocalPort,
+    /// Connecting failed otherwise: no route, no file descriptor.
     ConnectOther,
     /// The server reset the connection, or a stream of HTTP/2.
     Reset,
@@ -331,6 +333,7 @@ impl ErrorKind {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
             io::ErrorKind::TimedOut => Self::ConnectTimeout,
+            io::ErrorKind::AddrNotAvailable => Self::NoLocalPort,
             _ => Self::ConnectOther,
         }
     }
@@ -347,7 +350,9 @@ impl ErrorKind {
     #[must_use]
     pub fn class(self) -> ErrorClass {
         match self {
-            Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectOther => ErrorClass::Connect,
+            Self::ConnectRefused | Self::ConnectTimeout | Self::NoLocalPort | Self::ConnectOther => {
+                ErrorClass::Connect
+            }
             Self::Reset | Self::ClosedEarly | Self::Other => ErrorClass::Io,
             Self::Timeout => ErrorClass::Timeout,
             Self::Malformed | Self::BadStatus | Self::BadLength | Self::BadBody => ErrorClass::Answer,
@@ -373,6 +378,7 @@ impl fmt::Display for ErrorKind {
         f.pad(match self {
             Self::ConnectRefused => "connection refused",
             Self::ConnectTimeout => "connecting timed out",
+            Self::NoLocalPort => "no local port left",
             Self::ConnectOther => "cannot connect",
             Self::Reset => "reset",
             Self::ClosedEarly => "closed before the answer was whole",
@@ -539,6 +545,12 @@ impl<'de> Deserialize<'de> for Distribution {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_free_port_is_an_error_of_its_own() {
+        let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        assert_eq!(ErrorKind::of_connect(&error).to_string(), "no local port left");
+    }
 
     #[test]
     fn percentiles_are_nearest_rank_to_three_digits() {

@@ -130,7 +130,9 @@ impl Recorder {
             self.found.bodies_compared += 1;
         }
         if let Err((kind, why)) = check(expect, answer, comparison) {
-            self.found.errors.add(kind, || why);
+            if self.schedule.is_measured(started.planned) {
+                self.found.errors.add(kind, || why);
+            }
             return;
         }
         if now < self.schedule.to
@@ -152,11 +154,36 @@ impl Recorder {
         }
     }
 
-    /// There will be no answer.
-    pub(crate) fn lost(&mut self, now: u64, kind: ErrorKind, why: impl FnOnce() -> String) {
+    /// There will be no answer. It counts where the request does.
+    pub(crate) fn lost(&mut self, now: u64, started: Started, kind: ErrorKind, why: impl FnOnce() -> String) {
         self.in_flight_until(now);
         self.now_in_flight -= 1;
-        self.found.errors.add(kind, why);
+        if self.schedule.is_measured(started.planned) {
+            self.found.errors.add(kind, why);
+        }
+    }
+
+    /// Something failed that is no request's.
+    pub(crate) fn failed(&mut self, now: u64, kind: ErrorKind, why: impl FnOnce() -> String) {
+        // Before the first load there is no span: that is what a load begins with.
+        if self.schedule.is_measured(now) || self.schedule.to == 0 {
+            self.found.errors.add(kind, why);
+        }
+    }
+
+    /// The answer is not waited for, because the run was interrupted.
+    pub(crate) fn abandoned(&mut self, now: u64, started: Started) {
+        self.in_flight_until(now);
+        self.now_in_flight -= 1;
+        if self.schedule.is_measured(started.planned) {
+            self.found.sent -= 1;
+        }
+    }
+
+    /// The run ends now, and what comes later is no part of it.
+    pub(crate) fn interrupted(&mut self, now: u64) {
+        self.schedule.to = now.max(self.schedule.from);
+        self.found.measured.to = self.schedule.to;
     }
 
     /// Answers so far.
@@ -244,7 +271,9 @@ mod tests {
         recorder.opened();
         recorder.begin(schedule);
         recorder.started(Started { request: 0, planned: 110, sent: 110 });
-        recorder.lost(120, ErrorKind::Reset, || "gone".to_owned());
+        recorder.lost(120, Started { request: 0, planned: 110, sent: 110 }, ErrorKind::Reset, || {
+            "gone".to_owned()
+        });
         recorder.closed();
         recorder.at_end();
         let first = recorder.end();
@@ -289,6 +318,41 @@ mod tests {
         assert_eq!((recorder.sent, recorder.completed, recorder.latency.count()), (4, 1, 1));
         assert_eq!(recorder.windows, [1, 0]);
         assert_eq!((recorder.errors.total(), recorder.errors.of_class(ErrorClass::Answer)), (3, 3));
+        assert_eq!(recorder.failed(), recorder.errors.total());
+    }
+
+    #[test]
+    fn an_error_counts_where_its_request_does() {
+        let mut recorder = Recorder::new(Schedule { began: 0, from: 100, to: 200, window: 100 });
+        let expect = Expect { status: Some(200), ..Expect::default() };
+        let answer = Answer { status: 503, length: 0, keep_alive: true };
+        for (planned, at) in [(50, 120), (150, 160), (160, 250)] {
+            let started = Started { request: 0, planned, sent: planned };
+            recorder.started(started);
+            recorder.answered(at, started, &expect, &answer, None);
+            recorder.started(started);
+            recorder.lost(at, started, ErrorKind::Reset, || "gone".to_owned());
+        }
+        let found = recorder.end();
+        assert_eq!((found.sent, found.failed(), found.errors.total()), (4, 4, 4));
+    }
+
+    #[test]
+    fn an_interrupted_run_is_one_that_was_to_end_then() {
+        let mut recorder = Recorder::new(Schedule { began: 0, from: 100, to: 1_000, window: 100 });
+        let answer = Answer { status: 200, length: 0, keep_alive: true };
+        for planned in [110, 210] {
+            let started = Started { request: 0, planned, sent: planned };
+            recorder.started(started);
+            recorder.answered(planned + 50, started, &Expect::default(), &answer, None);
+        }
+        let under_way = Started { request: 0, planned: 290, sent: 290 };
+        recorder.started(under_way);
+        recorder.abandoned(310, under_way);
+        recorder.interrupted(310);
+        let found = recorder.end();
+        assert_eq!((found.sent, found.completed, found.failed(), found.latency.count()), (2, 2, 0, 2));
+        assert_eq!((found.measured.to, found.measured_windows()), (310, &[1, 1][..]));
     }
 
     #[test]

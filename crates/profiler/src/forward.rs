@@ -4,7 +4,7 @@
 //! the connection to it is made by a thread in that namespace, and the bytes are copied, as docker-proxy does.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 
@@ -34,7 +34,10 @@ pub(crate) fn forward(listener: TcpListener, endpoint: Endpoint) -> Result<(), L
 }
 
 fn connect(mut client: TcpStream, address: SocketAddr) -> io::Result<()> {
-    let mut server = TcpStream::connect(address)?;
+    // In a network of its own it may listen on either loopback address.
+    let other = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+    let mut server =
+        TcpStream::connect(address).or_else(|error| TcpStream::connect(other).map_err(|_| error))?;
     let (mut to_client, mut from_server) = (client.try_clone()?, server.try_clone()?);
     let answers = thread::spawn(move || {
         let _ = io::copy(&mut from_server, &mut to_client);

@@ -4,6 +4,7 @@
 mod load {
     #[cfg(target_os = "linux")]
     mod child;
+    mod client;
     mod errors;
     mod pace;
     mod protocol;

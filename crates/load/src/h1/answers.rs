@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 
-use super::{BUFFER, State, Worker};
+use super::{BUFFER, LINGER, State, Worker};
 use crate::clock;
 use crate::outcome::ErrorKind;
 use crate::response::Answer;
@@ -57,7 +57,7 @@ impl Worker<'_> {
             let connection = &mut self.connections[at];
             let Some(pending) = connection.pending.front_mut() else {
                 let why = || "bytes that nobody asked for".to_owned();
-                self.recorder.found.errors.add(ErrorKind::Malformed, why);
+                self.recorder.failed(now, ErrorKind::Malformed, why);
                 self.drop_socket(at, false);
                 return;
             };
@@ -106,7 +106,8 @@ impl Worker<'_> {
             }
             // The requests behind it will not be answered (RFC 9112, 9.6).
             self.lose_all(at, now, ErrorKind::ClosedEarly, "the server announced the end before it");
-            self.connections[at].state = State::Closing(now);
+            self.connections[at].state = State::Closing(now + LINGER);
+            self.closing.push_back(at);
         }
     }
 
@@ -160,9 +161,9 @@ impl Worker<'_> {
     /// connection is gone.
     pub(super) fn fail(&mut self, at: usize, kind: ErrorKind, why: &str, pause: bool) {
         let now = clock::now();
-        if self.connections[at].pending.pop_front().is_some() {
+        if let Some(pending) = self.connections[at].pending.pop_front() {
             self.under_way -= 1;
-            self.recorder.lost(now, kind, || why.to_owned());
+            self.recorder.lost(now, pending.started, kind, || why.to_owned());
         }
         let behind = if kind == ErrorKind::Malformed { ErrorKind::ClosedEarly } else { kind };
         self.lose_all(at, now, behind, why);
@@ -170,9 +171,9 @@ impl Worker<'_> {
     }
 
     pub(super) fn lose_all(&mut self, at: usize, now: u64, kind: ErrorKind, why: &str) {
-        while self.connections[at].pending.pop_front().is_some() {
+        while let Some(pending) = self.connections[at].pending.pop_front() {
             self.under_way -= 1;
-            self.recorder.lost(now, kind, || why.to_owned());
+            self.recorder.lost(now, pending.started, kind, || why.to_owned());
         }
     }
 }

@@ -65,7 +65,26 @@ impl ContainerArguments {
 impl CommonArguments {
     /// The profile with what the command line says.
     pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
-        Ok(definition::find(root, &self.container.profile)?.with(&Overrides {
+        self.of(definition::find(root, &self.container.profile)?)
+    }
+
+    /// The same, with the number of CPUs that `cpus = "auto"` stands for.
+    pub(super) fn profile_with(&self, root: &Path, auto: f64) -> anyhow::Result<Profile> {
+        self.of(definition::find_with(root, &self.container.profile, auto)?)
+    }
+
+    /// What `--pass` says.
+    pub(super) fn passes(&self) -> &[Pass] {
+        &self.pass
+    }
+
+    /// Whether there is a `--rate`.
+    pub(super) fn has_rate(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    fn of(&self, profile: Profile) -> anyhow::Result<Profile> {
+        Ok(profile.with(&Overrides {
             cpus: self.container.cpus,
             memory: self.container.memory,
             passes: self.pass.clone(),

@@ -24,7 +24,7 @@ pub(super) struct CompareArguments {
     a: String,
     /// The image that is judged
     b: String,
-    /// Only these metrics (`--list-metrics`); the sizes are always compared
+    /// Only these metrics (`--list-metrics`) [default: all sizes and what users notice]
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metric: Vec<String>,
     /// The difference that is to be found, in percent of A
@@ -50,7 +50,10 @@ impl CompareArguments {
     }
 
     fn question(&self) -> anyhow::Result<Question> {
-        let mut question = Question::new(&self.metric)?;
+        if self.common.has_rate() {
+            bail!("`--rate` has no meaning here: images are compared by a closed loop");
+        }
+        let mut question = Question::new(&self.metric, self.common.passes())?;
         question.rules.resolution = self.resolution / 100.0;
         question.starts = self.common.runs.unwrap_or(question.starts);
         question.duration = self.common.duration.unwrap_or(question.duration);
@@ -58,15 +61,20 @@ impl CompareArguments {
     }
 
     fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
-        let profile = self.common.profile(root)?;
+        // A quota would interrupt the turns in which both are loaded.
+        let profile = self.common.profile_with(root, WHOLE_CPU)?;
         comparison::limits(&profile)?;
         Ok(profile)
     }
 }
 
+/// What `cpus = "auto"` stands for in a comparison.
+const WHOLE_CPU: f64 = 1.0;
+
 /// A percentage that can be found at all.
 fn resolution(text: &str) -> Result<f64, String> {
-    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| "not a number".to_owned())?;
+    let percent: f64 =
+        text.strip_suffix('%').unwrap_or(text).trim_end().parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=100.0).contains(&percent) { Ok(percent) } else { Err("not from 0.1 to 100".to_owned()) }
 }
 

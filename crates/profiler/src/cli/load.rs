@@ -6,17 +6,22 @@ mod url;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tare_container::host::HostLoad;
 use tare_oci::input;
 use tare_oci::units::Nanoseconds;
+use tare_tool::exit::INTERRUPTED;
 use tare_tool::ui::Ui;
 
+use super::Outcome;
 use tare_load::{
-    Blob, LoadError, Pace, Phase, Plan, Protocol, Request, expect_what_was_answered, run_watched, verify,
+    Blob, Check, LoadError, Pace, Phase, Plan, Protocol, Request, expect_what_was_answered, run_until, verify,
 };
 use url::Url;
 
@@ -69,6 +74,10 @@ pub(super) struct LoadArguments {
     /// The body that every answer must have [default: the one before the load, if it is always the same]
     #[arg(long, value_name = "TEXT")]
     expect_body: Option<String>,
+    /// What of an answer must be as in the answers before the load: `status`, `length` (and the status) or `body` (and
+    /// both). For pages that change: `status`
+    #[arg(long, value_name = "WHAT", default_value = "body", value_parser = check)]
+    check: Check,
     /// When a request is given up
     #[arg(long, value_name = "TIME", default_value = "5s")]
     timeout: Nanoseconds,
@@ -78,6 +87,15 @@ pub(super) struct LoadArguments {
     /// Print the plan, the figures and the histograms as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn check(text: &str) -> Result<Check, String> {
+    match text {
+        "status" => Ok(Check::Status),
+        "length" => Ok(Check::Length),
+        "body" => Ok(Check::Body),
+        _ => Err("write `status`, `length` or `body`".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -99,7 +117,8 @@ impl FromStr for Weighted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (weight, path) = match text.split_once(":/") {
+        // What begins with a slash is a path, whatever is in its query.
+        let (weight, path) = match text.split_once(":/").filter(|_| !text.starts_with('/')) {
             Some((weight, path)) => {
                 let number = weight.parse().map_err(|_| format!("the weight `{weight}` is not a number"))?;
                 (number, format!("/{path}"))
@@ -110,13 +129,24 @@ impl FromStr for Weighted {
     }
 }
 
-pub(super) fn run(arguments: &LoadArguments, ui: Ui) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &LoadArguments, ui: Ui) -> anyhow::Result<Outcome> {
     let mut plan = plan(arguments)?;
     let first = verify(&plan)?;
     let second = verify(&plan)?;
-    expect_what_was_answered(&mut plan, &first, &second);
+    expect_what_was_answered(&mut plan, &first, &second, arguments.check);
+    let stop = Arc::new(AtomicBool::new(false));
+    let at_signal = Arc::clone(&stop);
+    // The second one ends the process, whatever it waits for.
+    let handler = move || {
+        if at_signal.swap(true, Ordering::Relaxed) {
+            #[expect(clippy::exit, reason = "this is the command line, and nothing is left behind")]
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    ctrlc::set_handler(handler).context("cannot handle signals")?;
     let bar = bar(&plan);
-    let outcome = run_watched(&plan, |phase| match phase {
+    let before = HostLoad::read();
+    let outcome = run_until(&plan, &stop, |phase| match phase {
         Phase::Connected { connections } => bar.set_message(format!("{connections} connections")),
         Phase::Progress { answers } => {
             bar.inc(1);
@@ -126,16 +156,24 @@ pub(super) fn run(arguments: &LoadArguments, ui: Ui) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let outcome = outcome?;
+    let steal = HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+    let interrupted = stop.load(Ordering::Relaxed);
+    let warnings = report::warnings(&plan, &outcome, steal);
     if arguments.json {
-        ui.result(&report::json(&plan, &outcome)?)?;
+        ui.result(&report::json(&plan, &outcome, &warnings)?)?;
     } else {
         ui.result(&report::text(&plan, &outcome))?;
     }
-    for warning in report::warnings(&plan, &outcome) {
+    if interrupted {
+        // What was measured, and no judgement of it.
+        ui.warning("interrupted: these are the figures until then");
+        return Ok(Outcome::Exit(INTERRUPTED));
+    }
+    for warning in warnings {
         ui.warning(&warning);
     }
     verify(&plan).context("after the load")?;
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 fn plan(arguments: &LoadArguments) -> anyhow::Result<Plan> {
@@ -193,6 +231,11 @@ pub(super) fn hint(error: &LoadError) -> Option<String> {
         LoadError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
             Some("nobody listens there: start the server, or give its port in the URL".to_owned())
         }
+        LoadError::Connect { source, .. } if source.kind() == std::io::ErrorKind::AddrNotAvailable => Some(
+            "every local port to that address is in use: wait a minute, use fewer `--connections`, or leave out \
+             `--no-keep-alive`"
+                .to_owned(),
+        ),
         LoadError::Resolve { .. } => Some("give an address, such as http://127.0.0.1:8080/".to_owned()),
         LoadError::Answer { kind: tare_load::ErrorKind::BadStatus, .. } => {
             Some("say which status is right with --expect-status".to_owned())
@@ -213,6 +256,8 @@ mod tests {
         let cases = [
             ("/a", Ok((1, "/a"))),
             ("3:/a:/b", Ok((3, "/a:/b"))),
+            ("/to?url=http://10.0.0.1:1/x", Ok((1, "/to?url=http://10.0.0.1:1/x"))),
+            ("2:/to?url=http://10.0.0.1:1/x", Ok((2, "/to?url=http://10.0.0.1:1/x"))),
             ("x:/a", Err("the weight `x` is not a number")),
             ("a", Err("a path begins with `/`")),
         ];

@@ -111,7 +111,7 @@ fn run(command: &Command, file: Option<&Path>, words: &[OsString], ui: Ui) -> an
     match command {
         Command::Profile(arguments) => profile::run(arguments, &session()?),
         Command::Run(arguments) => start::run(arguments, &session()?),
-        Command::Load(arguments) => load::run(arguments, ui).map(|()| Outcome::Done),
+        Command::Load(arguments) => load::run(arguments, ui),
         Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
     }
 }

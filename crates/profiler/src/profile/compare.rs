@@ -274,7 +274,8 @@ pub fn compare<E>(
     rules: &Rules,
     mut measure: impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
 ) -> Result<Comparison, E> {
-    let mut rows: Vec<Row> = exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b)).collect();
+    let mut rows: Vec<Row> =
+        exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b, rules.resolution)).collect();
     let mut keys: Vec<Key> = keys.iter().filter(|key| !exact.contains_key(key)).cloned().collect();
     keys.sort_by_key(|key| (metric::position(key.metric), key.case.clone()));
     keys.dedup();
@@ -356,15 +357,16 @@ pub fn compare<E>(
     Ok(Comparison { resolution: rules.resolution, rows, sizes: vec![], notes: vec![] })
 }
 
-/// An exact metric needs no test: a difference of one is a difference.
-fn exact_row(key: &Key, a: f64, b: f64) -> Option<Row> {
+/// An exact metric needs no test, and is the same where it differs by less than the resolution.
+#[expect(clippy::float_cmp, reason = "exact metrics are whole numbers, or one quotient of two")]
+fn exact_row(key: &Key, a: f64, b: f64, resolution: f64) -> Option<Row> {
+    let within = a == b || (a != 0.0 && ((b - a) / a).abs() < resolution);
     let worse = match key.definition().direction {
         Direction::Lower => b > a,
         Direction::Higher => b < a,
         Direction::Neither => return None,
     };
-    #[expect(clippy::float_cmp, reason = "exact metrics are whole numbers, or one quotient of two")]
-    let finding = match (a == b, worse) {
+    let finding = match (within, worse) {
         (true, _) => Finding::Same,
         (_, true) => Finding::Worse,
         (_, false) => Finding::Better,

@@ -205,12 +205,17 @@ fn a_steady_drift_is_not_taken_for_a_difference() {
 }
 
 #[test]
-fn exact_figures_are_compared_to_the_byte_without_measuring() {
+fn exact_figures_are_compared_without_measuring_and_are_the_same_within_the_resolution() {
     let key = Key::new("size.image.compressed");
     for (a, b, finding, outcome) in [
         (1000.0, 1000.0, Finding::Same, Outcome::NotWorse),
-        (1000.0, 1001.0, Finding::Worse, Outcome::Worse),
-        (1000.0, 999.0, Finding::Better, Outcome::NotWorse),
+        (1000.0, 1002.0, Finding::Same, Outcome::NotWorse),
+        (1000.0, 1049.0, Finding::Same, Outcome::NotWorse),
+        (1000.0, 1050.0, Finding::Worse, Outcome::Worse),
+        (1000.0, 951.0, Finding::Same, Outcome::NotWorse),
+        (1000.0, 950.0, Finding::Better, Outcome::NotWorse),
+        (0.0, 0.0, Finding::Same, Outcome::NotWorse),
+        (0.0, 1.0, Finding::Worse, Outcome::Worse),
     ] {
         let exact = BTreeMap::from([(key.clone(), (a, b))]);
         let comparison = compare(&[], &exact, &Rules::default(), |_, _| {

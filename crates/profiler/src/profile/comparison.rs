@@ -28,8 +28,10 @@ const METRICS: [&str; 4] =
 /// What to compare, and how carefully.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// The metrics. The sizes are always compared.
+    /// The metrics.
     pub keys: Vec<Key>,
+    /// Whether all sizes are compared, and not only those among the metrics.
+    pub sizes: bool,
     /// The difference to find, and the chance of a false alarm.
     pub rules: Rules,
     /// Starts in one measurement of one image. There are many measurements, which is better than many starts in each:
@@ -40,13 +42,15 @@ pub struct Question {
 }
 
 impl Question {
-    /// The metrics by their ids, or the usual ones where there are none, with the usual care.
+    /// The metrics by their ids, or the usual ones and all sizes where there are none, with the usual care. Only those of
+    /// `passes`, if there are any.
     ///
     /// # Errors
-    /// When a metric is unknown, or is neither better nor worse when it changes.
-    pub fn new(metrics: &[String]) -> Result<Self, MetricError> {
+    /// When a metric is unknown, is neither better nor worse when it changes, or is of another pass.
+    pub fn new(metrics: &[String], passes: &[Pass]) -> Result<Self, MetricError> {
         let (rules, duration) = (Rules::default(), Nanoseconds(1_000_000_000));
-        Ok(Self { keys: keys(metrics)?, rules, starts: 3, duration })
+        let sizes = metrics.is_empty() && (passes.is_empty() || passes.contains(&Pass::Size));
+        Ok(Self { keys: keys(metrics, passes)?, sizes, rules, starts: 3, duration })
     }
 }
 
@@ -105,14 +109,17 @@ pub fn compare(
     let (apart, generator) = (None, vec![]);
     let mut call = Call { profile: &profile, limits, runtime, program, host, apart, generator };
     let sizes = [call.sizes(a)?, call.sizes(b)?];
-    let exact = exact(&sizes);
+    let mut exact = exact(&sizes);
+    exact.retain(|key, _| question.sizes || question.keys.contains(key));
     let mut pair = 0;
     let mut comparison = compare::compare(&question.keys, &exact, &question.rules, |sides, keys| {
         pair += 1;
         watch(Step::Comparing { pair, sides, metrics: keys.len() });
         call.pair(sides.map(|side| (side, if side == Side::A { a } else { b })), keys)
     })?;
-    comparison.sizes = size::diff(&sizes[0], &sizes[1]);
+    if !exact.is_empty() {
+        comparison.sizes = size::diff(&sizes[0], &sizes[1]);
+    }
     comparison.notes = call.notes(&question.keys);
     Ok(comparison)
 }
@@ -129,9 +136,11 @@ fn shortened(profile: &Profile, question: &Question) -> Profile {
 }
 
 /// Every metric by name, with every case that the loads of a comparison have.
-fn keys(names: &[String]) -> Result<Vec<Key>, MetricError> {
+fn keys(names: &[String], passes: &[Pass]) -> Result<Vec<Key>, MetricError> {
+    let asked = |pass: Pass| passes.is_empty() || passes.contains(&pass);
+    let usual = METRICS.iter().filter(|id| metric::find(id).is_some_and(|metric| asked(metric.pass)));
     let names: Vec<&str> =
-        if names.is_empty() { METRICS.to_vec() } else { names.iter().map(String::as_str).collect() };
+        if names.is_empty() { usual.copied().collect() } else { names.iter().map(String::as_str).collect() };
     let mut keys = Vec::new();
     for name in names {
         let Some(metric) = metric::find(name) else {
@@ -140,6 +149,12 @@ fn keys(names: &[String]) -> Result<Vec<Key>, MetricError> {
             let near = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
             return Err(MetricError(format!("`{name}` is not a metric{near}")));
         };
+        if !asked(metric.pass) {
+            return Err(MetricError(format!(
+                "`{name}` is of the {} pass, which `--pass` leaves out",
+                metric.pass.name()
+            )));
+        }
         if metric.direction == Direction::Neither {
             let why = "cannot be compared: neither more nor less of it is better";
             return Err(MetricError(format!("`{name}` {why}")));
@@ -319,7 +334,7 @@ mod tests {
 
     #[test]
     fn metrics_are_found_or_the_nearest_is_named() {
-        let default: Vec<String> = keys(&[]).unwrap().iter().map(ToString::to_string).collect();
+        let default: Vec<String> = keys(&[], &[]).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(
             default,
             [
@@ -330,11 +345,28 @@ mod tests {
                 "throughput.errors@closed"
             ]
         );
-        let named = |name: &str| keys(&[name.to_owned()]).map(|keys| keys.len()).map_err(|it| it.to_string());
+        let named =
+            |name: &str| keys(&[name.to_owned()], &[]).map(|keys| keys.len()).map_err(|it| it.to_string());
         assert_eq!((named("startup.cold.ready"), named("size.layer.compressed")), (Ok(1), Ok(1)));
+        let question = |metric: &[&str], passes: &[Pass]| {
+            let names: Vec<String> = metric.iter().map(|id| (*id).to_owned()).collect();
+            let shown = |question: Question| {
+                (question.sizes, question.keys.iter().map(ToString::to_string).collect::<Vec<_>>())
+            };
+            Question::new(&names, passes).map(shown).map_err(|error| error.to_string())
+        };
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        assert_eq!(question(&[], &[Pass::Size]), Ok((true, ids(&[]))));
+        let starts = ids(&["startup.warm.ready", "startup.warm.cpu-to-ready"]);
+        assert_eq!(question(&[], &[Pass::Startup]), Ok((false, starts)));
+        assert_eq!(question(&["size.wasted"], &[]), Ok((false, ids(&["size.wasted"]))));
+        assert_eq!(
+            question(&["throughput.rate"], &[Pass::Startup]),
+            Err("`throughput.rate` is of the throughput pass, which `--pass` leaves out".to_owned())
+        );
         let error = "`throughput.requests` cannot be compared: neither more nor less of it is better";
         assert_eq!(named("throughput.requests"), Err(error.to_owned()));
-        let error = keys(&["throughput.rat".to_owned()]).unwrap_err().to_string();
+        let error = keys(&["throughput.rat".to_owned()], &[]).unwrap_err().to_string();
         assert_eq!(error, "`throughput.rat` is not a metric: did you mean `throughput.rate`?");
     }
 }

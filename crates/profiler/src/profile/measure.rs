@@ -184,7 +184,13 @@ pub fn run(
         };
         match result {
             Ok(()) => {}
-            Err(error) if error.is_the_servers() => run.events.push(event(*pass, &error)),
+            Err(error) if error.is_the_servers() => {
+                run.events.push(event(*pass, &error));
+                // The next pass would only wait for the same.
+                if matches!(error, PassError::NotReady { .. }) {
+                    break;
+                }
+            }
             Err(error) => return Err(error),
         }
     }
@@ -286,14 +292,19 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
     notes.extend(reached_by(subject));
     notes.push(
         format!(
-            "{} warm and {} cold starts, each from the begin of create to the first answer {} to GET {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
+            "{} warm and {} cold starts, each from the begin of create to the first answer {} to {} {} on port {}, asked every 50 µs; CLOCK_MONOTONIC.",
             starts.warm.runs.len(),
             starts.cold.runs.len(),
             subject.ready.status,
+            subject.ready.method,
             subject.ready.path,
-            subject.port()
+            subject.port().number
         ),
     );
+    notes.extend(subject.port().note());
+    if let Some(address) = starts.address.filter(|address| address.is_ipv6()) {
+        notes.push(format!("The server listens on {address} and not on 127.0.0.1."));
+    }
     if !starts.warm.baseline.is_empty() {
         notes.push(
             "The runtime baseline is a program that only exits, started in turn on the same path, until it runs."

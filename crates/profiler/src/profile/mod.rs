@@ -10,6 +10,7 @@ pub mod cpus;
 pub mod definition;
 pub mod gate;
 pub mod measure;
+pub mod port;
 pub mod profiling;
 pub mod render;
 pub mod report;

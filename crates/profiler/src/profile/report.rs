@@ -7,7 +7,7 @@ pub use tare_report::report::*;
 pub use tare_report::verdict::Overall;
 
 use super::baseline::Baseline;
-use super::definition::{Gate, Profile};
+use super::definition::{Gate, Profile, Ready};
 use super::gate::{self, Figures, Verdict};
 use super::metric::{self, Pass};
 
@@ -35,7 +35,7 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         ("network", profile.network.name().to_owned()),
         ("env", list(&mut env.into_iter())),
         ("args", profile.args.as_ref().map_or("the image's".to_owned(), |args| format!("{args:?}"))),
-        ("ready", format!("{} → {}", profile.ready.path, profile.ready.status)),
+        ("ready", ready(&profile.ready)),
         ("runs", profile.startup.runs.to_string()),
         ("cold-runs", profile.startup.cold_runs.to_string()),
         ("loads", list(&mut load.loads.iter().map(ToString::to_string))),
@@ -43,6 +43,7 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         ("duration", load.duration.to_string()),
         ("pipeline", load.pipeline.to_string()),
         ("keep-alive", load.keep_alive.to_string()),
+        ("check", format!("{:?}", load.check).to_lowercase()),
         ("protocol", load.protocol.name().to_owned()),
         ("requests", list(&mut requests.into_iter())),
     ];
@@ -50,6 +51,22 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         name: profile.name.clone(),
         settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     }
+}
+
+fn ready(ready: &Ready) -> String {
+    let Ready { method, path, headers, body, contains, status, .. } = ready;
+    let mut text = format!("{path} → {status}");
+    if method != "GET" {
+        text = format!("{method} {text}");
+    }
+    for (name, value) in headers {
+        text += &format!(", {name}: {value}");
+    }
+    if !body.is_empty() {
+        text += &format!(", {} bytes", body.len());
+    }
+    contains.iter().for_each(|contains| text += &format!(", with {contains:?}"));
+    text
 }
 
 /// Sorts the figures as the metric table has them, judges the gates and comes to the overall verdict: an

@@ -1,11 +1,12 @@
 //! What the passes measure: one image, run one way, under one set of limits.
 
-use std::net::SocketAddr;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use tare_oci::units::ByteSize;
 
 use crate::generator::ChildError;
+use tare_container::life::Endpoint;
 use tare_container::limits::{CpuLimit, CpuSet, LimitError, Limits};
 use tare_container::spec::{ContainerSpec, Network};
 use tare_container::target::Target;
@@ -15,10 +16,9 @@ use tare_load::LoadError;
 
 use super::cpus::{HostCpus, Placement};
 use super::definition::{self, Profile, values};
+use super::port::Port;
 use super::startup::probe::{ProbeError, Readiness};
 
-/// The port of a server whose image exposes none, and whose profile names none: the article's.
-const DEFAULT_PORT: u16 = 60_000;
 /// Asks a server to stop (signal(7)); the same number on every architecture.
 const SIGTERM: i32 = 15;
 /// How long a server may take for that before it is killed, as with `docker stop`.
@@ -36,10 +36,12 @@ pub enum PassError {
         output: String,
     },
     /// It runs, and does not answer as it should.
-    #[error("{source}")]
+    #[error("{source}{}", note.as_ref().map(|note| format!("; {note}")).unwrap_or_default())]
     NotReady {
         /// How.
         source: ProbeError,
+        /// What to know of it: the ports that were not asked, or what the profile may ask for.
+        note: Option<String>,
         /// What it printed last.
         output: String,
     },
@@ -157,15 +159,15 @@ impl<'a> Subject<'a> {
             limits: wanted,
             affinity,
             network,
-            ports: vec![port_of(target, &profile.ready)],
+            ports: vec![Port::of(target, profile.ready.port).number],
         };
         Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
     }
 
     /// Where its server listens.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        port_of(self.target, self.ready)
+    pub fn port(&self) -> Port {
+        Port::of(self.target, self.ready.port)
     }
 
     /// How many CPUs' time it may use.
@@ -183,21 +185,26 @@ impl<'a> Subject<'a> {
         Ok(self.runtime.create(self.target, &self.spec)?)
     }
 
-    /// What its server is asked until it is ready.
+    /// What its server is asked until it is ready. In a network of its own it may listen on either loopback address.
     #[must_use]
-    pub fn readiness(&self, address: SocketAddr) -> Readiness {
+    pub fn readiness(&self, endpoint: &Endpoint) -> Readiness {
+        let definition::Ready { method, path, headers, body, contains, status, timeout, port: _ } =
+            self.ready;
+        let own = endpoint.network_namespace.is_some();
         Readiness {
-            address,
-            path: self.ready.path.clone(),
-            status: self.ready.status,
-            timeout: Duration::from_nanos(self.ready.timeout.0),
+            address: endpoint.address,
+            other: own.then(|| (Ipv6Addr::LOCALHOST, endpoint.address.port()).into()),
+            request: tare_load::Request {
+                method: method.clone(),
+                headers: headers.clone().into_iter().collect(),
+                body: tare_load::Blob(body.clone().into_bytes()),
+                ..tare_load::Request::get(path)
+            },
+            status: *status,
+            contains: contains.clone(),
+            timeout: Duration::from_nanos(timeout.0),
         }
     }
-}
-
-/// Where the server of an image listens.
-fn port_of(target: &Target, ready: &definition::Ready) -> u16 {
-    ready.port.or_else(|| target.exposed_port()).unwrap_or(DEFAULT_PORT)
 }
 
 /// The image's entrypoint with other arguments.
@@ -234,11 +241,21 @@ pub fn stop(container: &Container) -> Result<Option<u64>, PassError> {
 ///
 /// # Errors
 /// When the runtime does not say.
-pub fn why_not_ready(container: &Container, source: ProbeError) -> Result<PassError, PassError> {
+pub fn why_not_ready(container: &Container, port: &Port, source: ProbeError) -> Result<PassError, PassError> {
+    let note =
+        match &source {
+            ProbeError::NotReady { .. } => Some(port.note().unwrap_or(
+                "`[ready]` of the profile takes path, status, method, headers and body".to_owned(),
+            )),
+            _ => port.note(),
+        };
     Ok(match ended(container)? {
         Some(error) => error,
-        None => out_of_memory(container, Some(source.to_string()))
-            .unwrap_or_else(|| PassError::NotReady { source, output: container.output_tail() }),
+        None => out_of_memory(container, Some(source.to_string())).unwrap_or_else(|| PassError::NotReady {
+            source,
+            note,
+            output: container.output_tail(),
+        }),
     })
 }
 

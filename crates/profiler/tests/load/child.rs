@@ -91,3 +91,30 @@ fn the_command_prints_figures_or_says_what_is_wrong() {
         assert!(error.contains("(exit status: 2)") && error.contains(&expected), "{error}");
     }
 }
+
+#[test]
+fn a_load_that_is_interrupted_shows_its_figures_and_no_verdict() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let url = format!("http://{}/", always(HELLO));
+    let mut child = std::process::Command::new(program())
+        .args(["load", "-c", "2", "-d", "1h", "--warm-up", "0s", &url])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    // Its handler is there when its threads are: the connections, and the one of signals.
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", child.id())).map_or(0, Iterator::count);
+    while threads() < 3 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kill_process(pid, Signal::INT).unwrap();
+    let mut text = [String::new(), String::new()];
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text[0]).unwrap();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut text[1]).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text:?}");
+    assert!(text[0].contains("requests/s") && text[0].contains(" 0 failed"), "{text:?}");
+    assert_eq!(text[1], "warning: interrupted: these are the figures until then\n");
+}

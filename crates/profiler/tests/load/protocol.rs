@@ -115,7 +115,7 @@ fn what_is_answered_twice_alike_is_expected() {
     let answers = verify(&plan).unwrap();
     let mut others = answers.clone();
     others[1].body = Blob(b"x".to_vec());
-    expect_what_was_answered(&mut plan, &answers, &others);
+    expect_what_was_answered(&mut plan, &answers, &others, tare_load::Check::Body);
     assert_eq!(
         plan.requests[0].expect,
         tare_load::Expect { status: Some(200), length: Some(5), body: Some(Blob(b"Hello".to_vec())) }

@@ -29,14 +29,25 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// The next request's head, and its body by `content-length`; none when the connection has ended.
-    pub(crate) fn next(&mut self) -> Option<(String, Vec<u8>)> {
-        let head = loop {
+    /// The next request's head; none when the connection has ended.
+    pub(crate) fn head(&mut self) -> Option<String> {
+        loop {
             if let Some(at) = self.bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                break String::from_utf8(self.bytes.drain(..at + 4).collect()).unwrap();
+                return Some(String::from_utf8(self.bytes.drain(..at + 4).collect()).unwrap());
             }
             self.receive()?;
-        };
+        }
+    }
+
+    /// Reads what is there and drops it. False when the connection has ended.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        self.bytes.clear();
+        self.receive().is_some()
+    }
+
+    /// The next request's head, and its body by `content-length`; none when the connection has ended.
+    pub(crate) fn next(&mut self) -> Option<(String, Vec<u8>)> {
+        let head = self.head()?;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.map_or(0, |length| length.parse().unwrap());
         while self.bytes.len() < length {

@@ -4,12 +4,15 @@ use serde::Serialize;
 use tare_oci::units::ByteSize;
 use tare_tool::ui;
 
-use crate::profile::throughput::doubts;
+use crate::profile::throughput::{doubts, rows};
+use crate::profile::validity::{self, MachineFacts};
 use tare_load::{Distribution, Outcome, Pace, Plan, Protocol};
 
 const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
 
 pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
+    let steady = &rows::steady(outcome);
+    let cut = (steady.measured.from - outcome.measured.from) as f64 / 1e9;
     let seconds = outcome.measured.nanoseconds() as f64 / 1e9;
     let protocol = match plan.protocol {
         Protocol::Http1 => "HTTP/1.1",
@@ -24,7 +27,7 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
         String::new(),
         format!(
             "  {:.1} requests/s, {} in and {} out per second",
-            outcome.requests_per_second(),
+            steady.requests_per_second(),
             per_second(outcome.bytes_in, seconds),
             per_second(outcome.bytes_out, seconds)
         ),
@@ -32,7 +35,7 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
             "  {} sent, {} completed, {} failed, {} unsent",
             outcome.sent,
             outcome.completed,
-            outcome.failed(),
+            outcome.errors.total(),
             outcome.unsent
         ),
         format!(
@@ -54,15 +57,22 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
             per_request(cpu.system)
         ));
     }
+    if cut > 0.0 {
+        lines.push(format!("  the first {cut:.1} s were warm-up still; rate and times are of the rest"));
+    }
     lines.push(String::new());
-    let row = |name: String, of: &dyn Fn(&Distribution) -> u64| {
-        vec![name, time(of(&outcome.latency)), time(of(&outcome.service))]
-    };
-    let mut rows =
-        vec![row("min".to_owned(), &Distribution::min), row("mean".to_owned(), &|it| it.mean() as u64)];
-    rows.extend(PERCENTILES.map(|percent| row(format!("p{percent}"), &|it| it.percentile(percent))));
-    rows.push(row("max".to_owned(), &Distribution::max));
-    lines.push(ui::table(&["", "latency", "service time"], &rows, &[1, 2]));
+    if steady.latency.count() == 0 {
+        lines.push("  no request was answered as expected".to_owned());
+    } else {
+        let row = |name: String, of: &dyn Fn(&Distribution) -> u64| {
+            vec![name, time(of(&steady.latency)), time(of(&steady.service))]
+        };
+        let mut rows =
+            vec![row("min".to_owned(), &Distribution::min), row("mean".to_owned(), &|it| it.mean() as u64)];
+        rows.extend(PERCENTILES.map(|percent| row(format!("p{percent}"), &|it| it.percentile(percent))));
+        rows.push(row("max".to_owned(), &Distribution::max));
+        lines.push(ui::table(&["", "latency", "service time"], &rows, &[1, 2]));
+    }
     if !outcome.errors.0.is_empty() {
         let rows: Vec<Vec<String>> = outcome
             .errors
@@ -78,14 +88,18 @@ pub(super) fn text(plan: &Plan, outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
-/// Why the figures may be wrong, with what to do: the doubts that `profile` has too, and what only the client saw.
-pub(super) fn warnings(plan: &Plan, outcome: &Outcome) -> Vec<String> {
-    let doubts = doubts::of_outcome(outcome, matches!(plan.pace, Pace::Open { .. }));
+/// Why the figures may be wrong, with what to do: the doubts that `profile` has too, and what only the client saw. `steal` is
+/// the share of the CPU time that a hypervisor took, where that could be read.
+pub(super) fn warnings(plan: &Plan, outcome: &Outcome, steal: Option<f64>) -> Vec<String> {
+    let mut doubts = doubts::of_outcome(outcome, matches!(plan.pace, Pace::Open { .. }));
+    doubts.extend(doubts::of_speed(outcome));
+    doubts.extend(validity::machine(&MachineFacts { steal, ..MachineFacts::default() }));
     let mut warnings: Vec<String> =
         doubts.iter().map(|doubt| format!("{}: {doubt}; {}", doubt.kind(), doubt.advice())).collect();
     if outcome.connections.closed_by_server > 0 {
         warnings.push(format!(
-            "the server closed {} connections that could have stayed open",
+            "the server closed {} connections that could have stayed open: after an answer, or because they were idle; opening them \
+             again is part of no error",
             outcome.connections.closed_by_server
         ));
     }
@@ -135,14 +149,15 @@ impl Times {
     }
 }
 
-pub(super) fn json(plan: &Plan, outcome: &Outcome) -> serde_json::Result<String> {
+pub(super) fn json(plan: &Plan, outcome: &Outcome, warnings: &[String]) -> serde_json::Result<String> {
+    let steady = rows::steady(outcome);
     let summary = Summary {
-        requests_per_second: outcome.requests_per_second(),
+        requests_per_second: steady.requests_per_second(),
         mean_in_flight: outcome.mean_in_flight(),
         generator_use: outcome.generator_use(),
-        latency: Times::of(&outcome.latency),
-        service: Times::of(&outcome.service),
-        warnings: warnings(plan, outcome),
+        latency: Times::of(&steady.latency),
+        service: Times::of(&steady.service),
+        warnings: warnings.to_vec(),
     };
     serde_json::to_string(&Document { plan, summary, outcome })
 }
@@ -156,5 +171,21 @@ fn time(nanoseconds: u64) -> String {
         n if n < 1_000_000 => format!("{:.1} µs", n as f64 / 1e3),
         n if n < 1_000_000_000 => format!("{:.2} ms", n as f64 / 1e6),
         n => format!("{:.2} s", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::throughput::rows::tests::outcome;
+
+    #[test]
+    fn where_nothing_was_answered_there_is_no_table_and_one_count_of_errors() {
+        let plan = Plan::new("127.0.0.1:80", "/");
+        let refused = text(&plan, &outcome(0, 96));
+        assert!(refused.contains("96 sent, 0 completed, 96 failed, 0 unsent"), "{refused}");
+        assert!(refused.contains("  no request was answered as expected\n"), "{refused}");
+        assert!(!refused.contains("p99") && refused.contains("wrong status"), "{refused}");
+        assert!(text(&plan, &outcome(96, 0)).contains("p99"));
     }
 }

@@ -28,17 +28,18 @@ impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        if text.starts_with("https://") {
-            return Err(UrlError::Https);
-        }
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest,
+        // A scheme ends before the first slash: any later `://` is the path's or the query's (RFC 3986, 3).
+        let scheme = text.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?', '#']));
+        let rest = match scheme {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => return Err(UrlError::Https),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => return Err(UrlError::Form),
             None => text,
         };
+        // The fragment is never sent (RFC 9110, 4.2.5).
+        let rest = rest.split('#').next().unwrap_or_default();
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
-        let path = path.split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         // The colons of an IPv6 address stand in brackets.
         let end = authority.rfind(']').map_or(0, |at| at + 1);
@@ -67,6 +68,16 @@ mod tests {
             ("http://[::1]:80/x", Ok(("[::1]:80", "/x"))),
             ("http://[::1]", Ok(("[::1]:80", "/"))),
             ("http://h?q", Ok(("h:80", "/?q"))),
+            (
+                "127.0.0.1:8080/to?url=http://10.0.0.1:1/x",
+                Ok(("127.0.0.1:8080", "/to?url=http://10.0.0.1:1/x")),
+            ),
+            ("http://h/to/http://other/", Ok(("h:80", "/to/http://other/"))),
+            ("h?u=https://other/", Ok(("h:80", "/?u=https://other/"))),
+            ("HTTP://127.0.0.1:8080/", Ok(("127.0.0.1:8080", "/"))),
+            ("http://127.0.0.1:8080#x", Ok(("127.0.0.1:8080", "/"))),
+            ("http://h#a?b/c", Ok(("h:80", "/"))),
+            ("HTTPS://h/", Err(UrlError::Https)),
             ("https://h/", Err(UrlError::Https)),
             ("ftp://h/", Err(UrlError::Form)),
             ("http:///x", Err(UrlError::Form)),

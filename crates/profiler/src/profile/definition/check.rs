@@ -1,5 +1,6 @@
 //! What can be wrong with a profile, whether it comes from a file, a command line or another program.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -72,7 +73,10 @@ impl Profile {
                 .map_err(|error| Problem::new(&format!("limits.{number}.{}", error.field), error.message))?;
         }
         ensure("passes", !self.passes.is_empty(), || "a profile without passes measures nothing".to_owned())?;
+        let method = &ready.method;
+        ensure("ready.method", is_token(method), || format!("`{method}` is not a method"))?;
         path("ready.path", &ready.path)?;
+        headers("ready.headers", &ready.headers)?;
         within("ready.port", ready.port.unwrap_or(1), 1..=u16::MAX)?;
         within("ready.status", ready.status, 100..=599)?;
         duration("ready.timeout", ready.timeout)?;
@@ -95,16 +99,25 @@ impl Profile {
             let method = &request.method;
             ensure(&key("method"), is_token(method), || format!("`{method}` is not a method"))?;
             path(&key("path"), &request.path)?;
-            for (name, value) in &request.headers {
-                ensure(&key("headers"), is_token(name), || format!("`{name}` is not a header"))?;
-                let plain = !value.contains(|c: char| c.is_control() && c != '\t');
-                ensure(&key("headers"), plain, || format!("the value of `{name}` has a control character"))?;
-            }
+            headers(&key("headers"), &request.headers)?;
             within(&key("weight"), request.weight, 1..=10_000)?;
             within(&key("status"), request.status, 100..=599)?;
         }
         Ok(())
     }
+}
+
+fn headers(key: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem> {
+    // They say where the request ends, which is known.
+    const OURS: [&str; 4] = ["content-length", "connection", "transfer-encoding", "expect"];
+    for (name, value) in headers {
+        ensure(key, is_token(name), || format!("`{name}` is not a header"))?;
+        let free = !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
+        ensure(key, free, || format!("the header `{name}` is the generator's to set"))?;
+        let plain = !value.contains(|c: char| c.is_control() && c != '\t');
+        ensure(key, plain, || format!("the value of `{name}` has a control character"))?;
+    }
+    Ok(())
 }
 
 fn loads(loads: &[Load]) -> Result<(), Problem> {

@@ -18,7 +18,7 @@ pub use self::check::Problem;
 pub use self::gates::Gate;
 pub use self::parse::parse;
 pub use self::shipped::{SourceError, find, find_with, names};
-use self::values::{Load, Network, Protocol};
+use self::values::{Check, Load, Network, Protocol};
 use super::metric::Pass;
 
 pub use tare_report::limits::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits};
@@ -62,9 +62,17 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ready {
-    /// What is asked for, by GET.
+    /// RFC 9110, section 9.
+    pub method: String,
+    /// What is asked for.
     pub path: String,
-    /// Where; the image's exposed port if none is named.
+    /// Beside those that the protocol needs, by name; `host` takes the place of the address.
+    pub headers: BTreeMap<String, String>,
+    /// What is sent; empty for none.
+    pub body: String,
+    /// A text that the answer's body must contain.
+    pub contains: Option<String>,
+    /// Where; one of the image's exposed ports if none is named.
     pub port: Option<u16>,
     /// What is answered.
     pub status: u16,
@@ -112,6 +120,8 @@ pub struct ThroughputOptions {
     pub pipeline: u32,
     /// Whether a connection takes more than one request.
     pub keep_alive: bool,
+    /// What of an answer must be as before the load.
+    pub check: Check,
     /// What is spoken.
     pub protocol: Protocol,
     /// What is asked for, in turn by weight; never empty.
@@ -157,7 +167,16 @@ impl Default for Profile {
 
 impl Default for Ready {
     fn default() -> Self {
-        Self { path: "/".to_owned(), port: None, status: 200, timeout: Nanoseconds(10_000_000_000) }
+        Self {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            headers: BTreeMap::new(),
+            body: String::new(),
+            contains: None,
+            port: None,
+            status: 200,
+            timeout: Nanoseconds(10_000_000_000),
+        }
     }
 }
 
@@ -182,6 +201,7 @@ impl Default for ThroughputOptions {
             timeout: Nanoseconds(5_000_000_000),
             pipeline: 1,
             keep_alive: true,
+            check: Check::Body,
             protocol: Protocol::Http1,
             requests: vec![Request::default()],
         }

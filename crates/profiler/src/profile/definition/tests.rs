@@ -49,6 +49,10 @@ fn every_key_is_understood() {
         swap = "16MiB"
         pids = 64
         [ready]
+        method = "POST"
+        headers = { host = "shop.example" }
+        body = "ping"
+        contains = "pong"
         path = "/health?deep=1"
         port = 8080
         status = 204
@@ -66,6 +70,7 @@ fn every_key_is_understood() {
         timeout = "1s"
         pipeline = 16
         keep-alive = true
+        check = "status"
         protocol = "h2"
         [[throughput.requests]]
         [[throughput.requests]]
@@ -89,7 +94,11 @@ fn every_key_is_understood() {
         (Network::Veth, &[Pass::Size, Pass::Throughput][..])
     );
     let ready = Ready {
+        method: "POST".into(),
         path: "/health?deep=1".into(),
+        headers: [("host".into(), "shop.example".into())].into(),
+        body: "ping".into(),
+        contains: Some("pong".into()),
         port: Some(8080),
         status: 204,
         timeout: Nanoseconds(3_000_000_000),
@@ -106,6 +115,7 @@ fn every_key_is_understood() {
         status: 201,
     };
     let throughput = ThroughputOptions {
+        check: Check::Status,
         loads: vec![Load::Closed, Load::Share(80), Load::Rate(500)],
         connections: 8,
         duration: Nanoseconds(2_000_000_000),
@@ -364,7 +374,7 @@ fn every_key_is_documented() {
         keys.extend(known.split(", ").map(str::to_owned));
     }
     keys.extend(["max", "min", "max-regression", "allow-unreliable"].map(str::to_owned));
-    assert!(keys.len() > 35, "{keys:?}");
+    assert!(keys.len() > 39, "{keys:?}");
     for key in keys {
         let shown = text.contains(&format!("\n{key} = "))
             || text.contains(&format!("[{key}]"))

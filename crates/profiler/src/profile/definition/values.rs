@@ -74,6 +74,28 @@ pub enum Protocol {
     H2,
 }
 
+/// What of an answer must be as before the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// The status.
+    Status,
+    /// And the length, if it was the same twice.
+    Length,
+    /// And the body, if it was the same twice.
+    Body,
+}
+
+impl From<Check> for tare_load::Check {
+    fn from(check: Check) -> Self {
+        match check {
+            Check::Status => Self::Status,
+            Check::Length => Self::Length,
+            Check::Body => Self::Body,
+        }
+    }
+}
+
 /// How generator and server reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -224,10 +224,11 @@ fn limits(runs: &[&Run]) -> Block {
             let cell = |case: &Option<Case<'_>>, of: &dyn Fn(&Case<'_>) -> String| {
                 case.as_ref().map_or("-".to_owned(), of)
             };
-            let limits = run.limits.as_ref().map(ToString::to_string).unwrap_or_default();
+            let limits = run.limits.as_ref().map(|limits| limits.to_string().replace(" memory", ""));
+            let limits = limits.unwrap_or_default();
             let failed = if run.events.is_empty() { "" } else { " !" };
             vec![
-                limits.chars().take(24).collect::<String>() + failed,
+                limits.chars().take(18).collect::<String>() + failed,
                 shown(head.ready),
                 cell(&head.capacity, &|case| shown(case.cost)),
                 cell(&head.capacity, &|case| shown(case.rate)),

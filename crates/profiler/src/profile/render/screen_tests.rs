@@ -164,8 +164,8 @@ fn several_limits_are_a_table() {
         table,
         [
             vec!["limits", "ready", "CPU/request", "rate", "p99", "memory"],
-            vec!["0.5 CPU, 64MiB memory", "13.2 ms", "5.37 µs", "≥ 180,002 req/s", "897 µs ?", "905.2 kB ?"],
-            vec!["0.5 CPU, 32MiB memory", "13.2 ms", "5.37 µs", "≥ 180,002 req/s", "897 µs ?", "905.2 kB ?"],
+            vec!["0.5 CPU, 64MiB", "13.2 ms", "5.37 µs", "≥ 180,002 req/s", "897 µs ?", "905.2 kB ?"],
+            vec!["0.5 CPU, 32MiB", "13.2 ms", "5.37 µs", "≥ 180,002 req/s", "897 µs ?", "905.2 kB ?"],
         ]
     );
 }

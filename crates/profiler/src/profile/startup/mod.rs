@@ -10,6 +10,7 @@ pub mod probe;
 pub mod rows;
 pub mod runtime_baseline;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Starts {
     pub oom_kills: u64,
     /// The type of the file system that the image's files lie on, if it is memory: none of its starts is cold.
     pub in_memory: Option<&'static str>,
+    /// Where the server answered.
+    pub address: Option<SocketAddr>,
 }
 
 /// Starts with one state of the page cache.
@@ -80,7 +83,8 @@ pub fn run(
     // The first brings the files into memory, and is not counted. Whether it ends when it is asked to is: as
     // process 1 of a container a program without a handler ignores SIGTERM (pid_namespaces(7)), and one that was
     // waited for once is not waited for again.
-    let first = start(subject, true)?;
+    let (first, address) = start(subject, true)?;
+    starts.address = Some(address);
     let mut ends = first.stop.is_some();
     starts.oom_kills = first.oom_kills;
     for cache in [Cache::Warm, Cache::Cold] {
@@ -103,7 +107,7 @@ pub fn run(
                 series.baseline.push(time);
                 series.baseline_cpu.extend(cpu);
             }
-            let run = start(subject, ends)?;
+            let (run, _) = start(subject, ends)?;
             ends = run.stop.is_some();
             starts.oom_kills += run.oom_kills;
             watch(run.observed.ready.saturating_sub(run.begun));
@@ -114,16 +118,16 @@ pub fn run(
 }
 
 /// One start of the server, until it has ended again: by itself if it does, or killed.
-fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
+fn start(subject: &Subject<'_>, ends: bool) -> Result<(Run, SocketAddr), PassError> {
     let container = subject.create()?;
-    let observed = watched_start(subject, &container)?;
+    let (observed, address) = watched_start(subject, &container)?;
     let counters = container.counters().ok();
     let clock = container.clock();
     container.oom_kills();
     let stop = if ends { subject::stop(&container)? } else { None };
     let oom_kills = container.oom_kills();
     container.remove()?;
-    Ok(Run {
+    let run = Run {
         begun: clock.begun,
         created: clock.created,
         started: clock.started.unwrap_or(clock.created),
@@ -133,24 +137,30 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<Run, PassError> {
         memory: counters.and_then(|it| it.memory),
         stop,
         oom_kills,
-    })
+    };
+    Ok((run, address))
 }
 
-/// Lets a container run while a thread of its own, in the container's network, asks until it answers.
+/// Lets a container run while a thread of its own, in the container's network, asks until it answers. Says when, and from
+/// which address.
 ///
 /// # Errors
 /// When it does not answer.
-pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Observed, PassError> {
+pub fn watched_start(
+    subject: &Subject<'_>,
+    container: &Container,
+) -> Result<(Observed, SocketAddr), PassError> {
     let late = container.is_reached_late();
     if late {
         container.release()?;
     }
-    let endpoint = match container.endpoint(subject.port()) {
+    let port = subject.port();
+    let endpoint = match container.endpoint(port.number) {
         Ok(endpoint) => endpoint,
         // A daemon's container that has ended already has neither a process nor a published port.
         Err(error) => return Err(subject::ended(container)?.unwrap_or_else(|| error.into())),
     };
-    let readiness = subject.readiness(endpoint.address);
+    let readiness = subject.readiness(&endpoint);
     let (prepared, wait) = mpsc::channel();
     let observed = std::thread::scope(|scope| {
         let prober = scope.spawn(|| {
@@ -178,7 +188,7 @@ pub fn watched_start(subject: &Subject<'_>, container: &Container) -> Result<Obs
             if matches!(source, ProbeError::Ended) && container.clock().executed.is_none() {
                 container.start()?;
             }
-            Err(subject::why_not_ready(container, source)?)
+            Err(subject::why_not_ready(container, &port, source)?)
         }
         // The network namespace of a server that has ended cannot be joined.
         Err(source) => Err(subject::ended(container)?.unwrap_or_else(|| source.into())),

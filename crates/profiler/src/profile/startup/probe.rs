@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use tare_load::clock;
 use tare_load::response::Parser;
+use tare_load::{Request, clock, request_bytes};
 
 /// Between two attempts. Each costs the prober's core some 20 µs, and how late a point may be noted.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -18,14 +18,18 @@ const SOURCES: std::ops::RangeInclusive<u16> = 61_000..=65_535;
 const RESPONSE_LIMIT: usize = 1 << 20;
 
 /// What counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Readiness {
     /// Where the server will listen.
     pub address: SocketAddr,
+    /// Where else it may listen: both are tried in turn until one accepts a connection.
+    pub other: Option<SocketAddr>,
     /// What it is asked for.
-    pub path: String,
+    pub request: Request,
     /// The status of a correct answer.
     pub status: u16,
+    /// What its body must contain.
+    pub contains: Option<String>,
     /// From the first attempt on.
     pub timeout: Duration,
 }
@@ -45,20 +49,22 @@ pub struct Observed {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// It never listened.
-    #[error("nothing listens on {address} after {seconds:.1} s")]
+    #[error("nothing listens on {} after {seconds:.1} s", either(address, other.as_ref()))]
     NotListening {
         /// Where.
         address: SocketAddr,
+        /// Where else was tried.
+        other: Option<SocketAddr>,
         /// How long was waited.
         seconds: f64,
     },
     /// It listens, and gives no or another answer.
-    #[error("no answer {status} to GET {path} from {address} after {seconds:.1} s: {last}")]
+    #[error("no answer {status} to {request} from {address} after {seconds:.1} s: {last}")]
     NotReady {
         /// Where.
         address: SocketAddr,
-        /// For what.
-        path: String,
+        /// Method and path.
+        request: String,
         /// Which was expected.
         status: u16,
         /// What came last.
@@ -71,24 +77,34 @@ pub enum ProbeError {
     Ended,
 }
 
-/// Asks until there is a correct answer, `ended` says that there will be none, or time is up.
+fn either(address: &SocketAddr, other: Option<&SocketAddr>) -> String {
+    other.map_or_else(|| address.to_string(), |other| format!("{address} and {other}"))
+}
+
+/// Asks until there is a correct answer, `ended` says that there will be none, or time is up. Says when and from where it
+/// came.
 ///
 /// # Errors
 /// When there is no correct answer.
-pub fn probe(readiness: &Readiness, ended: impl Fn() -> bool) -> Result<Observed, ProbeError> {
-    let Readiness { address, path, status, timeout } = readiness;
+pub fn probe(readiness: &Readiness, ended: impl Fn() -> bool) -> Result<(Observed, SocketAddr), ProbeError> {
+    let Readiness { address, other, request, status, contains, timeout } = readiness;
     let begun = clock::now();
     let deadline = begun.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
     let mut points = Points::default();
     let mut last = "the connection was closed".to_owned();
+    let mut asked = *address;
     loop {
-        match attempt(readiness, deadline, &mut points) {
-            Ok(answer) if answer == *status => {
+        match attempt(readiness, asked, deadline, &mut points) {
+            Ok((answer, true)) if answer == *status => {
                 let ready = clock::now();
                 let listening = points.listening.unwrap_or(ready);
-                return Ok(Observed { listening, first_byte: points.first_byte.unwrap_or(ready), ready });
+                let first_byte = points.first_byte.unwrap_or(ready);
+                return Ok((Observed { listening, first_byte, ready }, asked));
             }
-            Ok(answer) => last = format!("it answers {answer}"),
+            Ok((answer, _)) if answer == *status => {
+                last = format!("the body does not contain {:?}", contains.as_deref().unwrap_or_default());
+            }
+            Ok((answer, _)) => last = format!("it answers {answer}"),
             Err(error) if points.listening.is_some() => last = error.to_string(),
             Err(_) => {}
         }
@@ -99,15 +115,22 @@ pub fn probe(readiness: &Readiness, ended: impl Fn() -> bool) -> Result<Observed
         if now >= deadline {
             let seconds = Duration::from_nanos(now - begun).as_secs_f64();
             return Err(match points.listening {
-                None => ProbeError::NotListening { address: *address, seconds },
+                None => ProbeError::NotListening { address: *address, other: *other, seconds },
                 Some(_) => ProbeError::NotReady {
-                    address: *address,
-                    path: path.clone(),
+                    address: asked,
+                    request: format!("{} {}", request.method, request.path),
                     status: *status,
                     last,
                     seconds,
                 },
             });
+        }
+        // Nothing accepts connections yet: the other address, at once.
+        if let (None, Some(other)) = (points.listening, other) {
+            asked = if asked == *address { *other } else { *address };
+            if asked == *other {
+                continue;
+            }
         }
         thread::sleep(PAUSE);
     }
@@ -156,46 +179,63 @@ fn connect(address: &SocketAddr, _source: u16, timeout: Duration) -> io::Result<
     TcpStream::connect_timeout(address, timeout)
 }
 
-/// One connection, one request: the status of the whole response.
-fn attempt(readiness: &Readiness, deadline: u64, points: &mut Points) -> io::Result<u16> {
+/// One connection, one request: the status of the whole response, and whether its body contains what it must.
+fn attempt(
+    readiness: &Readiness,
+    address: SocketAddr,
+    deadline: u64,
+    points: &mut Points,
+) -> io::Result<(u16, bool)> {
     let left = || Duration::from_nanos(deadline.saturating_sub(clock::now()).max(1_000_000));
-    let source = source(points.attempts, readiness.address.port());
+    let source = source(points.attempts, address.port());
     points.attempts = points.attempts.wrapping_add(1);
-    let mut stream = connect(&readiness.address, source, left())?;
+    let mut stream = connect(&address, source, left())?;
     points.listening.get_or_insert_with(clock::now);
     stream.set_nodelay(true)?;
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tare\r\nConnection: close\r\n\r\n",
-        readiness.path, readiness.address
-    );
-    stream.write_all(request.as_bytes())?;
+    stream.set_write_timeout(Some(left()))?;
+    // An answer that is there already counts, also where the server does not read the request to its end.
+    let written = stream.write_all(&request_bytes(&address.to_string(), &readiness.request, false));
     let mut parser = Parser::new();
     // What the parser has not used up yet: part of a head or of a chunk's line.
     let mut rest = Vec::with_capacity(4096);
+    let mut body = Vec::new();
     let mut received = 0;
     let mut chunk = [0; 4096];
+    let contains = |body: &[u8]| {
+        readiness.contains.as_ref().is_none_or(|text| text.is_empty() || contains(body, text.as_bytes()))
+    };
     loop {
         stream.set_read_timeout(Some(left()))?;
-        let length = stream.read(&mut chunk)?;
+        let length = stream.read(&mut chunk).map_err(|error| written.as_ref().err().map_or(error, copied))?;
         if length == 0 {
-            let whole = parser.end().map(|answer| answer.status);
+            let whole = parser.end().map(|answer| (answer.status, contains(&body)));
             return whole.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         points.first_byte.get_or_insert_with(clock::now);
         rest.extend_from_slice(&chunk[..length]);
         received += length;
-        let (used, answer) = parser.read(&rest, false, |_| {}).map_err(|error| {
+        let keep = |piece: &[u8]| body.extend_from_slice(piece);
+        let (used, answer) = parser.read(&rest, readiness.request.is_head(), keep).map_err(|error| {
             let text = format!("it answers something else than HTTP/1.1: {error}");
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         if let Some(answer) = answer {
-            return Ok(answer.status);
+            return Ok((answer.status, contains(&body)));
         }
         rest.drain(..used);
         if received > RESPONSE_LIMIT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it answers more than 1 MiB"));
         }
     }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    body.windows(text.len()).any(|window| window == text)
+}
+
+/// The same error, which has no clone.
+fn copied(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
 
 #[cfg(test)]
@@ -206,7 +246,9 @@ mod tests {
     use super::*;
 
     fn readiness(address: SocketAddr) -> Readiness {
-        Readiness { address, path: "/ready".to_owned(), status: 200, timeout: Duration::from_secs(20) }
+        let request = Request::get("/ready");
+        let timeout = Duration::from_secs(20);
+        Readiness { address, other: None, request, status: 200, contains: None, timeout }
     }
 
     /// Answers one connection after the other with these bytes.
@@ -236,12 +278,12 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             ],
         );
-        let observed = probe(&readiness(address), || false).unwrap();
+        let (observed, _) = probe(&readiness(address), || false).unwrap();
         assert!(observed.listening <= observed.first_byte && observed.first_byte < observed.ready);
         let requests = server.join().unwrap();
         assert_eq!(requests.len(), 3);
         assert!(
-            requests.iter().all(|request| request.starts_with("GET /ready HTTP/1.1\r\nHost: 127.0.0.1:"))
+            requests.iter().all(|request| request.starts_with("GET /ready HTTP/1.1\r\nhost: 127.0.0.1:"))
         );
     }
 
@@ -260,7 +302,10 @@ mod tests {
             stream.read(&mut request).unwrap()
         });
         let deadline = clock::now() + 20_000_000_000;
-        assert_eq!(attempt(&readiness(address), deadline, &mut Points::default()).unwrap(), 200);
+        assert_eq!(
+            attempt(&readiness(address), address, deadline, &mut Points::default()).unwrap(),
+            (200, true)
+        );
         assert_eq!(server.join().unwrap(), 0);
     }
 
@@ -276,7 +321,7 @@ mod tests {
         let address = free.into_iter().find(|address| TcpListener::bind(address).is_ok()).unwrap();
         let mut points = Points::default();
         for _ in 0..40_000 {
-            let error = attempt(&readiness(address), u64::MAX, &mut points).unwrap_err();
+            let error = attempt(&readiness(address), address, u64::MAX, &mut points).unwrap_err();
             assert_ne!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         }
         assert_eq!(points.listening, None);
@@ -291,8 +336,51 @@ mod tests {
         let before = clock::now();
         let server =
             answers(TcpListener::bind(address).unwrap(), &["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
-        assert!(prober.join().unwrap().unwrap().listening > before);
+        assert!(prober.join().unwrap().unwrap().0.listening > before);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn what_the_profile_asks_for_is_sent_and_looked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = answers(
+            listener,
+            &[
+                "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nstarting",
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.0 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\nI am up!",
+            ],
+        );
+        let mut request = Request::get("/ready");
+        request.method = "POST".to_owned();
+        request.headers = vec![("Host".to_owned(), "shop.example".to_owned())];
+        request.body = tare_load::Blob(b"ping".to_vec());
+        let asked = Readiness { request, contains: Some("up".to_owned()), ..readiness(address) };
+        probe(&asked, || false).unwrap();
+        for request in server.join().unwrap() {
+            assert_eq!(
+                request,
+                "POST /ready HTTP/1.1\r\nHost: shop.example\r\ncontent-length: 4\r\nconnection: close\r\n\r\nping"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_that_listens_on_the_other_address_only_is_ready() {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+        let other = listener.local_addr().unwrap();
+        // Of this port nothing listens on 127.0.0.1, unless another program has it.
+        let address = SocketAddr::from(([127, 0, 0, 1], other.port()));
+        if TcpListener::bind(address).is_err() {
+            return;
+        }
+        let server = answers(listener, &["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
+        let either = Readiness { other: Some(other), ..readiness(address) };
+        assert_eq!(probe(&either, || false).unwrap().1, other);
+        server.join().unwrap();
+        let short = Readiness { timeout: Duration::from_millis(20), ..either };
+        let error = probe(&short, || false).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("nothing listens on {address} and {other} after ")), "{error}");
     }
 
     #[test]

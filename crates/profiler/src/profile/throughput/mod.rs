@@ -142,15 +142,15 @@ impl Served {
         group: Option<&Group>,
     ) -> Result<Self, PassError> {
         let container = subject.create()?;
-        watched_start(subject, &container)?;
+        let (_, address) = watched_start(subject, &container)?;
         let failed = |source| of_load(&container, source);
-        let endpoint = container.endpoint(subject.port())?;
+        let endpoint = container.endpoint(subject.port().number)?;
         let mut child = generator(subject, endpoint.network_namespace, group, program).map_err(failed)?;
         let threads = u32::try_from(subject.placement.generator.len()).unwrap_or(1);
-        let mut base = plan::base(endpoint.address, options, threads);
+        let mut base = plan::base(address, options, threads);
         let first = child.verify(&base).map_err(failed)?;
         let second = child.verify(&base).map_err(failed)?;
-        tare_load::expect_what_was_answered(&mut base, &first, &second);
+        tare_load::expect_what_was_answered(&mut base, &first, &second, options.check.into());
         Ok(Self { container, child, base })
     }
 

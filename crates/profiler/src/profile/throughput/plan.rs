@@ -83,6 +83,7 @@ mod tests {
             timeout: Nanoseconds(5),
             pipeline: 3,
             keep_alive: true,
+            check: crate::profile::definition::values::Check::Body,
             protocol: Protocol::Http1,
             requests: vec![Request { weight: 2, ..Request::default() }, Request::default()],
         }

@@ -179,13 +179,13 @@ impl Row<'_> {
 }
 
 #[cfg(test)]
-pub(in crate::profile) mod tests {
+pub(crate) mod tests {
     use super::super::series::Sample;
     use super::*;
     use tare_load::{Connections, Distribution, ErrorKind, Errors, Failures};
 
     /// Half a second in which some requests were answered as expected, and each in 1 ms, and others refused.
-    pub(in crate::profile) fn outcome(completed: u64, refused: u64) -> Outcome {
+    pub(crate) fn outcome(completed: u64, refused: u64) -> Outcome {
         let mut times = Distribution::default();
         (0..completed).for_each(|_| times.record(1_000_000));
         let failures = Failures { count: refused, first: "status 503 instead of 200".to_owned() };
