@@ -193,7 +193,7 @@ fn a_worker_that_is_killed_for_its_memory_is_an_event() {
         (
             "[\"worker=268435456\", \"sleep\"]",
             STARTS,
-            killed("1 process") + "; then: nothing listens on 127.0.0.1:8080 after 1.0 s",
+            killed("1 process") + "; then: nothing listens on 127.0.0.1:8080 and [::1]:8080 after 1.0 s",
             1,
             false,
         ),

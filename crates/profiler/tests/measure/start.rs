@@ -53,7 +53,8 @@ fn its_port_answers_on_loopback_until_it_is_interrupted() {
     stderr.read_line(&mut line).unwrap();
     let after = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
     let (address, rest) = after.split_once(',').unwrap();
-    assert_eq!(rest, " limited to 1 CPU, 256MiB memory, 512 pids; Ctrl-C stops it\n");
+    let cpus = tare_profiler::profile::cpus::HostCpus::read().quarter();
+    assert_eq!(rest, format!(" limited to {cpus} CPU, 256MiB memory, 512 pids; Ctrl-C stops it\n"));
     // The program may not listen yet.
     let answer = loop {
         let mut stream = TcpStream::connect(address).unwrap();
