@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{Environment, GIT_VARIABLES};
 use tare_tool::process::{Execute as _, ProcessError, cmd, shell_in};
 
 use crate::error::Error;
@@ -68,7 +68,7 @@ impl Workspace {
             packages.add(name, version, checksum, license.clone());
         }
         let rustc = cmd!(shell, "rustc --version").capture_text().ok();
-        let commit = cmd!(shell, "git rev-parse HEAD").capture_text().ok();
+        let commit = cmd!(shell, "git rev-parse HEAD").without_env(GIT_VARIABLES).capture_text().ok();
         let versions = all.into_iter().map(|package| (package.name, package.version)).collect();
         Ok(Self { packages, build: BuildFacts { rustc, commit }, versions })
     }
@@ -84,7 +84,7 @@ impl Workspace {
 /// Files of the checkout that differ from its commit; none outside of git.
 pub(crate) fn changed_files(root: &Path) -> anyhow::Result<Vec<String>> {
     let shell = shell_in(root)?;
-    match cmd!(shell, "git status --porcelain").capture_text() {
+    match cmd!(shell, "git status --porcelain").without_env(GIT_VARIABLES).capture_text() {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
         Err(ProcessError::NotFound { .. } | ProcessError::Failed { .. }) => Ok(vec![]),
         Err(error) => Err(error.into()),

@@ -26,6 +26,25 @@ pub fn this_program() -> std::io::Result<PathBuf> {
 /// cargo's own variable for `--offline` (The Cargo Book, "net.offline").
 const OFFLINE: (&str, &str) = ("CARGO_NET_OFFLINE", "true");
 
+/// Variables that bind git to one repository, as hooks have them (`git rev-parse --local-env-vars`). Without them git
+/// finds the repository of the folder that it runs in. Configuration in variables, such as `safe.directory`, is kept.
+pub const GIT_VARIABLES: [&str; 14] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 impl Environment {
     /// Reads it.
     ///

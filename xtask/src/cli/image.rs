@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::Outcome;
 use super::tags::TagArgument;
-use crate::git::GitFacts;
+use crate::git::{self, GitFacts};
 use crate::image::assemble::{Assembled, LayerStore, assemble, milliseconds, programs};
 use crate::image::binary::{BuildContext, is_missing_tool};
 use crate::image::cache::LayerCache;
@@ -141,11 +141,16 @@ pub(super) fn run(arguments: &ImageArguments, env: &Environment, ui: Ui) -> anyh
 /// What cargo says about the workspace, and git about the checkout: both are asked at the same time, because each
 /// takes as long as packing a small program.
 fn workspace_and_git(env: &Environment) -> anyhow::Result<(Workspace, GitFacts)> {
+    let start = env.start_dir();
     std::thread::scope(|scope| {
-        let git = scope.spawn(|| GitFacts::read(env));
+        let git = scope.spawn(|| GitFacts::read(&start));
         let workspace = Workspace::find(env);
         let git = git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((workspace?, git))
+        let workspace = workspace?;
+        // The package `xtask` may be a submodule, or a folder outside.
+        let same = git::checkout_of(&start) == git::checkout_of(&workspace.root);
+        let git = if same { git } else { GitFacts::read(&workspace.root) };
+        Ok((workspace, git))
     })
 }
 
@@ -159,7 +164,7 @@ pub(super) fn built(
     let arguments = ImageArguments { quiet, ..ImageArguments::default() };
     let definitions = definitions(workspace, names)?;
     let ui = Ui::new(quiet, env.get("NO_COLOR").is_some());
-    call(&arguments, workspace, &GitFacts::read(env), env, ui, |call| {
+    call(&arguments, workspace, &GitFacts::read(&workspace.root), env, ui, |call| {
         definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect()
     })
 }
@@ -178,7 +183,9 @@ fn call<T>(
     let context = BuildContext { workspace, env, ui, created, cargo };
     let done = work(&Call { arguments, workspace, env, git, context, ui })?;
     if let Some(problem) = &git.problem {
-        ui.warning(&format!("git does not tell the revision and time of this checkout: {problem}"));
+        ui.warning(&format!(
+            "the image has no revision and no commit time, and so another digest than elsewhere: {problem}"
+        ));
     }
     Ok(done)
 }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::git;
 use crate::workspace::Workspace;
 use tare_oci::blob::FileError;
 use tare_oci::compare::{Difference, first_difference};
 use tare_oci::input;
 use tare_oci::reader::Source;
 use tare_oci::units::Epoch;
-use tare_tool::environment::{self, Environment};
+use tare_tool::environment::{self, Environment, GIT_VARIABLES};
 use tare_tool::private::FreshFolder;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
@@ -41,7 +42,7 @@ pub fn verify(
     let homes = [None, Some(temporary.join("another/cargo-home"))];
     let mut outputs = Vec::new();
     for (folder, home) in folders.iter().zip(&homes) {
-        let checkout = copy_checkout(workspace, folder)?;
+        let checkout = copy_checkout(workspace, env, folder)?;
         let output = folder.join("output");
         let shown = home
             .as_ref()
@@ -67,35 +68,89 @@ pub fn verify(
     Ok(first_difference(&Source::open(&outputs[0])?, &Source::open(&outputs[1])?)?)
 }
 
-/// Copies what a checkout would have: what git tracks or would add; without git everything but what
-/// was built. Where the workspace is part of a larger repository, that whole repository, because
-/// packages may refer to their neighbours. Gives back where the workspace is in the copy.
-fn copy_checkout(workspace: &Workspace, folder: &Path) -> Result<PathBuf, FileError> {
-    let git = |args: &[&str], dir: &Path| {
-        let sh = shell_in(dir).ok()?;
-        cmd!(sh, "git {args...}").capture().ok()
-    };
-    let top = git(&["rev-parse", "--show-toplevel"], &workspace.root)
-        .map(|output| PathBuf::from(String::from_utf8_lossy(&output).trim_end()))
-        .filter(|top| workspace.root.starts_with(top))
-        .unwrap_or_else(|| workspace.root.clone());
-    let copy = folder.join("checkout");
-    match git(&["ls-files", "--cached", "--others", "--exclude-standard", "-z"], &top) {
-        Some(list) => {
-            let names: BTreeSet<&[u8]> =
-                list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
-            for name in names {
-                let name = String::from_utf8_lossy(name).into_owned();
-                let (from, to) = (top.join(&name), copy.join(&name));
-                // Deleted and not committed, or a submodule.
-                if from.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
-                    copy_file(&from, &to)?;
-                }
-            }
+/// Copies the workspace with the whole repository that it is part of, because packages may refer to their neighbours, and
+/// with the configuration of cargo above. Returns the workspace's folder in the copy.
+fn copy_checkout(workspace: &Workspace, env: &Environment, folder: &Path) -> Result<PathBuf, FileError> {
+    let top = git::checkout_of(&workspace.root).unwrap_or_else(|| workspace.root.clone());
+    let mut copy = folder.to_path_buf();
+    // The outermost first: cargo reads them in all folders above the one that it runs in.
+    let above: Vec<&Path> = top.ancestors().skip(1).collect();
+    for (number, ancestor) in above.into_iter().enumerate().rev() {
+        // The copy may lie below this folder too, and CARGO_HOME is read without being above.
+        let counts = !folder.starts_with(ancestor) && Some(ancestor.join(".cargo")) != env.cargo_home();
+        if counts && copy_configuration(ancestor, &copy.join(format!("above-{number}")))? {
+            copy.push(format!("above-{number}"));
         }
-        None => copy_folder(&top, &copy, &|path| path == workspace.target_dir || path.ends_with(".git"))?,
     }
-    Ok(copy.join(workspace.root.strip_prefix(&top).unwrap_or(Path::new(""))))
+    copy.push("checkout");
+    copy_repository(&top, &copy, &workspace.target_dir)?;
+    let inside = workspace.root.strip_prefix(&top).unwrap_or(Path::new(""));
+    // Configuration that git ignores counts as well.
+    for folder in inside.ancestors() {
+        copy_configuration(&top.join(folder), &copy.join(folder))?;
+    }
+    Ok(copy.join(inside))
+}
+
+/// Copies `.cargo/config.toml` of a folder, and the other TOML files beside it, which it may include, as far as they are
+/// not in the copy yet. Says whether there are any.
+fn copy_configuration(folder: &Path, copy: &Path) -> Result<bool, FileError> {
+    let folder = folder.join(".cargo");
+    let is_configuration =
+        |path: &PathBuf| path.ends_with("config") || path.extension().is_some_and(|it| it == "toml");
+    let entries = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files: Vec<PathBuf> = entries.filter(|path| path.is_file()).filter(is_configuration).collect();
+    if !files.iter().any(|path| path.ends_with("config") || path.ends_with("config.toml")) {
+        return Ok(false);
+    }
+    for file in files {
+        let place = copy.join(".cargo").join(file.file_name().unwrap_or_default());
+        if place.symlink_metadata().is_err() {
+            copy_file(&file, &place)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Copies the files that git tracks or would add, with those of submodules and other repositories inside; without git
+/// every file but those of the target folder.
+fn copy_repository(from: &Path, to: &Path, target_dir: &Path) -> Result<(), FileError> {
+    let list = shell_in(from).and_then(|sh| {
+        let command = cmd!(sh, "git ls-files --cached --others --exclude-standard -z");
+        command.without_env(GIT_VARIABLES).capture()
+    });
+    let is_repository = from.join(".git").exists();
+    let Some(list) = list.ok().filter(|_| is_repository) else {
+        return copy_folder(from, to, &|path| path == target_dir || path.ends_with(".git"));
+    };
+    fs::create_dir_all(to).map_err(FileError::on("create", to))?;
+    let names: BTreeSet<&[u8]> = list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+    for name in names {
+        let name = path_of(name);
+        let (from, to) = (from.join(&name), to.join(&name));
+        match from.symlink_metadata() {
+            // A submodule that is not checked out has no files.
+            Ok(metadata) if metadata.is_dir() && from.join(".git").exists() => {
+                copy_repository(&from, &to, target_dir)?;
+            }
+            Ok(metadata) if !metadata.is_dir() => copy_file(&from, &to)?,
+            // Deleted and not committed.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn path_of(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+}
+
+/// git writes names in UTF-8 there.
+#[cfg(not(unix))]
+fn path_of(name: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(name).into_owned())
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {

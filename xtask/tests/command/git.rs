@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::Fixture;
+use crate::support::{Fixture, is_root, left_out};
 
 /// 2024-01-01T00:00:00Z, and half a year later.
 const FIRST: &str = "1704067200 +0000";
@@ -127,7 +127,7 @@ fn a_checkout_without_git_on_path_is_built_with_a_warning() {
     let mut command = fixture.command(&["image", "app", "--quiet"]);
     command.env("PATH", fixture.path("images")).env_remove("SOURCE_DATE_EPOCH");
     let run = fixture.run_command(command);
-    let warning = "warning: git does not tell the revision and time of this checkout: `git` is not installed or not on PATH\n";
+    let warning = "warning: the image has no revision and no commit time, and so another digest than elsewhere: `git` is not installed or not on PATH\n";
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), warning));
     let summary = fixture.summary("app");
     assert_eq!(summary["annotations"]["org.opencontainers.image.created"], EPOCH);
@@ -141,8 +141,120 @@ fn a_broken_repository_is_built_with_a_warning() {
     fs::remove_file(fixture.path(".git/HEAD")).unwrap();
     let run = fixture.run(&[OsStr::new("image"), OsStr::new("--quiet")]);
     assert_eq!(run.code, Some(0));
-    let begins = "warning: git does not tell the revision and time of this checkout: `git ";
+    let begins =
+        "warning: the image has no revision and no commit time, and so another digest than elsewhere: `git ";
     assert!(run.stderr.starts_with(begins) && run.stderr.contains("not a git repository"), "{}", run.stderr);
+}
+
+/// git sets these for hooks, which may call us in a folder of the repository.
+#[test]
+fn variables_of_hooks_do_not_lead_to_another_repository() {
+    let fixture = Fixture::new();
+    let revision = fixture.commits();
+    let other = fixture.outside().join("other");
+    fixture.git(fixture.outside(), FIRST, &["init", "--quiet", &other.to_string_lossy()]);
+    let git = |path: &str| fixture.path(".git").join(path).to_string_lossy().into_owned();
+    let other = |path: &str| other.join(path).to_string_lossy().into_owned();
+    for variables in [
+        &[("GIT_DIR", ".git".to_owned())][..],
+        &[("GIT_DIR", git(""))],
+        &[("GIT_INDEX_FILE", ".git/index".to_owned()), ("GIT_PREFIX", "server/".to_owned())],
+        &[("GIT_DIR", other(".git")), ("GIT_WORK_TREE", other("")), ("GIT_INDEX_FILE", other(".git/index"))],
+        &[("GIT_OBJECT_DIRECTORY", other(".git/objects")), ("GIT_COMMON_DIR", other(".git"))],
+    ] {
+        for folder in ["", "server/src"] {
+            let mut command = fixture.command(&["image", "app", "--quiet", "--json"]);
+            command
+                .current_dir(fixture.path(folder))
+                .env_remove("SOURCE_DATE_EPOCH")
+                .envs(variables.iter().cloned());
+            let run = fixture.run_command(command);
+            let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+            let annotation =
+                |key: &str| summary["annotations"][format!("org.opencontainers.image.{key}")].clone();
+            let found = (annotation("revision"), annotation("created"), run.stderr.as_str());
+            assert_eq!(found, (revision.as_str().into(), LAST.into(), ""), "{folder} {variables:?}");
+        }
+    }
+}
+
+#[test]
+fn linked_worktrees_and_submodules_have_their_own_revision() {
+    let fixture = Fixture::new();
+    // The workspace is in a folder of its repository.
+    let (top, workspace) = (fixture.root().to_path_buf(), fixture.path("rust"));
+    fs::create_dir(&workspace).unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", "server", "images"] {
+        fs::rename(fixture.path(name), workspace.join(name)).unwrap();
+    }
+    fixture.git(&top, FIRST, &["init", "--quiet"]);
+    fixture.write(".gitignore", "target\n");
+    fixture.git(&top, FIRST, &["add", "--all"]);
+    fixture.git(&top, FIRST, &["commit", "--quiet", "--message", "x"]);
+    let revision = fixture.git(&top, FIRST, &["rev-parse", "HEAD"]);
+    let first = "2024-01-01T00:00:00Z";
+    assert_eq!(fixture.revision(&workspace), quiet(Some(&revision), first));
+
+    let parent = top.parent().unwrap().to_path_buf();
+    let worktree = parent.join("worktree");
+    fixture.git(&top, FIRST, &["worktree", "add", "--quiet", &worktree.to_string_lossy()]);
+    assert_eq!(fixture.revision(&worktree.join("rust/server")), quiet(Some(&revision), first));
+
+    // The workspace is in a submodule of another repository, which has a commit of its own.
+    let outer = parent.join("outer");
+    fs::create_dir(&outer).unwrap();
+    fixture.git(&outer, SECOND, &["init", "--quiet"]);
+    let url = top.to_string_lossy().into_owned();
+    let allow = "protocol.file.allow=always";
+    fixture.git(&outer, SECOND, &["-c", allow, "submodule", "--quiet", "add", &url, "inner"]);
+    fixture.git(&outer, SECOND, &["commit", "--quiet", "--message", "y"]);
+    let inner = outer.join("inner/rust");
+    assert_eq!(fixture.revision(&inner), quiet(Some(&revision), first));
+    fs::write(inner.join("server/src/main.rs"), "fn main() {}\n").unwrap();
+    assert_eq!(fixture.revision(&inner), quiet(Some(&format!("{revision}-dirty")), first));
+}
+
+#[test]
+fn the_revision_is_the_workspaces_where_its_xtask_is_a_submodule() {
+    let fixture = Fixture::new();
+    fixture.git(fixture.root(), FIRST, &["init", "--quiet"]);
+    fixture
+        .write("xtask/Cargo.toml", "[package]\nname = \"xtask\"\nversion = \"0.0.0\"\nedition = \"2024\"\n");
+    fixture.write("xtask/src/main.rs", "fn main() {}\n");
+    fixture.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"server\", \"xtask\"]\n");
+    fixture.git(&fixture.path("xtask"), FIRST, &["init", "--quiet"]);
+    fixture.git(&fixture.path("xtask"), FIRST, &["add", "--all"]);
+    fixture.git(&fixture.path("xtask"), FIRST, &["commit", "--quiet", "--message", "xtask"]);
+    let revision = fixture.commits();
+    let mut command = fixture.command(&["image", "app", "--quiet"]);
+    command.env("CARGO_MANIFEST_DIR", fixture.path("xtask"));
+    let run = fixture.run_command(command);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(fixture.summary("app")["annotations"]["org.opencontainers.image.revision"], *revision);
+}
+
+#[test]
+fn a_checkout_of_another_user_is_built_with_a_warning_that_says_so() {
+    if !is_root() {
+        return left_out("a checkout of another user");
+    }
+    let fixture = Fixture::new();
+    let revision = fixture.commits();
+    for path in [fixture.root().to_path_buf(), fixture.path(".git")] {
+        std::os::unix::fs::chown(path, Some(1001), None).unwrap();
+    }
+    let run = fixture.run(&["image", "app", "--quiet"]);
+    let warning = "warning: the image has no revision and no commit time, and so another digest than elsewhere: \
+        ROOT belongs to another user; `git config --global --add safe.directory ROOT` lets git read it\n";
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), warning));
+    // As CI has it.
+    let mut command = fixture.command(&["image", "app", "--quiet"]);
+    command
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "safe.directory")
+        .env("GIT_CONFIG_VALUE_0", "*");
+    assert_eq!(fixture.run_command(command).stderr, "");
+    assert_eq!(fixture.summary("app")["annotations"]["org.opencontainers.image.revision"], *revision);
 }
 
 #[test]

@@ -147,6 +147,42 @@ fn verify_reproducible_names_what_differs() {
     assert!(run.stdout.starts_with(begins), "{}", run.stdout);
 }
 
+/// git lists neither as a path in UTF-8 of a file, and cargo reads configuration above the repository too.
+#[test]
+fn the_proof_builds_what_is_in_submodules_has_odd_names_and_is_configured_above() {
+    let fixture = Fixture::new();
+    let git = |folder: &std::path::Path, arguments: &[&str]| {
+        let mut command = Command::new("git");
+        fixture.prepare(&mut command);
+        command.args(["-c", "user.name=A", "-c", "user.email=a@x", "-c", "protocol.file.allow=always"]);
+        command.current_dir(folder).args(arguments);
+        let run = fixture.run_command(command);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+    };
+    let library = fixture.outside().join("library");
+    fs::create_dir(&library).unwrap();
+    fs::write(library.join("page.html"), "page").unwrap();
+    git(&library, &["init", "--quiet"]);
+    git(&library, &["add", "--all"]);
+    git(&library, &["commit", "--quiet", "--message", "x"]);
+    git(fixture.root(), &["init", "--quiet"]);
+    git(fixture.root(), &["submodule", "--quiet", "add", &library.to_string_lossy(), "images/app/library"]);
+    fixture.write(crate::support::path_of(b"images/app/odd-\xff"), "odd");
+    fixture.write(".gitignore", ".cargo\n");
+    fixture.write(".cargo/config.toml", "[env]\nA = \"1\"\n");
+    fs::create_dir(fixture.outside().join(".cargo")).unwrap();
+    fs::write(fixture.outside().join(".cargo/config.toml"), "include = [\"more.toml\"]\n").unwrap();
+    fs::write(fixture.outside().join(".cargo/more.toml"), "[env]\nB = \"1\"\n").unwrap();
+    git(fixture.root(), &["add", "--all"]);
+    let needs = ["library/page.html", "odd-*", "../../.cargo/config.toml", "../../../.cargo/more.toml"];
+    let script = format!("set -e; for f in {}; do test -f $f; done; cp server out", needs.join(" "));
+    let definition = format!("[build]\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"out\"\n");
+    fixture.write("images/app/image.toml", definition);
+    let run = fixture.run(&["image", "app", "--verify-reproducible", "--compression", "none"]);
+    let says = "app: both builds agree in every file and byte\n";
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{}", run.stderr);
+}
+
 /// A folder that anybody could have made beforehand, under the name of the process that is about to be.
 #[test]
 fn the_proof_neither_builds_in_nor_removes_a_folder_that_was_there_before() {
