@@ -99,15 +99,7 @@ impl Drop for Temporary {
     }
 }
 
-/// This host's architecture in Go's name.
-#[must_use]
-pub fn host_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
+pub use tare_oci::platform::host_architecture;
 
 impl Target {
     /// Finds the image that a user names: a path, or `oci:PATH[:TAG]`, `oci-archive:`, `docker-archive:`,

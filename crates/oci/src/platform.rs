@@ -5,6 +5,16 @@ use std::str::FromStr;
 
 use super::spec;
 
+/// This host's architecture in Go's name.
+#[must_use]
+pub fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 /// Operating system and architecture in Go's names, as the image spec wants them
 /// (image-spec image-index.md, `platform`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,6 +5,7 @@
 //! | `layers` | written layers | [`LIMIT`], together with `crates` |
 //! | `crates` | the crate lists of programs | [`LIMIT`], together with `layers` |
 //! | `roots` | unpacked images (`tare-container`) | [`LIMIT`] |
+//! | `pulled` | images from registries | removed 30 days after their last use |
 //! | `temporary` | images from the stores of docker and podman | removed after use |
 //! | `staging` | unfinished files | removed by the next run |
 //!
@@ -25,7 +26,7 @@ pub const LIMIT: u64 = 4 << 30;
 pub const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folders that [`clear`] removes.
-const CACHES: [&str; 5] = ["layers", "crates", "roots", "temporary", "staging"];
+const CACHES: [&str; 6] = ["layers", "crates", "roots", "pulled", "temporary", "staging"];
 
 /// Creates the folder of a cache, or takes the one that exists.
 ///

@@ -64,10 +64,30 @@ impl Step {
 pub struct Wanted {
     /// Images of the workspace.
     pub images: WantedImages,
+    /// References of images in registries, which are fetched for this host's platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulled: Vec<String>,
     /// Whether the second step makes containers with `tare-keeper`.
     pub keeper: bool,
     /// Whether only what went wrong is to be printed.
     pub quiet: bool,
+}
+
+/// Whether a name means an image in a registry: it begins with a host, as `ghcr.io/team/app:1.2` does, or with
+/// `docker://`, and no file has that name. Docker Hub's short names are written with `docker.io/`.
+#[must_use]
+pub fn is_reference(name: &str) -> bool {
+    if name.starts_with("docker://") {
+        return true;
+    }
+    let Some((host, rest)) = name.split_once('/') else { return false };
+    let begins = host.starts_with(|c: char| c.is_ascii_alphanumeric());
+    // What is no port follows a transport's name, as in `docker-daemon:`.
+    let is_host = match host.split_once(':') {
+        Some((_, port)) => !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => host == "localhost" || host.contains('.'),
+    };
+    begins && is_host && !rest.is_empty() && !name.contains('\\') && !Path::new(name).exists()
 }
 
 /// Which images of the workspace the second step needs.
@@ -245,6 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_begins_with_a_host() {
+        for (name, expected) in [
+            ("ghcr.io/team/app:1", true),
+            ("localhost/app", true),
+            ("127.0.0.1:5000/app@sha256:00", true),
+            ("docker://app", true),
+            ("app", false),
+            ("team/app", false),
+            ("./app.tar", false),
+            ("../a.b/c", false),
+            ("/a.b/c", false),
+            ("docker-daemon:ghcr.io/app", false),
+            ("oci:a/b", false),
+            ("C:/images/app", false),
+            ("src/plan.rs", false),
+        ] {
+            assert_eq!(is_reference(name), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn a_part_says_what_it_wants_or_how_it_ended() {
         let folder = tempfile::tempdir().unwrap();
         let plans = folder.path().join("plans");
@@ -257,7 +298,7 @@ mod tests {
         );
         let Planned::Wanted(wanted, file) = asked(&does).unwrap() else { panic!("nothing is wanted") };
         let images = WantedImages::Named(vec!["app".to_owned()]);
-        assert_eq!(wanted, Wanted { images, keeper: true, quiet: false });
+        assert_eq!(wanted, Wanted { images, pulled: vec![], keeper: true, quiet: false });
         // Nobody else can change what the second step reads.
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
         let workspace = Folders { root: "/w".into(), target_dir: "/t".into() };

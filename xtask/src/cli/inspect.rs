@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Outcome;
+use super::profiler::pull;
 use crate::workspace::Workspace;
 use tare_oci::inspect::{Inspection, inspect};
 use tare_oci::reader::Source;
@@ -14,6 +15,7 @@ use tare_oci::validate::validate;
 use tare_tool::document::nearest;
 use tare_tool::environment::Environment;
 use tare_tool::exit::Hinted;
+use tare_tool::plan::is_reference;
 use tare_tool::ui::{Ui, table};
 
 /// Layers with more files are cut short unless `--files` asks for all.
@@ -21,9 +23,13 @@ const SHOWN_FILES: usize = 40;
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArguments {
-    /// An image of the workspace by its name, an OCI layout, or an archive (OCI or docker)
+    /// An image of the workspace by its name, an OCI layout, an archive (OCI or docker), or a reference such as
+    /// ghcr.io/team/app:1.2
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
+    /// Fetch only this platform of an image in a registry
+    #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
+    platform: Option<String>,
     /// Recompute every digest, size and diff id, and check the image against the image spec; exit code 1 if it is
     /// invalid
     #[arg(long)]
@@ -37,7 +43,11 @@ pub(super) struct InspectArguments {
 }
 
 pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let source = Source::open(&locate(&arguments.image, env)?)?;
+    let place = match arguments.image.to_str().filter(|name| is_reference(name)) {
+        Some(reference) => pull(reference, arguments.platform.as_deref(), &Workspace::find(env)?, env, ui)?,
+        None => locate(&arguments.image, env)?,
+    };
+    let source = Source::open(&place)?;
     if arguments.validate {
         return run_validate(arguments, &source, ui);
     }

@@ -3,12 +3,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Outcome, PassedOn, image};
 use crate::image::outputs::Summary;
 use crate::workspace::Workspace;
+use tare_oci::platform::host_architecture;
 use tare_tool::cache;
 use tare_tool::environment::Environment;
+use tare_tool::exit::Hinted;
 use tare_tool::plan::{self, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages};
 use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
@@ -73,8 +76,45 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
     let keeper: Option<PathBuf> =
         wanted.keeper.then(|| workspace.toolkit(env).build(Part::Keeper, env, ui)).transpose()?;
     let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
-    let images = images.into_iter().map(planned_image).collect();
+    let mut images: Vec<PlannedImage> = images.into_iter().map(planned_image).collect();
+    let here = format!("linux/{}", host_architecture());
+    for reference in &wanted.pulled {
+        let layout = pull(reference, Some(&here), workspace, env, ui)?;
+        let location = layout.to_string_lossy().into_owned();
+        images.push(PlannedImage { name: reference.clone(), location, platforms: vec![] });
+    }
     Ok(Plan { workspace: folders, keeper, images, user: None })
+}
+
+/// The age at which an image of a registry is removed from the cache. Each use of it changes its folder.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Fetches an image from a registry into the cache, with the part that speaks to registries. Returns its layout.
+pub(super) fn pull(
+    reference: &str,
+    platform: Option<&str>,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<PathBuf> {
+    let program = workspace.toolkit(env).build(Part::Publish, env, ui)?;
+    let cache = cache::folder(&workspace.cache_dir(), "pulled")?;
+    cache::sweep(&cache, UNUSED);
+    let reference = reference.strip_prefix("docker://").unwrap_or(reference);
+    let sh = Shell::new()?;
+    let platform = platform.map(|platform| ["--platform", platform]);
+    let platform = platform.as_ref().map_or(&[][..], |words| words);
+    let mut layout = None;
+    let pulled = cmd!(sh, "{program} pull {reference} --cache {cache} {platform...}")
+        .for_each_line(|line| layout = Some(PathBuf::from(line)))?;
+    match layout {
+        Some(layout) if pulled => Ok(layout),
+        _ => Err(Hinted::new(
+            format!("{reference} cannot be fetched"),
+            "what begins with a host is an image in a registry; a path begins with ./ or /",
+        )
+        .into()),
+    }
 }
 
 fn planned_image(image: Summary) -> PlannedImage {

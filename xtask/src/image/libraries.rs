@@ -61,12 +61,7 @@ impl LibraryError {
 /// # Errors
 /// When the host has another operating system or architecture.
 pub fn check_host(platform: Platform) -> Result<(), LibraryError> {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let host = format!("{}/{architecture}", std::env::consts::OS);
+    let host = format!("{}/{}", std::env::consts::OS, tare_oci::platform::host_architecture());
     if host == platform.to_string() {
         return Ok(());
     }

@@ -83,7 +83,8 @@ pub(super) fn plan(arguments: &CompareArguments, root: &Path, env: &Environment)
     arguments.question()?;
     let profile = arguments.profile(root)?;
     let keeper = stage::check(&arguments.common.container, &profile, env)?;
-    Ok(Wanted { images: wanted(&arguments.images())?, keeper, quiet: arguments.common.container.quiet })
+    let (images, pulled) = wanted(&arguments.images())?;
+    Ok(Wanted { images, pulled, keeper, quiet: arguments.common.container.quiet })
 }
 
 pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Result<Outcome> {

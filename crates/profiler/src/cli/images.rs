@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tare_container::target::{Location, Target};
-use tare_tool::plan::{Plan, PlannedImage, WantedImages};
+use tare_tool::plan::{Plan, PlannedImage, WantedImages, is_reference};
 
 use super::Outcome;
 use super::arguments::ContainerArguments;
@@ -32,19 +32,22 @@ impl NotBuilt {
     }
 }
 
-/// The workspace's images among those that are named. The others must be there already.
-pub(super) fn wanted(names: &[String]) -> anyhow::Result<WantedImages> {
+/// The workspace's images among those that are named, and those in registries. The others must be there already.
+pub(super) fn wanted(names: &[String]) -> anyhow::Result<(WantedImages, Vec<String>)> {
     let (own, others): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| is_own(name));
+    let (pulled, others): (Vec<&String>, Vec<&String>) =
+        others.into_iter().partition(|name| is_reference(name));
     for name in others {
         // What lies in a store is looked for when it is fetched.
         if let Location::Path { .. } = name.parse()? {
             Target::resolve(name, None, Path::new(""))?;
         }
     }
-    Ok(match own.as_slice() {
+    let own = match own.as_slice() {
         [] => WantedImages::None,
         own => WantedImages::Named(own.iter().copied().cloned().collect()),
-    })
+    };
+    Ok((own, pulled.into_iter().cloned().collect()))
 }
 
 /// The images that are meant: as they were built where they are the workspace's own, and all of the plan's in root's
@@ -59,6 +62,15 @@ pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Ve
         return planned.iter().map(|image| Subject::of(image.clone(), &temporary)).collect();
     }
     let subject = |name: &String| {
+        if is_reference(name) {
+            let Some(image) = planned.iter().find(|image| image.name == *name) else {
+                return Err(NotBuilt { what: format!("image {name}") }.into());
+            };
+            return Subject::of(
+                PlannedImage { name: profiling::folder_name(name), ..image.clone() },
+                &temporary,
+            );
+        }
         if !is_own(name) {
             let image = PlannedImage {
                 name: profiling::folder_name(name),

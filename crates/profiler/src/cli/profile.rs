@@ -109,11 +109,11 @@ pub(super) fn plan(
         Baseline::read(&place(path, &profiling::folder_name(image), false))?;
     }
     let keeper = profile.runs_image() && stage::check(&arguments.common.container, &profile, env)?;
-    let images = match arguments.images.as_slice() {
-        [] => WantedImages::Default,
+    let (images, pulled) = match arguments.images.as_slice() {
+        [] => (WantedImages::Default, vec![]),
         names => wanted(names)?,
     };
-    Ok(Some(Wanted { images, keeper, quiet: arguments.common.container.quiet }))
+    Ok(Some(Wanted { images, pulled, keeper, quiet: arguments.common.container.quiet }))
 }
 
 pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Result<Outcome> {

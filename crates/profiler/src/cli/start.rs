@@ -87,8 +87,8 @@ impl StartArguments {
 pub(super) fn plan(arguments: &StartArguments, root: &Path, env: &Environment) -> anyhow::Result<Wanted> {
     let profile = arguments.common.profile(root)?;
     let keeper = stage::check(&arguments.common, &profile, env)?;
-    let images = images::wanted(arguments.names())?;
-    Ok(Wanted { images, keeper, quiet: arguments.common.quiet })
+    let (images, pulled) = images::wanted(arguments.names())?;
+    Ok(Wanted { images, pulled, keeper, quiet: arguments.common.quiet })
 }
 
 /// Starts a container, publishes its ports, shows its output, and stops it at a signal or when its program ends.

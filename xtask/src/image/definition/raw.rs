@@ -31,6 +31,9 @@ pub(super) struct RawDefinition {
     /// `tare-deploy` reads it.
     #[serde(rename = "deploy")]
     _deploy: Option<IgnoredAny>,
+    /// `tare-publish` reads it.
+    #[serde(rename = "publish")]
+    _publish: Option<IgnoredAny>,
 }
 
 /// `[build]`

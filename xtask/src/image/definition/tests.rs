@@ -66,6 +66,8 @@ fn every_key_is_understood() {
         ]
         [deploy]
         read-by = "another program"
+        [publish]
+        read-by = "another program"
         "#,
     )
     .unwrap();
@@ -161,7 +163,7 @@ fn an_unknown_key_is_answered_with_the_nearest_known_one() {
         assert!(hint.starts_with(&format!("did you mean `{nearest}`?")), "{text}: {hint}");
     }
     let far = wrong("zzz = 1").3.unwrap();
-    assert_eq!(far, "the keys here are default, platforms, build, config, layers, deploy");
+    assert_eq!(far, "the keys here are default, platforms, build, config, layers, deploy, publish");
 }
 
 #[test]
