@@ -1,5 +1,7 @@
 //! What is moved: the documents and blobs of one image, in a layout, an archive or a registry.
 
+mod join;
+
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
@@ -11,7 +13,7 @@ use tare_oci::reader::Source;
 use crate::documents::{is_index, is_manifest, links, sha256};
 use crate::error::Error;
 use crate::facts::{self, ImageFacts};
-use crate::registry::{MANIFEST_LIMIT, Repository};
+use crate::registry::Repository;
 
 /// Indexes within indexes; one level is usual.
 const DEPTH_LIMIT: usize = 4;
@@ -46,7 +48,8 @@ pub struct Content<'a> {
 
 /// Where the bytes are.
 enum Origin<'a> {
-    Files(Source),
+    /// Layouts and archives; each blob is in one of them.
+    Files(Vec<Source>),
     Registry(&'a Repository),
 }
 
@@ -78,7 +81,7 @@ impl<'a> Content<'a> {
             let count = digests.len();
             return Err(Error::Input(format!("{shown} holds {count} images; one is published at a time")));
         }
-        Self { origin: Origin::Files(source), documents: vec![], blobs: vec![] }.with_root(root, None)
+        Self { origin: Origin::Files(vec![source]), documents: vec![], blobs: vec![] }.with_root(root, None)
     }
 
     /// Fetches the documents of an image in a registry by tag or digest; with a platform, such as `linux/arm64`, those
@@ -100,14 +103,7 @@ impl<'a> Content<'a> {
 
     /// An image without an index says in its configuration what it is for.
     fn for_platform(self, wanted: &str) -> Result<Self, Error> {
-        let Some(config) = self.blobs.first() else { return Ok(self) };
-        let mut bytes = Vec::new();
-        let read = self.read_from(config.digest(), 0)?.take(MANIFEST_LIMIT).read_to_end(&mut bytes);
-        let wrong = |error: &dyn std::fmt::Display| {
-            Error::Registry(format!("the configuration {} cannot be read: {error}", config.digest()))
-        };
-        read.map_err(|error| wrong(&error))?;
-        let found: Platform = tare_oci::input::from_json(&bytes).map_err(|error| wrong(&error))?;
+        let found = self.configured_platform()?;
         let found = platform_name(&found);
         if is_platform(&found, wanted) {
             Ok(self)
@@ -140,7 +136,7 @@ impl<'a> Content<'a> {
         }
         let bytes = match (bytes, &self.origin) {
             (Some(bytes), _) => bytes,
-            (None, Origin::Files(source)) => source.read(&blob_path(digest))?,
+            (None, Origin::Files(sources)) => holder(sources, digest)?.read(&blob_path(digest))?,
             (None, Origin::Registry(repository)) => {
                 let lacking = || Error::Registry(format!("{digest} is missing from {}", repository.name()));
                 repository.manifest(digest.as_ref())?.ok_or_else(lacking)?.bytes
@@ -169,7 +165,7 @@ impl<'a> Content<'a> {
         let size = match self.blobs.iter().find(|known| known.digest() == digest) {
             Some(known) => Some(known.size()),
             None => match &self.origin {
-                Origin::Files(source) => source.size(&blob_path(digest)),
+                Origin::Files(sources) => sources.iter().find_map(|source| source.size(&blob_path(digest))),
                 // Its answer is compared when it is read.
                 Origin::Registry(_) => Some(said),
             },
@@ -194,7 +190,10 @@ impl<'a> Content<'a> {
     /// When a layer cannot be read.
     pub fn facts(&self) -> Result<Vec<ImageFacts>, Error> {
         match &self.origin {
-            Origin::Files(source) => facts::read(source),
+            Origin::Files(sources) => {
+                let facts = sources.iter().map(facts::read).collect::<Result<Vec<_>, _>>()?;
+                Ok(facts.into_iter().flatten().collect())
+            }
             Origin::Registry(_) => Ok(vec![]),
         }
     }
@@ -229,7 +228,7 @@ impl<'a> Content<'a> {
     /// When it cannot be read.
     pub fn read_from(&self, digest: &Digest, offset: u64) -> Result<Box<dyn Read>, Error> {
         let (mut stream, begins): (Box<dyn Read>, u64) = match &self.origin {
-            Origin::Files(source) => (source.stream(&blob_path(digest))?, 0),
+            Origin::Files(sources) => (holder(sources, digest)?.stream(&blob_path(digest))?, 0),
             Origin::Registry(repository) => {
                 let opened = repository.http().retrying(|| repository.blob_from(digest, offset))?;
                 (Box::new(opened.0), opened.1)
@@ -243,6 +242,12 @@ impl<'a> Content<'a> {
         })?;
         Ok(stream)
     }
+}
+
+/// The file or folder that has a blob.
+fn holder<'a>(sources: &'a [Source], digest: &Digest) -> Result<&'a Source, Error> {
+    let found = sources.iter().find(|source| source.contains(&blob_path(digest)));
+    found.ok_or_else(|| Error::Input(format!("{digest} is missing from the image")))
 }
 
 /// The image of an index that is for a platform.
