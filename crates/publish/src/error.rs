@@ -33,6 +33,9 @@ pub enum Error {
     /// The image or an argument is not what it should be.
     #[error("{0}")]
     Input(String),
+    /// The profile forbids it.
+    #[error("{0}")]
+    Gates(String),
     /// A file cannot be read or written.
     #[error("cannot {operation} {path}", path = path.display())]
     File {
@@ -137,6 +140,9 @@ impl Error {
                     "a private certificate authority is named with --ca-file FILE"
                 } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
                     "a registry without TLS is named with --plain-http HOST"
+                } else if matches!(source, ureq::Error::ConnectProxyFailed(_)) {
+                    "this is the answer of the proxy that HTTPS_PROXY or HTTP_PROXY names; NO_PROXY lists hosts that are \
+                     reached directly"
                 } else if is_unknown_host(source) {
                     "the first part of a reference is the registry's host: is it spelt correctly?"
                 } else {
@@ -144,6 +150,10 @@ impl Error {
                 };
                 Some(hint.to_owned())
             }
+            Self::Gates(_) => Some(
+                "run `cargo xtask profile`, or name its reports with --report FILE; --allow-failed-gates overrides"
+                    .to_owned(),
+            ),
             Self::Image(error) => error.hint().map(str::to_owned),
             Self::Reference(error) => Some(error.hint().to_owned()),
             _ => None,

@@ -13,6 +13,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 
 use crate::error::{Error, Refusal};
+use crate::proxy::Proxies;
 
 /// A stalled connection is given up after this long without a byte. A registry may move a layer of gigabytes to its
 /// storage before it answers.
@@ -21,6 +22,9 @@ const STALLED: Duration = Duration::from_secs(120);
 const ERROR_LIMIT: u64 = 64 << 10;
 /// From this length on a body is only sent when the registry has agreed to the request, which costs a round trip.
 const EXPECT_FROM: u64 = 8 << 20;
+
+/// Hosts that a download is sent on to; more is a circle.
+const REDIRECTS: usize = 5;
 
 /// How requests are repeated.
 #[derive(Clone)]
@@ -53,6 +57,8 @@ pub struct HttpOptions {
     pub ca_file: Option<PathBuf>,
     /// Hosts that are spoken to without TLS, beside loopback ones.
     pub plain_http: Vec<String>,
+    /// Proxies for what is not on this machine.
+    pub proxies: Proxies,
     /// How requests are repeated.
     pub retry: Retry,
 }
@@ -68,6 +74,7 @@ impl HttpOptions {
 /// Connections to one registry and what belongs to it.
 pub(crate) struct Http {
     agent: Agent,
+    proxies: Proxies,
     retry: Retry,
     waited: Mutex<Duration>,
 }
@@ -118,6 +125,11 @@ impl Request<'_> {
         Request { method, url, headers, body }
     }
 
+    /// Whether it has a body, be it an empty one.
+    fn sends(&self) -> bool {
+        matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+    }
+
     /// For messages: the query may hold secrets.
     pub(crate) fn describe(&self) -> String {
         format!("{} {}", self.method, self.url.split('?').next().unwrap_or(&self.url))
@@ -141,23 +153,26 @@ impl From<Error> for Refused {
 
 impl Http {
     pub(crate) fn new(options: &HttpOptions, host: &str) -> Result<Self, Error> {
-        let roots = match &options.ca_file {
-            None => RootCerts::WebPki,
-            Some(file) => roots_with(file)?,
-        };
-        let mut config = Agent::config_builder()
+        // A registry without TLS on this machine has its token server there, too.
+        let is_plain = options.ca_file.is_none() && crate::reference::is_loopback(host);
+        let roots = if is_plain { RootCerts::WebPki } else { roots_with(options.ca_file.as_deref())? };
+        let config = Agent::config_builder()
             .user_agent(concat!("tare/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(30)))
             .timeout_per_read(Some(STALLED))
             .timeout_per_write(Some(STALLED))
             .max_idle_connections_per_host(8)
-            .tls_config(TlsConfig::builder().root_certs(roots).build());
-        if crate::reference::is_loopback(host) {
-            config = config.proxy(None);
-        }
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            // Each request has its own.
+            .proxy(None);
         let agent = config.build().new_agent();
-        Ok(Self { agent, retry: options.retry.clone(), waited: Mutex::default() })
+        Ok(Self {
+            agent,
+            proxies: options.proxies.clone(),
+            retry: options.retry.clone(),
+            waited: Mutex::default(),
+        })
     }
 
     /// Sends a request once. Redirects are followed without credentials, and never from TLS to plain HTTP; a body is
@@ -167,25 +182,47 @@ impl Http {
         request: &Request<'_>,
         authorization: Option<&str>,
     ) -> Result<Response, Refused> {
+        let mut url = request.url.clone();
+        let mut authorization = authorization;
+        for _ in 0..=REDIRECTS {
+            let response = self.exchange(request, &url, authorization)?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let target =
+                header(&response, "Location").filter(|_| status.is_redirection() && !request.sends());
+            let Some(target) = target else { return Err(refusal(request, response)) };
+            url = resolve(&url, target)?;
+            authorization = None;
+        }
+        Err(Error::Registry(format!("{} is redirected in a circle", request.describe())).into())
+    }
+
+    /// One request, to this URL, and its answer.
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+        url: &str,
+        authorization: Option<&str>,
+    ) -> Result<Response, Error> {
         let failed = |source| Error::Exchange { request: request.describe(), source };
-        let mut builder =
-            ureq::http::Request::builder().method(request.method.clone()).uri(request.url.as_str());
+        let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
         if let Some(authorization) = authorization {
             builder = builder.header("Authorization", authorization);
         }
-        let sends = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
-        if sends {
+        if request.sends() {
             // Without it the body would be sent in chunks of HTTP, which some registries refuse.
             builder = builder.header("Content-Length", request.body.length());
         }
         if request.body.length() >= EXPECT_FROM {
             builder = builder.header("Expect", "100-continue");
         }
-        let is_tls = request.url.starts_with("https:");
-        let sent = if sends {
+        let proxy = self.proxies.of(url).cloned();
+        let sent = if request.sends() {
             let mut stream: Box<dyn Read + '_> = match request.body {
                 Body::None => Box::new(io::empty()),
                 Body::Bytes(bytes) => Box::new(bytes),
@@ -193,20 +230,12 @@ impl Http {
             };
             let body = SendBody::from_reader(&mut *stream);
             let request = builder.body(body).map_err(|error| failed(error.into()))?;
-            self.agent.run(self.agent.configure_request(request).https_only(is_tls).max_redirects(0).build())
+            self.agent.run(self.agent.configure_request(request).proxy(proxy).max_redirects(0).build())
         } else {
             let request = builder.body(()).map_err(|error| failed(error.into()))?;
-            self.agent.run(self.agent.configure_request(request).https_only(is_tls).max_redirects(5).build())
+            self.agent.run(self.agent.configure_request(request).proxy(proxy).max_redirects(0).build())
         };
-        let mut response = sent.map_err(failed)?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let mut body = Vec::new();
-        // What cannot be read is not said.
-        let _ = response.body_mut().as_reader().take(ERROR_LIMIT).read_to_end(&mut body);
-        let error = Refusal::new(request.describe(), response.status().as_u16(), &body).into();
-        Err(Refused { error, headers: Box::new(response.headers().clone()) })
+        sent.map_err(failed)
     }
 
     /// Does something again while its error may pass, with pauses in between.
@@ -248,23 +277,39 @@ impl Http {
     }
 }
 
-/// Mozilla's certificates and those of a file.
-fn roots_with(file: &Path) -> Result<RootCerts, Error> {
+/// What an answer with an error status says.
+fn refusal(request: &Request<'_>, mut response: Response) -> Refused {
+    let mut body = Vec::new();
+    // What cannot be read is not said.
+    let _ = response.body_mut().as_reader().take(ERROR_LIMIT).read_to_end(&mut body);
+    let error = Refusal::new(request.describe(), response.status().as_u16(), &body).into();
+    Refused { error, headers: Box::new(response.headers().clone()) }
+}
+
+/// Mozilla's certificates, the system's, and those of a file.
+fn roots_with(file: Option<&Path>) -> Result<RootCerts, Error> {
+    let mut roots: Vec<Certificate<'static>> =
+        webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der)).collect();
+    // A system without any, or with some that cannot be read, has Mozilla's.
+    for der in rustls_native_certs::load_native_certs().certs {
+        if !webpki_root_certs::TLS_SERVER_ROOT_CERTS.contains(&der) {
+            roots.push(Certificate::from_der(&der).to_owned());
+        }
+    }
+    let Some(file) = file else { return Ok(RootCerts::Specific(Arc::new(roots))) };
     let pem = tare_oci::input::read(file).map_err(|source| Error::File {
         operation: "read",
         path: file.to_path_buf(),
         source,
     })?;
     let bad = || Error::Input(format!("{} holds no certificate in PEM", file.display()));
-    let mut roots: Vec<Certificate<'static>> =
-        webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der)).collect();
-    let mozilla = roots.len();
+    let others = roots.len();
     for item in ureq::tls::parse_pem(&pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|_| bad())? {
             roots.push(certificate);
         }
     }
-    if roots.len() == mozilla {
+    if roots.len() == others {
         return Err(bad());
     }
     Ok(RootCerts::Specific(Arc::new(roots)))
