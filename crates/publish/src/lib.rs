@@ -2,11 +2,13 @@
 //!
 //! Blocking, on ureq with rustls: no async runtime. It uses `oci` and `tool`, and of other packages of tare none.
 
+pub mod artifacts;
 pub mod ci;
 pub mod content;
 pub mod credentials;
 pub mod error;
 pub mod facts;
+pub mod measured;
 pub mod proof;
 pub mod provenance;
 pub mod publish;
@@ -24,7 +26,10 @@ mod auth;
 mod cli;
 mod documents;
 mod http;
+mod proxy;
+mod settings;
 mod workspace;
 
 pub use cli::main;
 pub use http::{HttpOptions, Retry};
+pub use proxy::Proxies;

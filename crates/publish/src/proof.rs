@@ -1,20 +1,19 @@
 //! What is published beside an image: SBOMs, provenance and signatures, as artifacts that refer to it and as files.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use oci_spec::image::Descriptor;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ci::Ci;
-use crate::content::Content;
-use crate::documents::sha256;
+use crate::content::{Content, Document};
 use crate::error::Error;
 use crate::facts::ImageFacts;
+use crate::measured::{FoundReport, artifact};
 use crate::provenance::{
-    BuildFacts, CYCLONEDX_PREDICATE, IN_TOTO, SIGNATURE_PREDICATE, SLSA, SPDX_PREDICATE, provenance,
-    statement,
+    Base, BuildFacts, CYCLONEDX_PREDICATE, IN_TOTO, Origin, SIGNATURE_PREDICATE, SLSA, SPDX_PREDICATE,
+    provenance, statement,
 };
 use crate::referrers::Artifact;
 use crate::sbom::{CYCLONEDX, SPDX, cyclonedx, spdx};
@@ -38,6 +37,8 @@ pub struct Signer<'a> {
     pub build: Option<&'a BuildFacts>,
     /// The run of CI.
     pub ci: Option<&'a Ci>,
+    /// Reports of the images' profiles.
+    pub reports: &'a [FoundReport],
 }
 
 /// SBOMs for each image, and provenance of the whole; with a key each of them in a signed bundle too, and a signature
@@ -81,7 +82,8 @@ pub fn prove(
     let root = &content.root().descriptor;
     let digest = root.digest().as_ref();
     let unknown = BuildFacts::default();
-    let predicate = provenance(name, images, signer.build.unwrap_or(&unknown), signer.ci);
+    let origin = Origin { build: signer.build.unwrap_or(&unknown), ci: signer.ci, reports: signer.reports };
+    let predicate = provenance(name, images, &bases(content)?, origin);
     let provenance = statement(name, digest, SLSA, &predicate);
     let artifacts = match signer.key {
         Some(key) => {
@@ -103,6 +105,49 @@ pub fn prove(
     Ok(proofs)
 }
 
+/// The reports of these images, as artifacts of the manifests that they are about.
+#[must_use]
+pub fn attach_reports(name: &str, content: &Content<'_>, reports: &[FoundReport]) -> Vec<Proof> {
+    let of = |document: &Document| {
+        let subject = &document.descriptor;
+        let own = reports.iter().filter(|found| found.report.target.digest == subject.digest().as_ref());
+        let artifacts: Vec<Artifact> = own.map(|found| artifact(subject, name, found)).collect();
+        (!artifacts.is_empty()).then(|| Proof { subject: subject.clone(), artifacts })
+    };
+    content.manifests().filter_map(of).collect()
+}
+
+/// Adds proofs to those of the same images.
+pub fn merge(proofs: &mut Vec<Proof>, more: Vec<Proof>) {
+    for proof in more {
+        match proofs.iter_mut().find(|known| known.subject.digest() == proof.subject.digest()) {
+            Some(known) => known.artifacts.extend(proof.artifacts),
+            None => proofs.push(proof),
+        }
+    }
+}
+
+/// The images that these images are built on, as their annotations say (image-spec annotations.md).
+fn bases(content: &Content<'_>) -> Result<Vec<Base>, Error> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+    }
+    let mut bases = Vec::new();
+    for document in content.manifests() {
+        let wrong = |error| Error::Input(format!("{}: {error}", document.descriptor.digest()));
+        let Manifest { mut annotations } = tare_oci::input::from_json(&document.bytes).map_err(wrong)?;
+        if let Some(digest) = annotations.remove("org.opencontainers.image.base.digest") {
+            let base = Base { digest, name: annotations.remove("org.opencontainers.image.base.name") };
+            if !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+    }
+    Ok(bases)
+}
+
 /// A bundle that somebody signed, with the annotations by which cosign finds it.
 ///
 /// # Errors
@@ -115,38 +160,4 @@ pub fn bundle(subject: &Descriptor, stem: &str, bytes: Vec<u8>) -> Result<Artifa
     ];
     let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Ok(Artifact::new(subject, BUNDLE, &format!("{stem}.sigstore.json"), bytes, BTreeMap::from(annotations)))
-}
-
-/// Writes the artifacts, `publish.json`, a file of variables for GitLab's reports and `SHA256SUMS` into a folder.
-///
-/// # Errors
-/// When one cannot be written.
-pub fn write_files(folder: &Path, proofs: &[Proof], publish: &Value) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(|source| Error::File {
-        operation: "create",
-        path: folder.to_path_buf(),
-        source,
-    })?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let dotenv = format!(
-        "IMAGE={}\nIMAGE_DIGEST={}\n",
-        text(&publish["repositories"][0]["repository"]),
-        text(&publish["digest"])
-    );
-    let mut files = BTreeMap::from([
-        ("publish.json", format!("{publish:#}\n").into_bytes()),
-        ("publish.env", dotenv.into_bytes()),
-    ]);
-    for artifact in proofs.iter().flat_map(|proof| &proof.artifacts) {
-        files.insert(&artifact.file_name, artifact.payload().to_vec());
-    }
-    let sums: String =
-        files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes).digest())).collect();
-    files.insert("SHA256SUMS", sums.into_bytes());
-    for (name, bytes) in files {
-        let path = folder.join(name);
-        let written = tare_tool::private::replace_file(&path, &bytes);
-        written.map_err(|source| Error::File { operation: "write", path, source })?;
-    }
-    Ok(())
 }

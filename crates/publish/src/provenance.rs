@@ -4,10 +4,13 @@
 //! and every package with its checksum.
 
 use serde_json::{Value, json};
+use tare_report::Verdict;
 
 use crate::ci::Ci;
+use crate::documents::sha256;
 use crate::facts::ImageFacts;
 use crate::http::encoded;
+use crate::measured::{FoundReport, REPORT};
 use crate::referrers::sorted;
 
 /// in-toto statements, as a media type and as the payload of a signature.
@@ -30,6 +33,28 @@ pub struct BuildFacts {
     pub rustc: Option<String>,
     /// The commit, where there is no CI that names one.
     pub commit: Option<String>,
+    /// Targets of rustc, as in `x86_64-unknown-linux-musl`.
+    pub targets: Vec<String>,
+}
+
+/// What is known of where an image comes from.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// What is known of the build.
+    pub build: &'a BuildFacts,
+    /// The run of CI.
+    pub ci: Option<&'a Ci>,
+    /// Reports of its profiles.
+    pub reports: &'a [FoundReport],
+}
+
+/// An image that another one is built on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// `sha256:…`
+    pub digest: String,
+    /// Its reference, if it is known.
+    pub name: Option<String>,
 }
 
 /// A statement about an image.
@@ -47,13 +72,19 @@ pub fn statement(name: &str, digest: &str, predicate_type: &str, predicate: &Val
 
 /// The predicate of provenance for an image of these platforms.
 #[must_use]
-pub fn provenance(name: &str, images: &[ImageFacts], build: &BuildFacts, ci: Option<&Ci>) -> Value {
+pub fn provenance(name: &str, images: &[ImageFacts], bases: &[Base], origin: Origin<'_>) -> Value {
+    let Origin { build, ci, reports } = origin;
     let mut resolved = Vec::new();
     let commit = ci.map(|ci| &ci.commit).or(build.commit.as_ref());
     let source = ci.and_then(|ci| ci.source.as_ref());
     if let (Some(commit), Some(source)) = (commit, source) {
         resolved.push(json!({"uri": format!("git+{source}"), "digest": {"gitCommit": commit}}));
     }
+    resolved.extend(bases.iter().map(|Base { digest, name }| {
+        let uri =
+            name.as_ref().map_or_else(|| format!("oci:{digest}"), |name| format!("oci:{name}@{digest}"));
+        json!({"uri": uri, "digest": {"sha256": digest.replace("sha256:", "")}})
+    }));
     let mut crates: Vec<(String, Option<&String>)> = images
         .iter()
         .flat_map(|image| &image.crates)
@@ -71,6 +102,21 @@ pub fn provenance(name: &str, images: &[ImageFacts], build: &BuildFacts, ci: Opt
             |digest: &String| json!({"name": "layer", "digest": {"sha256": digest.replace("sha256:", "")}});
         image.layers.iter().map(move |facts| layer(&facts.digest))
     });
+    let measured = |found: &FoundReport| {
+        let gate = |verdict: &Verdict| json!({"gate": verdict.gate, "outcome": verdict.outcome.name()});
+        json!({
+            "name": "report",
+            "mediaType": REPORT,
+            "digest": {"sha256": sha256(&found.bytes).digest()},
+            "annotations": {
+                "profile": found.report.profile.name,
+                "subject": found.report.target.digest,
+                "verdict": found.report.overall.name(),
+                "gates": found.report.verdicts.iter().map(gate).collect::<Vec<_>>(),
+            },
+        })
+    };
+    let byproducts = byproducts.chain(reports.iter().map(measured));
     let mut details = json!({
         "builder": {"id": ci.map_or("https://crates.io/crates/xtask-tare", |ci| &ci.builder)},
         "byproducts": byproducts.collect::<Vec<_>>(),
@@ -81,6 +127,9 @@ pub fn provenance(name: &str, images: &[ImageFacts], build: &BuildFacts, ci: Opt
     let mut internal = json!({"tare": env!("CARGO_PKG_VERSION")});
     if let Some(rustc) = &build.rustc {
         internal["rustc"] = json!(rustc);
+    }
+    if !build.targets.is_empty() {
+        internal["targets"] = json!(build.targets);
     }
     json!({
         "buildDefinition": {

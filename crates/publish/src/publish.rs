@@ -1,5 +1,7 @@
 //! One image to several places: checks first, then content, then what refers to it, then tags.
 
+use std::sync::{Mutex, PoisonError};
+
 use oci_spec::distribution::Reference;
 use oci_spec::image::{Descriptor, Digest};
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::registry::Repository;
 use crate::tags::{Naming, Tag, of_release};
 
 /// What holds for every destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
     /// A repository of the same registry, from which blobs may be taken.
     pub mount_from: Option<&'a str>,
@@ -21,6 +23,8 @@ pub struct Options<'a> {
     pub move_tags: bool,
     /// Whether nothing is to be written.
     pub dry_run: bool,
+    /// Locked while tags are moved.
+    pub tagging: Option<&'a Mutex<()>>,
 }
 
 /// What became of one destination.
@@ -83,6 +87,7 @@ pub fn publish(
     for Proof { subject, artifacts } in proofs {
         listed = Some(push_referrers(repository, subject.digest(), artifacts)?);
     }
+    let _held = options.tagging.map(|tagging| tagging.lock().unwrap_or_else(PoisonError::into_inner));
     for MovedTag { tag: name, before } in before {
         pushed.tags.push(tag(repository, root, &name, before)?);
     }
@@ -122,6 +127,7 @@ pub fn to_json(
                 "digest": artifact.manifest.descriptor.digest().to_string(),
                 "subject": proof.subject.digest().to_string(),
                 "file": artifact.file_name,
+                "annotations": artifact.annotations,
             })
         })
     });
@@ -179,6 +185,17 @@ pub fn to_markdown(name: &str, json: &Value) -> String {
         }
         for tag in repository["tags"].as_array().into_iter().flatten() {
             let _ = writeln!(out, "| {name} | `{}` | `{}` |", text(&tag["tag"]), text(&tag["before"]));
+        }
+    }
+    for artifact in json["artifacts"].as_array().into_iter().flatten() {
+        let annotations = artifact["annotations"].as_object();
+        let figures = annotations.into_iter().flatten().filter_map(|(key, value)| {
+            let key = key.strip_prefix("tare.")?;
+            Some(format!("| {key} | {} |\n", text(value).replace('|', " ")))
+        });
+        let figures: String = figures.collect();
+        if !figures.is_empty() {
+            let _ = write!(out, "\n| {} | |\n|---|---|\n{figures}", text(&artifact["file"]));
         }
     }
     out

@@ -7,6 +7,7 @@
 //! versions, and it is read back until they are seen.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest, MediaType};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::content::Document;
 use crate::documents::{INDEX, MANIFEST, is_index, sha256};
 use crate::error::Error;
-use crate::registry::{Condition, Repository};
+use crate::registry::{Condition, MANIFEST_LIMIT, Repository};
 use crate::upload::{Upload, upload};
 
 /// The content of `application/vnd.oci.empty.v1+json`.
@@ -142,9 +143,21 @@ pub fn push_referrers(
     subject: &Digest,
     artifacts: &[Artifact],
 ) -> Result<Listed, Error> {
-    if let Some(listed) = listed_where(repository, subject, artifacts)? {
-        return Ok(listed);
+    match listed_where(repository, subject, artifacts)? {
+        Some(listed) => Ok(listed),
+        None => restore_referrers(repository, subject, artifacts),
     }
+}
+
+/// The same, also where they are listed already: what a registry has deleted and still lists is stored again.
+///
+/// # Errors
+/// As [`push_referrers`].
+pub fn restore_referrers(
+    repository: &Repository,
+    subject: &Digest,
+    artifacts: &[Artifact],
+) -> Result<Listed, Error> {
     let mut entered = true;
     for artifact in artifacts {
         for bytes in [EMPTY, &artifact.payload] {
@@ -181,6 +194,57 @@ fn listed_where(
     let Some(fallback) = repository.manifest(&fallback_tag(subject))? else { return Ok(None) };
     let listed = parse_index(&fallback.bytes, "the fallback tag")?;
     Ok(contains_all(&listed, artifacts).then_some(Listed::FallbackTag))
+}
+
+/// The artifacts that neither the API nor the fallback tag lists, or that are listed and not there.
+///
+/// # Errors
+/// When the registry cannot be asked.
+pub fn missing(
+    repository: &Repository,
+    subject: &Digest,
+    artifacts: &[Artifact],
+) -> Result<Vec<Artifact>, Error> {
+    let listed = list(repository, subject)?;
+    let mut lost = Vec::new();
+    for artifact in artifacts {
+        let digest = artifact.manifest.descriptor.digest().as_ref();
+        let is_listed = contains_all(&listed, std::slice::from_ref(artifact));
+        if !is_listed || repository.head_manifest(digest)?.is_none() {
+            lost.push(artifact.clone());
+        }
+    }
+    Ok(lost)
+}
+
+/// The one file of an artifact in a registry.
+///
+/// # Errors
+/// When it cannot be fetched, is too large to be a document, or is not what its digest says.
+pub fn payload(repository: &Repository, artifact: &Digest) -> Result<Vec<u8>, Error> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        layers: Vec<Descriptor>,
+    }
+    let name = repository.name();
+    let absent = || Error::Registry(format!("{name} lists {artifact} and does not have it"));
+    let manifest = repository.manifest(artifact.as_ref())?.ok_or_else(absent)?;
+    let wrong = |error| Error::Registry(format!("{artifact} cannot be understood: {error}"));
+    let Manifest { layers } = tare_oci::input::from_json(&manifest.bytes).map_err(wrong)?;
+    let [layer] = layers.as_slice() else {
+        return Err(Error::Registry(format!("{artifact} has {} files instead of one", layers.len())));
+    };
+    let mut bytes = Vec::new();
+    let (stream, _) = repository.http().retrying(|| repository.blob_from(layer.digest(), 0))?;
+    let read = stream.take(MANIFEST_LIMIT).read_to_end(&mut bytes);
+    read.map_err(|error| Error::Exchange {
+        request: format!("GET {}", repository.url(&format!("blobs/{}", layer.digest()))),
+        source: ureq::Error::Io(error),
+    })?;
+    if &sha256(&bytes) != layer.digest() {
+        return Err(Error::Registry(format!("{name} answers other bytes for {}", layer.digest())));
+    }
+    Ok(bytes)
 }
 
 /// Every referrer of an image, from the API and the fallback tag.

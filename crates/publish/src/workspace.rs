@@ -70,7 +70,7 @@ impl Workspace {
         let rustc = cmd!(shell, "rustc --version").capture_text().ok();
         let commit = cmd!(shell, "git rev-parse HEAD").without_env(GIT_VARIABLES).capture_text().ok();
         let versions = all.into_iter().map(|package| (package.name, package.version)).collect();
-        Ok(Self { packages, build: BuildFacts { rustc, commit }, versions })
+        Ok(Self { packages, build: BuildFacts { rustc, commit, targets: vec![] }, versions })
     }
 
     /// The version of the one package of that name.

@@ -333,6 +333,7 @@ mod tests {
             Cleared { entries: 2, bytes: 10, ..none("layers") },
             Cleared { entries: 1, bytes: 5, ..none("crates") },
             Cleared { entries: 1, bytes: 7, ..none("roots") },
+            none("pulled"),
             none("temporary"),
             none("staging"),
         ];

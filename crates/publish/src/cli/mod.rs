@@ -1,36 +1,41 @@
 //! The command line: the only part that knows clap and exit codes.
 //!
-//! 0: done. 2: it could not be done. A run that is interrupted leaves tags where they stand, because these are moved
-//! last, and nothing else that a reader could meet.
+//! 0: done. 1: a check of referrers said no. 2: it could not be done. 130: interrupted; tags are moved last, and those of
+//! a repository all or none.
 //!
 //! xtask calls `publish` in the two steps of [`tare_tool::plan`]: `plan` checks what needs nothing built, and `run` does
 //! the work. Called directly, without a plan, the image is named with `--from`.
 
+mod bar;
+mod interrupt;
+mod origin;
 mod publish;
+mod referrers;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use oci_spec::distribution::Reference;
+use oci_spec::image::Digest;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Plan, Step};
 use tare_tool::ui::Ui;
 
+use self::bar::Bar;
 use self::publish::PublishArguments;
-use crate::HttpOptions;
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::error::Error;
 use crate::pull::pull;
-use crate::push::Progress;
 use crate::reference::{ReferenceError, parse};
-use crate::referrers;
+use crate::referrers::list;
 use crate::registry::{Access, Repository};
+use crate::{HttpOptions, Proxies};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
@@ -84,8 +89,11 @@ struct PullArguments {
     #[arg(value_name = "REFERENCE")]
     reference: String,
     /// Where the layout is written
-    #[arg(long, short, value_name = "FOLDER")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "FOLDER", required_unless_present = "cache")]
+    output: Option<PathBuf>,
+    /// Write the layout into this folder, named by the digest, and print where it is; for xtask
+    #[arg(long, value_name = "FOLDER", hide = true, conflicts_with = "output")]
+    cache: Option<PathBuf>,
     /// The image of an index that is for this platform
     #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
     platform: Option<String>,
@@ -111,7 +119,7 @@ pub fn main() -> ExitCode {
     let program = std::iter::once(OsString::from("cargo xtask"));
     let command = Arguments::parse_from(program.chain(own.iter().cloned())).command;
     let ui = Ui::new(command.connection().quiet, no_colour);
-    let result = match (&command, &step) {
+    let run = || match (&command, &step) {
         (Command::Publish(arguments), Step::Plan { plan, workspace }) => {
             publish::make_plan(arguments, workspace, plan, ui)
         }
@@ -122,7 +130,7 @@ pub fn main() -> ExitCode {
         (Command::Pull(arguments), _) => run_pull(arguments, ui),
         (Command::Referrers(arguments), _) => run_referrers(arguments, ui),
     };
-    exit::code(result.map(|()| Outcome::Done), ui, hint)
+    exit::code(interrupt::handle(ui).and_then(|()| run()), ui, hint)
 }
 
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -161,6 +169,7 @@ impl Session {
         let http = HttpOptions {
             ca_file: connection.ca_file.clone(),
             plain_http: connection.plain_http.clone(),
+            proxies: Proxies::read(&env)?,
             ..HttpOptions::default()
         };
         Ok(Self { keychain: Keychain::new(env.clone(), given), env, has_login, http, ui })
@@ -188,22 +197,38 @@ impl Session {
     }
 }
 
-fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<()> {
+fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<Outcome> {
     let session = &Session::new(&arguments.connection, ui)?;
     let reference = parse(&arguments.reference)?;
     let repository = session.open(&reference, Access::Pull, None)?;
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
-    let bar = Bar::new(session.ui);
-    let pulled = pull(&repository, wanted, arguments.platform.as_deref(), &arguments.output, &bar);
-    bar.0.finish_and_clear();
+    let bar = Bar::new("Fetching", session.ui);
+    let platform = arguments.platform.as_deref();
+    let mut folder = arguments.output.clone();
+    if let Some(cache) = &arguments.cache {
+        let absent = || anyhow::anyhow!("{} has no image {wanted}", repository.name());
+        let digest = repository.head_manifest(wanted)?.ok_or_else(absent)?;
+        folder = Some(cached(cache, &digest, platform));
+    }
+    let Some(folder) = folder else { bail!("name a folder with --output") };
+    let pulled = pull(&repository, wanted, platform, &folder, &bar);
+    bar.finish();
     let pulled = pulled?;
-    let folder = arguments.output.display();
-    session.ui.status("Pulled", &format!("{} into {folder}", ByteSize(pulled.fetched)));
-    session.ui.result(&format!("{}@{}", repository.name(), pulled.digest))?;
-    Ok(())
+    session.ui.status("Pulled", &format!("{} into {}", ByteSize(pulled.fetched), folder.display()));
+    match arguments.cache {
+        Some(_) => session.ui.result(&folder.display().to_string())?,
+        None => session.ui.result(&format!("{}@{}", repository.name(), pulled.digest))?,
+    }
+    Ok(Outcome::Done)
 }
 
-fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<()> {
+/// Where the cache has an image, or one platform of it.
+fn cached(cache: &Path, digest: &Digest, platform: Option<&str>) -> PathBuf {
+    let platform = platform.map_or_else(String::new, |platform| format!("-{}", platform.replace('/', "-")));
+    cache.join(format!("{}-{}{platform}", digest.algorithm(), digest.digest()))
+}
+
+fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<Outcome> {
     let session = &Session::new(&arguments.connection, ui)?;
     let reference = parse(&arguments.reference)?;
     let repository = session.open(&reference, Access::Pull, None)?;
@@ -211,40 +236,12 @@ fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<()> {
     let Some(digest) = repository.head_manifest(wanted)? else {
         bail!("{} has no image {wanted}", repository.name())
     };
-    for referrer in referrers::list(&repository, &digest)? {
+    for referrer in list(&repository, &digest)? {
         let kind =
             referrer.artifact_type().as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         session.ui.result(&format!("{} {kind} {}", referrer.digest(), ByteSize(referrer.size())))?;
     }
-    Ok(())
-}
-
-/// How far the transfer is, on a terminal.
-struct Bar(indicatif::ProgressBar);
-
-impl Bar {
-    fn new(ui: Ui) -> Self {
-        let bar = if ui.is_quiet() || !std::io::stderr().is_terminal() {
-            indicatif::ProgressBar::hidden()
-        } else {
-            indicatif::ProgressBar::new(0)
-        };
-        let style = indicatif::ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
-        Self(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
-    }
-}
-
-impl Progress for Bar {
-    fn start(&self, bytes: u64) {
-        self.0.set_length(bytes);
-    }
-
-    fn advance(&self, bytes: i64) {
-        match u64::try_from(bytes) {
-            Ok(bytes) => self.0.inc(bytes),
-            Err(_) => self.0.dec(bytes.unsigned_abs()),
-        }
-    }
+    Ok(Outcome::Done)
 }
 
 #[cfg(test)]

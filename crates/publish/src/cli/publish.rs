@@ -8,18 +8,24 @@ use oci_spec::distribution::Reference;
 use tare_oci::reference::is_version;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
-use tare_tool::exit::Hinted;
+use tare_tool::exit::{self, Hinted, Outcome};
 use tare_tool::plan::{self, Plan, Wanted, WantedImages};
 use tare_tool::ui::Ui;
 
-use super::{Bar, Connection, Session};
-use crate::ci::{Ci, Outputs, write_github};
+use super::bar::Bar;
+use super::interrupt::TAGGING;
+use super::origin::Origin;
+use super::{Connection, Session};
+use crate::artifacts;
+use crate::ci::{Ci, Outputs, Trigger, write_github};
 use crate::content::Content;
 use crate::error::Error;
-use crate::proof::{Proof, Signer, bundle, prove, write_files};
+use crate::measured::{FoundReport, attached_reports, check_gates};
+use crate::proof::{Proof, Signer, attach_reports, bundle, merge, prove};
 use crate::publish::{Options, Published, destination, publish, to_json, to_markdown};
-use crate::reference::{is_tag, parse};
-use crate::registry::Access;
+use crate::reference::is_tag;
+use crate::registry::{Access, Repository};
+use crate::settings::Settings;
 use crate::sign::{SigningKey, short_digest};
 use crate::tags::{Naming, Tag, of_ci};
 use crate::workspace::{Workspace, changed_files};
@@ -27,12 +33,15 @@ use crate::workspace::{Workspace, changed_files};
 #[derive(Debug, Args)]
 pub(super) struct PublishArguments {
     /// The image of the workspace, which is built first; with --from, only what the image is called
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required_unless_present = "check_referrers")]
+    name: Option<String>,
     /// Publish this layout, archive or image of a registry as it is
-    #[arg(long, value_name = "PATH|REFERENCE")]
+    #[arg(long, value_name = "PATH|REFERENCE", conflicts_with = "join")]
     from: Option<String>,
-    /// Publish here; without a tag, those of CI or --tag
+    /// Publish one index of the images in these layouts or archives, one for each platform
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    join: Vec<PathBuf>,
+    /// Publish here; without a tag, those of CI or --tag [default: `repositories` of image.toml, else CI's registry]
     #[arg(long, value_name = "HOST/REPOSITORY[:TAG]")]
     to: Vec<String>,
     /// Give this tag instead of CI's, such as 1.2.0 or :1.2.0
@@ -50,6 +59,12 @@ pub(super) struct PublishArguments {
     /// Publish what was built from files that are not committed
     #[arg(long)]
     allow_dirty: bool,
+    /// Publish an image whose gates failed, or which a required profile has not measured
+    #[arg(long)]
+    allow_failed_gates: bool,
+    /// Attach this report.json of the image, beside those in target/profiles/NAME
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
     /// Attach SBOMs and provenance as referrers, as is done for images that are built here
     #[arg(long, conflicts_with = "no_proof")]
     proof: bool,
@@ -62,14 +77,31 @@ pub(super) struct PublishArguments {
     /// Attach this sigstore bundle about the image, as `cosign attest --bundle` wrote it
     #[arg(long, value_name = "FILE")]
     bundle: Vec<PathBuf>,
-    /// Write what is attached, publish.json and SHA256SUMS into this folder
+    /// Write the image, what is attached to it, publish.json and SHA256SUMS into this folder
     #[arg(long, value_name = "FOLDER")]
     artifacts: Option<PathBuf>,
+    /// Compare the referrers of this image with those in the folder of --artifacts, and restore what is missing; with
+    /// --dry-run only say so, and exit with 1
+    #[arg(long, value_name = "REFERENCE", requires = "artifacts")]
+    #[arg(conflicts_with_all = ["name", "from", "join", "to", "tag", "report", "sign_key", "bundle", "json"])]
+    check_referrers: Option<String>,
     /// Print publish.json
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     pub(super) connection: Connection,
+}
+
+impl PublishArguments {
+    /// The image's name; it is left out only where nothing is published.
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether xtask builds the image.
+    fn is_built(&self) -> bool {
+        self.from.is_none() && self.join.is_empty()
+    }
 }
 
 /// The first step: everything that can be refused before something is built.
@@ -78,19 +110,24 @@ pub(super) fn make_plan(
     root: &Path,
     file: &Path,
     ui: Ui,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Outcome> {
     let env = Environment::read()?;
+    let quiet = arguments.connection.quiet;
+    if arguments.check_referrers.is_some() {
+        plan::write(file, &Wanted { images: WantedImages::None, pulled: vec![], keeper: false, quiet })?;
+        return Ok(Outcome::Done);
+    }
     let ci = Ci::read(&env)?;
-    destinations(arguments, ci.as_ref())?;
+    destinations(arguments, &Settings::read(root, arguments.name())?, ci.as_ref())?;
     if let Naming::Nothing(why) = naming(arguments, ci.as_ref(), None)?
         && !has_own_tags(arguments)
     {
         ui.status("Nothing", &format!("to publish: {why}"));
-        return Ok(());
+        return Ok(Outcome::Done);
     }
     let mut images = WantedImages::None;
-    if arguments.from.is_none() {
-        images = WantedImages::Named(vec![arguments.name.clone()]);
+    if arguments.is_built() {
+        images = WantedImages::Named(vec![arguments.name().to_owned()]);
         let changed = if arguments.allow_dirty { vec![] } else { changed_files(root)? };
         if let [first, ..] = changed.as_slice() {
             bail!(
@@ -100,47 +137,54 @@ pub(super) fn make_plan(
             );
         }
     }
-    plan::write(file, &Wanted { images, keeper: false, quiet: arguments.connection.quiet })?;
-    Ok(())
+    plan::write(file, &Wanted { images, pulled: vec![], keeper: false, quiet })?;
+    Ok(Outcome::Done)
 }
 
 /// Publishes, to each destination whatever becomes of the others.
-pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> anyhow::Result<Outcome> {
     let session = &Session::new(&arguments.connection, ui)?;
+    if let (Some(reference), Some(folder)) = (&arguments.check_referrers, &arguments.artifacts) {
+        return super::referrers::check(reference, folder, arguments.dry_run, session);
+    }
     let ci = Ci::read(&session.env)?;
-    let built = plan.and_then(|plan| Some((plan, plan.images.first()?)));
-    let workspace = match built {
-        Some((plan, _)) => Some(Workspace::read(&plan.workspace.root, &session.env)?),
-        None => None,
+    let name = arguments.name();
+    let settings =
+        plan.map(|plan| Settings::read(&plan.workspace.root, name)).transpose()?.unwrap_or_default();
+    let is_release = ci.as_ref().is_some_and(|ci| matches!(ci.trigger, Trigger::Tag(_)));
+    let workspace = match plan {
+        // Joined images were built from this workspace, too.
+        Some(plan) if arguments.from.is_none() || is_release => {
+            Some(Workspace::read(&plan.workspace.root, &session.env)?)
+        }
+        _ => None,
     };
-    let version = workspace.as_ref().and_then(|workspace| workspace.version(&arguments.name));
-    let destinations = destinations(arguments, ci.as_ref())?;
+    let package = settings.package.as_deref().unwrap_or(name);
+    let version = workspace.as_ref().and_then(|workspace| workspace.version(package));
+    let destinations = destinations(arguments, &settings, ci.as_ref())?;
     let naming = naming(arguments, ci.as_ref(), version)?;
     if let (Naming::Nothing(why), false) = (&naming, has_own_tags(arguments)) {
         ui.status("Nothing", &format!("to publish: {why}"));
-        return Ok(());
+        return Ok(Outcome::Done);
     }
-    let from = match (&arguments.from, built) {
-        (Some(from), _) => source(from)?,
-        (None, Some((_, image))) => Source::Path(image.location.clone().into()),
-        (None, None) => bail!("name a layout, an archive or an image in a registry with --from"),
-    };
+    let origin = Origin::new(arguments.from.as_deref(), &arguments.join, plan)?;
     let mount_from =
         arguments.mount_from.as_deref().map(destination).transpose()?.map(|(reference, _)| reference);
-    let of_source = if let Source::Registry(reference) = &from { Some(reference) } else { None };
+    let of_source = origin.reference();
     let hosts = destinations.iter().map(|(reference, _)| reference).chain(of_source);
     session.check_login(hosts.map(Reference::registry))?;
 
-    let origin = of_source.map(|reference| session.open(reference, Access::Pull, None)).transpose()?;
-    let content = match (&from, &origin) {
-        (Source::Path(path), _) => Content::open(path)?,
-        (Source::Registry(reference), Some(origin)) => {
-            let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
-            Content::fetch(origin, wanted, None)?
-        }
-        (Source::Registry(reference), None) => bail!("{reference} cannot be opened"),
-    };
-    let proofs = proofs(arguments, &content, workspace.as_ref(), ci.as_ref())?;
+    let source = of_source.map(|reference| session.open(reference, Access::Pull, None)).transpose()?;
+    let content = origin.content(source.as_ref())?;
+    let reports = reports(arguments, plan, &content, source.as_ref(), ui)?;
+    check_reports(arguments, &settings, &content, &reports, ui)?;
+    let workspace = workspace.filter(|_| arguments.from.is_none()).map(|mut workspace| {
+        let of_host = std::mem::take(&mut workspace.build);
+        workspace.build =
+            if settings.is_cargo_build { origin.build(of_host) } else { Origin::unknown(of_host) };
+        workspace
+    });
+    let proofs = proofs(arguments, &content, workspace.as_ref(), ci.as_ref(), &reports)?;
     let mut results = Vec::new();
     for (reference, tag) in &destinations {
         // Blobs of an image that is promoted within a registry are not sent.
@@ -149,13 +193,17 @@ pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> 
             mount.filter(|from| from.registry() == reference.registry()).map(Reference::repository);
         let mount = mount.find(|from| *from != reference.repository());
         let naming = tag.as_ref().map_or_else(|| naming.clone(), |tag| Naming::Tags(vec![tag.clone()]));
-        let options =
-            Options { mount_from: mount, move_tags: arguments.move_tag, dry_run: arguments.dry_run };
-        let bar = Bar::new(ui);
+        let options = Options {
+            mount_from: mount,
+            move_tags: arguments.move_tag,
+            dry_run: arguments.dry_run,
+            tagging: Some(&TAGGING),
+        };
+        let bar = Bar::new("Sending", ui);
         let result = session
             .open(reference, Access::Push, mount)
             .and_then(|repository| publish(&content, &repository, &naming, &proofs, options, &bar));
-        bar.0.finish_and_clear();
+        bar.finish();
         let name = format!("{}/{}", reference.registry(), reference.repository());
         match &result {
             Ok(published) => {
@@ -166,9 +214,72 @@ pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> 
         results.push((name, result));
     }
     let failed = results.iter().filter(|(_, result)| result.is_err()).count();
-    finish(arguments, session, &content, &proofs, &results)?;
+    finish(arguments, session, &content, &proofs, &results, &origin.copies(name))?;
     if failed > 0 {
         bail!("{failed} of {} repositories do not have the image", results.len());
+    }
+    Ok(Outcome::Done)
+}
+
+/// The reports of the image's profiles: of files, and of the registry that it comes from. What is in a folder beside
+/// others and cannot be used is a warning.
+fn reports(
+    arguments: &PublishArguments,
+    plan: Option<&Plan>,
+    content: &Content<'_>,
+    source: Option<&Repository>,
+    ui: Ui,
+) -> anyhow::Result<Vec<FoundReport>> {
+    let is_own = |found: &FoundReport| {
+        content.manifests().any(|image| image.descriptor.digest().as_ref() == found.report.target.digest)
+    };
+    let read = |path: &Path| -> anyhow::Result<FoundReport> {
+        let bytes = tare_oci::input::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(FoundReport::parse(path.to_path_buf(), bytes)?)
+    };
+    let mut found = Vec::new();
+    for path in &arguments.report {
+        let one = read(path)?;
+        if !is_own(&one) {
+            bail!("{} is about another image: {}", path.display(), one.report.target.digest);
+        }
+        found.push(one);
+    }
+    if let Some(plan) = plan {
+        let folder = plan.workspace.target_dir.join("profiles").join(arguments.name());
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path().join("report.json")).collect();
+        paths.retain(|path| path.is_file());
+        paths.sort();
+        for path in paths {
+            match read(&path) {
+                Ok(one) if is_own(&one) => found.push(one),
+                Ok(_) => {}
+                Err(error) => ui.warning(&format!("left out: {}", exit::chain(&error))),
+            }
+        }
+    }
+    if let Some(source) = source {
+        found.extend(attached_reports(source, content)?);
+    }
+    // The same report may be in several places.
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|one| seen.insert(one.bytes.clone()));
+    Ok(found)
+}
+
+/// Refuses what the profile forbids, unless that is overridden.
+fn check_reports(
+    arguments: &PublishArguments,
+    settings: &Settings,
+    content: &Content<'_>,
+    reports: &[FoundReport],
+    ui: Ui,
+) -> anyhow::Result<()> {
+    let images: Vec<&str> = content.manifests().map(|image| image.descriptor.digest().as_ref()).collect();
+    match check_gates(&images, &settings.required_profiles, reports) {
+        Err(error) if arguments.allow_failed_gates => ui.warning(&format!("{error} (--allow-failed-gates)")),
+        result => result?,
     }
     Ok(())
 }
@@ -186,6 +297,7 @@ fn finish(
     content: &Content<'_>,
     proofs: &[Proof],
     results: &[(String, Result<Published, Error>)],
+    copies: &[(String, PathBuf)],
 ) -> anyhow::Result<()> {
     let digest = content.root().descriptor.digest();
     let json = to_json(content, proofs, results);
@@ -209,10 +321,10 @@ fn finish(
         digest: digest.to_string(),
         tags,
         json: json.to_string(),
-        summary: to_markdown(&arguments.name, &json),
+        summary: to_markdown(arguments.name(), &json),
     };
     if let Some(folder) = &arguments.artifacts {
-        write_files(folder, proofs, &json)?;
+        artifacts::write(folder, content, proofs, &json, copies)?;
     }
     write_github(&session.env, &outputs)?;
     Ok(())
@@ -224,6 +336,7 @@ fn proofs(
     content: &Content<'_>,
     workspace: Option<&Workspace>,
     ci: Option<&Ci>,
+    reports: &[FoundReport],
 ) -> anyhow::Result<Vec<Proof>> {
     let key = arguments.sign_key.as_deref().map(SigningKey::read).transpose()?;
     let mut proofs = Vec::new();
@@ -233,17 +346,21 @@ fn proofs(
             images.iter_mut().for_each(|image| workspace.packages.complete(&mut image.crates));
         }
         let build = workspace.map(|workspace| &workspace.build);
-        proofs = prove(&arguments.name, content, &images, Signer { key: key.as_ref(), build, ci })?;
+        let signer = Signer { key: key.as_ref(), build, ci, reports };
+        proofs = prove(arguments.name(), content, &images, signer)?;
+    }
+    if !arguments.no_proof {
+        merge(&mut proofs, attach_reports(arguments.name(), content, reports));
     }
     let root = &content.root().descriptor;
     let mut bundles = Vec::new();
     for path in &arguments.bundle {
         let bytes = tare_oci::input::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let stem = format!("{}-{}", arguments.name, short_digest(&bytes));
+        let stem = format!("{}-{}", arguments.name(), short_digest(&bytes));
         bundles.push(bundle(root, &stem, bytes).with_context(|| path.display().to_string())?);
     }
     if !bundles.is_empty() {
-        proofs.push(Proof { subject: root.clone(), artifacts: bundles });
+        merge(&mut proofs, vec![Proof { subject: root.clone(), artifacts: bundles }]);
     }
     Ok(proofs)
 }
@@ -265,9 +382,10 @@ fn report(published: &Published, digest: &str, dry_run: bool, ui: Ui) {
     }
 }
 
-/// Where to: as asked, else CI's own registry.
+/// Where to: as asked, else as image.toml has it, else CI's own registry.
 fn destinations(
     arguments: &PublishArguments,
+    settings: &Settings,
     ci: Option<&Ci>,
 ) -> anyhow::Result<Vec<(Reference, Option<Tag>)>> {
     if let Some(version) = arguments.to.iter().find(|to| is_version(to.trim_start_matches(':'))) {
@@ -276,11 +394,14 @@ fn destinations(
             format!("name the repository, --to HOST/REPOSITORY:{tag}, or give the tag with --tag {tag}");
         return Err(Hinted::new(format!("--to {version} is a version and names no repository"), hint).into());
     }
-    if !arguments.to.is_empty() {
-        return Ok(arguments.to.iter().map(|text| destination(text)).collect::<Result<_, _>>()?);
+    let stated = if arguments.to.is_empty() { &settings.repositories } else { &arguments.to };
+    if !stated.is_empty() {
+        return Ok(stated.iter().map(|text| destination(text)).collect::<Result<_, _>>()?);
     }
     let Some(ci) = ci else {
-        bail!("nothing says where to publish: name a repository with --to HOST/REPOSITORY")
+        bail!(
+            "nothing says where to publish: name a repository with --to HOST/REPOSITORY, or in image.toml with `[publish] repositories = […]`"
+        )
     };
     let Some(repository) = &ci.repository else {
         bail!(
@@ -321,19 +442,5 @@ fn naming(arguments: &PublishArguments, ci: Option<&Ci>, version: Option<&str>) 
         return Ok(Naming::Nothing("every destination has its tag"));
     }
     let Some(ci) = ci else { bail!("nothing says which tag to give: name it with --tag TAG") };
-    Ok(of_ci(ci, &arguments.name, version)?)
-}
-
-/// What `--from` names.
-enum Source {
-    Path(PathBuf),
-    Registry(Reference),
-}
-
-fn source(text: &str) -> anyhow::Result<Source> {
-    // A path is one that is there, or looks like nothing else.
-    if Path::new(text).exists() || text.starts_with(['.', '/', '~']) {
-        return Ok(Source::Path(text.into()));
-    }
-    Ok(Source::Registry(parse(text)?))
+    Ok(of_ci(ci, arguments.name(), version)?)
 }

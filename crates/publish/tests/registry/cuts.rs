@@ -9,7 +9,7 @@ use crate::images::{Layout, noise, open};
 use crate::server::{Quirks, Reaction, TestRegistry};
 
 /// Everything that a manifest in the registry names is there.
-fn assert_whole(registry: &TestRegistry, digest: &str) {
+pub(crate) fn assert_whole(registry: &TestRegistry, digest: &str) {
     let named: Vec<String> = registry.store(|store| {
         let (_, bytes) = &store.manifests[&("app".to_owned(), digest.to_owned())];
         assert_eq!(crate::server::digest(bytes), digest);

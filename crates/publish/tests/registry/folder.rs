@@ -1,0 +1,80 @@
+//! The folder of artifacts, and what it restores.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use tare_publish::artifacts;
+use tare_publish::content::Content;
+use tare_publish::proof::Proof;
+use tare_publish::publish::{Options, publish, to_json};
+use tare_publish::referrers::{Artifact, list, missing, restore_referrers};
+use tare_publish::tags::{Naming, Tag};
+
+use crate::images::{Layout, open};
+use crate::server::{Quirks, TestRegistry, digest};
+
+fn proof(content: &Content<'_>, text: &str) -> Artifact {
+    let annotations = BTreeMap::from([("tare.profile".to_owned(), text.to_owned())]);
+    let subject = &content.root().descriptor;
+    Artifact::new(subject, "application/x-test", &format!("{text}.json"), text.into(), annotations)
+}
+
+#[test]
+fn the_folder_has_everything_with_sums_and_restores_what_a_registry_lost() {
+    for referrers in [true, false] {
+        let registry = TestRegistry::start(Quirks { referrers, subject: referrers, ..Quirks::default() });
+        let repository = open(&registry, "app", None);
+        let layout = Layout::of(&["amd64"], &[b"layer"]);
+        let content = layout.open();
+        let subject = content.root().descriptor.clone();
+        let artifacts = vec![proof(&content, "one"), proof(&content, "two")];
+        let proofs = [Proof { subject: subject.clone(), artifacts: artifacts.clone() }];
+        let naming = Naming::Tags(vec![Tag::named("main")]);
+        let published = publish(&content, &repository, &naming, &proofs, Options::default(), &()).unwrap();
+        let json = to_json(&content, &proofs, &[("r/app".to_owned(), Ok(published))]);
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("program");
+        fs::write(&copy, "program").unwrap();
+        let target = folder.path().join("artifacts");
+        // Twice: what is there is replaced.
+        for _ in 0..2 {
+            let copies = [("app.unstripped".to_owned(), copy.clone())];
+            artifacts::write(&target, &content, &proofs, &json, &copies).unwrap();
+        }
+        let sums = fs::read_to_string(target.join("SHA256SUMS")).unwrap();
+        let listed: Vec<&str> = sums.lines().map(|line| &line[66..]).collect();
+        for line in sums.lines() {
+            let bytes = fs::read(target.join(&line[66..])).unwrap();
+            assert_eq!(digest(&bytes)[7..], line[..64], "{line}");
+        }
+        let others = ["app.unstripped", "one.json", "publish.env", "publish.json", "two.json"];
+        for name in others.iter().chain(&["layout/index.json", "layout/oci-layout"]) {
+            assert!(listed.contains(name), "{name} is not in {listed:?}");
+        }
+        assert_eq!(listed.len(), others.len() + 2 + 4);
+        assert_eq!(
+            Content::open(&target.join("layout")).unwrap().root().descriptor.digest(),
+            subject.digest()
+        );
+        let env = fs::read_to_string(target.join("publish.env")).unwrap();
+        let expected =
+            format!("IMAGE={}\nIMAGE_DIGEST={}\nIMAGE_TAGS=main\n", repository.name(), subject.digest());
+        assert_eq!(env, expected);
+
+        // A registry that forgets one.
+        assert_eq!(artifacts::digest(&target).unwrap(), layout.root);
+        assert_eq!(artifacts::subjects(&target).unwrap(), std::slice::from_ref(&layout.root));
+        let read = artifacts::read(&target, &subject).unwrap();
+        assert_eq!(read, artifacts);
+        let lost = artifacts[1].manifest.descriptor.digest().to_string();
+        registry.store(|store| store.manifests.remove(&("app".to_owned(), lost.clone())));
+        assert_eq!(missing(&repository, subject.digest(), &read).unwrap(), [artifacts[1].clone()]);
+        restore_referrers(&repository, subject.digest(), &read).unwrap();
+        assert_eq!(missing(&repository, subject.digest(), &read).unwrap(), []);
+        assert_eq!(list(&repository, subject.digest()).unwrap().len(), 2);
+
+        fs::write(target.join("one.json"), "changed").unwrap();
+        let error = artifacts::read(&target, &subject).unwrap_err().to_string();
+        assert!(error.contains("one.json is not what was published as sha256:"), "{error}");
+    }
+}
