@@ -113,7 +113,7 @@ fn refused(why: &str) -> io::Error {
 struct Finish {
     mode: u32,
     owner: (u64, u64),
-    mtime: u64,
+    mtime: i64,
 }
 
 /// The root while it is filled.
@@ -415,12 +415,12 @@ fn ids(owner: (u64, u64)) -> io::Result<(Uid, Gid)> {
     Ok((Uid::from_raw(id(owner.0)?), Gid::from_raw(id(owner.1)?)))
 }
 
-fn times(mtime: u64) -> Timestamps {
-    let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn set_time(folder: BorrowedFd<'_>, name: &Path, mtime: u64) -> io::Result<()> {
+fn set_time(folder: BorrowedFd<'_>, name: &Path, mtime: i64) -> io::Result<()> {
     Ok(rustix::fs::utimensat(folder, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 

@@ -1,10 +1,11 @@
 //! Finding where two images differ: the first path, and the first byte in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::digest::Digest;
 use super::reader::{LayerBlob, ReadEntry, ReadError, ReadImage, Source, images, read_layer};
+use super::shown::shown;
 
 /// The first difference between two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,10 @@ pub fn first_difference(a: &Source, b: &Source) -> Result<Option<Difference>, Re
             documents.push((format!("{platform}: manifest"), manifests.0, manifests.1));
         }
     }
-    documents.push(("index.json".to_owned(), a.read("index.json")?, b.read("index.json")?));
+    // A docker archive has no other documents.
+    if a.contains("index.json") || b.contains("index.json") {
+        documents.push(("index.json".to_owned(), a.read("index.json")?, b.read("index.json")?));
+    }
     let differing = documents.into_iter().find(|(_, a, b)| a != b);
     Ok(differing.map(|(place, a, b)| Difference { place, what: first_byte(&a, &b) }))
 }
@@ -73,33 +77,8 @@ fn in_layers(
         let (listing_a, digest_a) = list(a, layer_a)?;
         let (listing_b, digest_b) = list(b, layer_b)?;
         let place = format!("{platform}: layer {}", number + 1);
-        let in_second: BTreeMap<&[u8], &(ReadEntry, Digest)> =
-            listing_b.iter().map(|item| (item.0.path.as_slice(), item)).collect();
-        let path = |entry: &ReadEntry| format!("/{}", String::from_utf8_lossy(&entry.path));
-        for item in &listing_a {
-            let what = match in_second.get(item.0.path.as_slice()) {
-                None => format!("{} is only in the first", path(&item.0)),
-                Some(other) if **other == *item => continue,
-                Some(other) if other.1 != item.1 => {
-                    let bytes = |source, layer| content(source, layer, &item.0.path);
-                    let (a, b) = (bytes(a, layer_a)?, bytes(b, layer_b)?);
-                    format!("{}: {}", path(&item.0), first_byte(&a, &b))
-                }
-                Some(other) => format!(
-                    "{}: mode {:04o}, owner {:?}, time {} in the first; mode {:04o}, owner {:?}, time {} in the second",
-                    path(&item.0),
-                    item.0.mode,
-                    item.0.owner,
-                    item.0.mtime,
-                    other.0.mode,
-                    other.0.owner,
-                    other.0.mtime
-                ),
-            };
+        if let Some(what) = in_files((a, layer_a, &listing_a), (b, layer_b, &listing_b))? {
             return Ok(Some(Difference { place, what }));
-        }
-        if let Some((entry, _)) = listing_b.get(listing_a.len()) {
-            return Ok(Some(Difference { place, what: format!("{} is only in the second", path(entry)) }));
         }
         if digest_a != digest_b {
             let what = format!("the same files, but {digest_a} in the first and {digest_b} in the second");
@@ -107,6 +86,66 @@ fn in_layers(
         }
     }
     Ok(None)
+}
+
+/// The first entry that one layer alone has, or that differs, in the order of the first layer.
+fn in_files(
+    (a, layer_a, listing_a): (&Source, &LayerBlob, &Listing),
+    (b, layer_b, listing_b): (&Source, &LayerBlob, &Listing),
+) -> Result<Option<String>, ReadError> {
+    let path = |entry: &ReadEntry| format!("/{}", shown(&entry.path));
+    let (mut rest, mut common) = (by_path(listing_b), 0);
+    for (at, (entry, digest)) in listing_a.iter().enumerate() {
+        let found = rest.get_mut(entry.path.as_slice()).and_then(VecDeque::pop_front);
+        let Some((place, (other, other_digest))) = found.map(|place| (place, &listing_b[place])) else {
+            return Ok(Some(format!("{} is only in the first", path(entry))));
+        };
+        common += usize::from(place == at);
+        if digest != other_digest {
+            let (a, b) = (content(a, layer_a, at)?, content(b, layer_b, place)?);
+            return Ok(Some(format!("{}: {}", path(entry), first_byte(&a, &b))));
+        }
+        let (first, second) = in_header(entry, other);
+        if !first.is_empty() {
+            return Ok(Some(format!(
+                "{}: {} in the first; {} in the second",
+                path(entry),
+                first.join(", "),
+                second.join(", ")
+            )));
+        }
+    }
+    if let Some(place) = rest.values().filter_map(|places| places.front()).min() {
+        return Ok(Some(format!("{} is only in the second", path(&listing_b[*place].0))));
+    }
+    Ok((common < listing_a.len()).then(|| "the same files in another order".to_owned()))
+}
+
+/// The places of each path, of which one may stand several times.
+fn by_path(listing: &Listing) -> BTreeMap<&[u8], VecDeque<usize>> {
+    let mut places = BTreeMap::<&[u8], VecDeque<usize>>::new();
+    for (place, (entry, _)) in listing.iter().enumerate() {
+        places.entry(&entry.path).or_default().push_back(place);
+    }
+    places
+}
+
+/// The facts of two entries that differ.
+fn in_header(a: &ReadEntry, b: &ReadEntry) -> (Vec<String>, Vec<String>) {
+    let facts = |entry: &ReadEntry| {
+        let attributes =
+            entry.attributes.iter().map(|(key, value)| format!("{}={}", shown(key), value.escape_ascii()));
+        let attributes: Vec<String> = attributes.collect();
+        let link = entry.link.as_deref().map(|link| format!(" to {}", shown(link)));
+        [
+            format!("kind {}{}", entry.kind, link.unwrap_or_default()),
+            format!("mode {:04o}", entry.mode),
+            format!("owner {}:{}", entry.owner.0, entry.owner.1),
+            format!("time {}", entry.mtime),
+            format!("attributes [{}]", attributes.join(", ")),
+        ]
+    };
+    facts(a).into_iter().zip(facts(b)).filter(|(a, b)| a != b).unzip()
 }
 
 fn list(source: &Source, layer: &LayerBlob) -> Result<(Listing, Digest), ReadError> {
@@ -119,12 +158,14 @@ fn list(source: &Source, layer: &LayerBlob) -> Result<(Listing, Digest), ReadErr
     Ok((listing, facts.digest))
 }
 
-fn content(source: &Source, layer: &LayerBlob, path: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::new();
-    read_layer(source, layer, |entry, content| {
-        if entry.path == path {
+/// The content of one entry.
+fn content(source: &Source, layer: &LayerBlob, place: usize) -> Result<Vec<u8>, ReadError> {
+    let (mut at, mut bytes) = (0, Vec::new());
+    read_layer(source, layer, |_, content| {
+        if at == place {
             content.read_to_end(&mut bytes)?;
         }
+        at += 1;
         Ok(())
     })?;
     Ok(bytes)

@@ -25,6 +25,9 @@ pub enum ElfError {
     /// 32 bits.
     #[error("a 32-bit ELF file; images hold 64-bit ones")]
     Not64Bit,
+    /// It is no program that Linux starts.
+    #[error("{0}, not a program for Linux")]
+    NotAProgram(String),
     /// Rewriting it failed.
     #[error("the ELF file cannot be rewritten: {0}")]
     Rewrite(String),
@@ -76,6 +79,65 @@ impl Facts {
     pub fn is_static(&self) -> bool {
         self.interpreter.is_none() && self.needed.is_empty()
     }
+}
+
+/// Reads the facts of a program for Linux.
+///
+/// # Errors
+/// As [`facts`], and when it is another kind of ELF file or one for another system ([`ElfError::NotAProgram`]).
+pub fn program(data: &[u8]) -> Result<Facts, ElfError> {
+    let facts = facts(data)?;
+    let (header, endian) = header(data)?;
+    let other = |what: &str| Err(ElfError::NotAProgram(what.to_owned()));
+    match header.e_ident().os_abi {
+        elf::ELFOSABI_SYSV | elf::ELFOSABI_GNU => {}
+        elf::ELFOSABI_FREEBSD => return other("a file for FreeBSD"),
+        elf::ELFOSABI_NETBSD => return other("a file for NetBSD"),
+        elf::ELFOSABI_OPENBSD => return other("a file for OpenBSD"),
+        elf::ELFOSABI_SOLARIS => return other("a file for Solaris"),
+        elf::ELFOSABI_STANDALONE => return other("a file for no operating system"),
+        abi => return other(&format!("a file for the operating system with the ABI number {}", abi.0)),
+    }
+    match header.e_type(endian) {
+        elf::ET_EXEC => Ok(facts),
+        elf::ET_REL => other("a relocatable object, as `cc -c` and `rustc --emit obj` write it"),
+        elf::ET_CORE => other("a core dump"),
+        // Programs and libraries are of one type: a program names its loader, or is marked as one.
+        elf::ET_DYN => {
+            let marks = marks(header, endian, data)?;
+            let may_start = header.e_entry(endian) != 0 && !marks.has_name;
+            if facts.interpreter.is_some() || marks.is_program || may_start {
+                Ok(facts)
+            } else {
+                other("a shared library")
+            }
+        }
+        kind => other(&format!("an ELF file of the type {}", kind.0)),
+    }
+}
+
+/// What the dynamic section of a position-independent file says about its use.
+#[derive(Default)]
+struct Marks {
+    /// DF_1_PIE in DT_FLAGS_1.
+    is_program: bool,
+    /// DT_SONAME.
+    has_name: bool,
+}
+
+fn marks(header: &elf::FileHeader64<Endianness>, endian: Endianness, data: &[u8]) -> Result<Marks, ElfError> {
+    let mut marks = Marks::default();
+    for segment in header.program_headers(endian, data).map_err(damaged)? {
+        for entry in segment.dynamic(endian, data).map_err(damaged)?.into_iter().flatten() {
+            let flags = elf::DF_1_PIE.0;
+            match entry.tag(endian) {
+                elf::DT_FLAGS_1 => marks.is_program |= entry.val(endian) & flags != 0,
+                elf::DT_SONAME => marks.has_name = true,
+                _ => {}
+            }
+        }
+    }
+    Ok(marks)
 }
 
 fn header(data: &[u8]) -> Result<(&elf::FileHeader64<Endianness>, Endianness), ElfError> {
@@ -165,7 +227,8 @@ pub fn section_at(data: &[u8], offset: u64) -> Option<String> {
 /// The binary without symbols and debug information, with audit data.
 ///
 /// Everything that is loaded stays at its offset and address. Of the other sections `.comment` stays,
-/// which names the compiler, and audit data that the linker already put there.
+/// which names the compiler, notes, which probes and tracers look for (`.note.stapsdt`), and audit data that the
+/// linker already put there.
 ///
 /// # Errors
 /// When the bytes are not a 64-bit ELF file or cannot be rewritten.
@@ -189,7 +252,8 @@ pub fn strip(data: &[u8], audit: Option<&[u8]>) -> Result<Vec<u8>, ElfError> {
         }
         audited |= *section.name == *AUDIT_SECTION.as_bytes();
         let kept = [&b".comment"[..], b".shstrtab", AUDIT_SECTION.as_bytes()];
-        if !section.is_alloc() && !kept.contains(&section.name.as_slice()) {
+        let is_note = section.sh_type == elf::SHT_NOTE;
+        if !section.is_alloc() && !is_note && !kept.contains(&section.name.as_slice()) {
             section.delete = true;
         }
     }
@@ -246,6 +310,64 @@ mod tests {
         }
         assert!(matches!(facts(b"\x7fELF"), Err(ElfError::Damaged(_))));
         assert_eq!(facts(b"\x7fELF\x01\x01\x01"), Err(ElfError::Not64Bit));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_linux_does_not_start_is_refused_by_its_kind() {
+        const OS_ABI: usize = 7;
+        const TYPE: usize = 16;
+        let original = this_binary();
+        assert_eq!(program(&original), facts(&original));
+        for (at, value, kind) in [
+            (OS_ABI, 9, "a file for FreeBSD"),
+            (OS_ABI, 2, "a file for NetBSD"),
+            (OS_ABI, 12, "a file for OpenBSD"),
+            (OS_ABI, 255, "a file for no operating system"),
+            (OS_ABI, 97, "a file for the operating system with the ABI number 97"),
+            (TYPE, 1, "a relocatable object, as `cc -c` and `rustc --emit obj` write it"),
+            (TYPE, 4, "a core dump"),
+        ] {
+            let mut changed = original.clone();
+            changed[at] = value;
+            let refused = program(&changed).unwrap_err();
+            assert_eq!(refused, ElfError::NotAProgram(kind.to_owned()));
+            assert_eq!(refused.to_string(), format!("{kind}, not a program for Linux"));
+        }
+        // GNU's number, which binaries with indirect functions have.
+        let mut gnu = original.clone();
+        gnu[OS_ABI] = 3;
+        assert!(program(&gnu).is_ok());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_shared_library_is_refused_and_a_static_program_is_not() {
+        const ENTRY: usize = 24;
+        let mut library = this_binary();
+        let (parsed, endian) = header(&library).unwrap();
+        let segments = parsed.e_phoff(endian) as usize;
+        let count = usize::from(parsed.e_phnum(endian));
+        for segment in 0..count {
+            let at = segments + 56 * segment;
+            // PT_INTERP becomes PT_NULL.
+            if library[at..at + 4] == 3_u32.to_le_bytes() {
+                library[at..at + 4].fill(0);
+            }
+        }
+        // A position-independent program without a loader, by its mark.
+        assert!(program(&library).is_ok());
+        // DT_FLAGS_1, without the mark.
+        let tag = 0x6fff_fffb_u64.to_le_bytes();
+        let found = library.windows(8).enumerate().filter(|(_, window)| *window == tag);
+        let places: Vec<usize> = found.map(|(at, _)| at).collect();
+        for at in places {
+            library[at + 8..at + 16].fill(0);
+        }
+        assert!(program(&library).is_ok(), "it has an entry point");
+        library[ENTRY..ENTRY + 8].fill(0);
+        let refused = ElfError::NotAProgram("a shared library".to_owned());
+        assert_eq!(program(&library).unwrap_err(), refused);
     }
 
     /// This binary with another number in the header of one of its sections, stripped.

@@ -1,6 +1,6 @@
 //! What is in an image, anybody's: parameters, layers, files, and the crates in its binaries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 
 use serde::Serialize;
@@ -8,11 +8,13 @@ use serde::Serialize;
 use crate::audit::{self, DependencyKind};
 use crate::digest::{DiffId, Digest};
 use crate::elf;
-use crate::reader::{ReadError, ReadImage, Source, images, read_layer};
+use crate::reader::{LayerBlob, Other, OtherKind, ReadError, ReadImage, Source, contents, read_layer};
 use crate::spec::Configuration;
 
 /// Larger binaries are not searched for their crates.
 const BINARY_LIMIT: u64 = 512 << 20;
+/// Files of all layers of all images, which are listed in memory.
+const FILES_LIMIT: usize = 2_000_000;
 
 /// One image of one platform.
 #[derive(Debug, Serialize)]
@@ -31,6 +33,9 @@ pub struct Inspection {
     pub config: Configuration,
     /// Lowest first.
     pub layers: Vec<LayerInspection>,
+    /// Digests of the attestations about it that are stored beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<String>,
     /// For each binary that lists its crates.
     pub packages: BTreeMap<String, Vec<PackageInspection>>,
 }
@@ -40,7 +45,7 @@ fn document<S: serde::Serializer>(config: &Configuration, serializer: S) -> Resu
 }
 
 /// One layer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerInspection {
     /// What made it, as the history says.
@@ -58,7 +63,7 @@ pub struct LayerInspection {
 }
 
 /// One entry of a layer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileInspection {
     /// Without a leading slash; what is not UTF-8 is replaced.
@@ -80,7 +85,7 @@ pub struct FileInspection {
 }
 
 /// One crate in a binary.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct PackageInspection {
     /// Its name.
     pub name: String,
@@ -95,57 +100,106 @@ pub struct PackageInspection {
 /// Reads every image in a source.
 ///
 /// # Errors
-/// When a document or layer cannot be read.
+/// When a document or layer cannot be read, or there is no image.
 pub fn inspect(source: &Source) -> Result<Vec<Inspection>, ReadError> {
-    images(source)?.into_iter().map(|image| inspect_image(source, image)).collect()
+    let contents = contents(source)?;
+    let mut inspecting = Inspecting { source, files: FILES_LIMIT, layers: HashMap::new() };
+    contents.images.into_iter().map(|image| inspecting.image(image, &contents.others)).collect()
 }
 
-fn inspect_image(source: &Source, image: ReadImage) -> Result<Inspection, ReadError> {
-    let mut history = image.config.history_of_layers();
-    let mut layers = Vec::new();
-    let mut packages = BTreeMap::new();
-    for layer in &image.layers {
-        let mut files = Vec::new();
-        let facts = read_layer(source, layer, |entry, content| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let path = text(&entry.path);
-            let executable = entry.kind == '-' && entry.mode & 0o111 != 0;
-            if executable
-                && entry.size <= BINARY_LIMIT
-                && let Some(crates) = crates(content)?
-            {
-                packages.insert(path.clone(), crates);
-            }
-            files.push(FileInspection {
-                path,
-                kind: entry.kind,
-                mode: format!("{:04o}", entry.mode & 0o7777),
-                owner: format!("{}:{}", entry.owner.0, entry.owner.1),
-                size: entry.size,
-                link: entry.link.as_deref().map(text),
-                attributes: entry.attributes.iter().map(|(key, _)| text(key)).collect(),
-            });
-            Ok(())
-        })?;
-        layers.push(LayerInspection {
-            created_by: history.next().and_then(|step| step.created_by().clone()),
-            digest: facts.digest,
-            diff_id: facts.diff_id,
-            size: facts.size,
-            uncompressed_size: facts.uncompressed_size,
-            files,
-        });
+/// The crates of the binaries of one layer.
+type Packages = BTreeMap<String, Vec<PackageInspection>>;
+
+struct Inspecting<'a> {
+    source: &'a Source,
+    /// How many more files may be listed.
+    files: usize,
+    /// Layers that were read, by file: images share them.
+    layers: HashMap<String, (LayerInspection, Packages)>,
+}
+
+impl Inspecting<'_> {
+    fn image(&mut self, image: ReadImage, others: &[Other]) -> Result<Inspection, ReadError> {
+        let mut history = image.config.history_of_layers();
+        let (mut layers, mut packages) = (Vec::new(), Packages::new());
+        for blob in &image.layers {
+            let (mut layer, found) = self.layer(blob)?;
+            layer.created_by = history.next().and_then(|step| step.created_by().clone());
+            layers.push(layer);
+            packages.extend(found);
+        }
+        drop(history);
+        let digest = image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest);
+        let own = digest.map(|digest| digest.to_string());
+        let is_about = |other: &&Other| match &other.kind {
+            OtherKind::Attestation { of, .. } => of.is_some() && *of == own,
+            _ => false,
+        };
+        Ok(Inspection {
+            names: image.names,
+            digest,
+            image_id: image.image_id,
+            platform: image.config.platform(),
+            config: image.config,
+            layers,
+            attestations: others.iter().filter(is_about).map(|other| other.digest.clone()).collect(),
+            packages,
+        })
     }
-    drop(history);
-    Ok(Inspection {
-        names: image.names,
-        digest: image.manifest.as_ref().map(|(descriptor, _)| descriptor.digest),
-        image_id: image.image_id,
-        platform: image.config.platform(),
-        config: image.config,
-        layers,
-        packages,
-    })
+
+    fn layer(&mut self, blob: &LayerBlob) -> Result<(LayerInspection, Packages), ReadError> {
+        let (layer, packages) = match self.layers.get(&blob.file) {
+            Some(known) => known.clone(),
+            None => {
+                let read = read(self.source, blob, self.files)?;
+                self.layers.insert(blob.file.clone(), read.clone());
+                read
+            }
+        };
+        self.files = self.files.checked_sub(layer.files.len()).ok_or_else(too_many_files)?;
+        Ok((layer, packages))
+    }
+}
+
+fn too_many_files() -> ReadError {
+    ReadError::Refused(format!("it holds more than {FILES_LIMIT} files"))
+}
+
+fn read(source: &Source, layer: &LayerBlob, most: usize) -> Result<(LayerInspection, Packages), ReadError> {
+    let (mut files, mut packages) = (Vec::new(), Packages::new());
+    let facts = read_layer(source, layer, |entry, content| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if files.len() == most {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, too_many_files().to_string()));
+        }
+        let path = text(&entry.path);
+        let executable = entry.kind == '-' && entry.mode & 0o111 != 0;
+        if executable
+            && entry.size <= BINARY_LIMIT
+            && let Some(crates) = crates(content)?
+        {
+            packages.insert(path.clone(), crates);
+        }
+        files.push(FileInspection {
+            path,
+            kind: entry.kind,
+            mode: format!("{:04o}", entry.mode & 0o7777),
+            owner: format!("{}:{}", entry.owner.0, entry.owner.1),
+            size: entry.size,
+            link: entry.link.as_deref().map(text),
+            attributes: entry.attributes.iter().map(|(key, _)| text(key)).collect(),
+        });
+        Ok(())
+    })?;
+    let layer = LayerInspection {
+        created_by: None,
+        digest: facts.digest,
+        diff_id: facts.diff_id,
+        size: facts.size,
+        uncompressed_size: facts.uncompressed_size,
+        files,
+    };
+    Ok((layer, packages))
 }
 
 /// The crates that a binary lists; none for what is no binary, or lists none that can be understood.

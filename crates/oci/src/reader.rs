@@ -3,13 +3,12 @@
 //! Nothing here trusts its input: documents are bounded, archives are read by position and not into
 //! memory, and names never become paths outside the folder that is read.
 
-use std::io::{self, BufReader, Read};
-
 use super::archive::DockerManifest;
-use super::digest::{DiffId, Digest, Digesting};
-use super::source::{Allowed, HEADERS_LIMIT, tar_error};
+use super::digest::Digest;
+pub use super::read_layer::{LayerBlob, LayerFacts, read_layer};
 pub use super::source::{BlobRef, Encoding, ReadError, Source};
-use super::spec::{Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
+use super::spec::{self, Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
+pub use super::untar::ReadEntry;
 
 /// Indexes within indexes; one level is usual.
 const DEPTH_LIMIT: usize = 4;
@@ -17,17 +16,8 @@ const DEPTH_LIMIT: usize = 4;
 const IMAGES_LIMIT: usize = 4096;
 /// Descriptors that are followed, however often indexes name each other: each image may have an attestation.
 const DESCRIPTORS_LIMIT: usize = 2 * IMAGES_LIMIT;
-
-/// A blob of an image and where it is.
-#[derive(Debug, Clone)]
-pub struct LayerBlob {
-    /// As the manifest has it; docker archives have none.
-    pub descriptor: Option<BlobRef>,
-    /// Its file in the source.
-    pub file: String,
-    /// As the config has it.
-    pub diff_id: Option<DiffId>,
-}
+/// Bytes of all documents, which are kept.
+const DOCUMENTS_LIMIT: u64 = 32 << 20;
 
 /// One image for one platform, as read.
 #[derive(Debug, Clone)]
@@ -46,6 +36,68 @@ pub struct ReadImage {
     pub layers: Vec<LayerBlob>,
 }
 
+/// Something in an index that is no image to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// As the index has it.
+    pub digest: String,
+    /// What it is.
+    pub kind: OtherKind,
+}
+
+/// What stands in an index beside the images that are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherKind {
+    /// An image or index whose blobs are not there: `docker save` and `skopeo copy` without `--all` write the one
+    /// platform that they have, and the index of all (image-spec image-layout.md: "blobs may be missing").
+    NotCarried {
+        /// As the index has it.
+        platform: Option<String>,
+        /// The first file that is not there.
+        missing: String,
+    },
+    /// What BuildKit says about an image: an SBOM or a provenance (docker docs, "Image attestation storage").
+    Attestation {
+        /// The digest of the image's manifest, as written there.
+        of: Option<String>,
+        /// Types of the statements (in-toto).
+        predicates: Vec<String>,
+    },
+    /// A manifest of something else, with its media type.
+    Artifact(String),
+    /// Neither manifest nor index, with its media type.
+    Unknown(String),
+}
+
+impl std::fmt::Display for Other {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { digest, kind } = self;
+        match kind {
+            OtherKind::NotCarried { platform, .. } => {
+                let platform = platform.as_deref().unwrap_or("a manifest");
+                write!(f, "{platform} is listed, but not carried: {digest}")
+            }
+            OtherKind::Attestation { of, predicates } => {
+                write!(f, "attestation {digest}")?;
+                of.iter().try_for_each(|of| write!(f, " of {of}"))?;
+                let predicates = predicates.join(", ");
+                if predicates.is_empty() { Ok(()) } else { write!(f, ": {predicates}") }
+            }
+            OtherKind::Artifact(media_type) => write!(f, "an artifact of `{media_type}`: {digest}"),
+            OtherKind::Unknown(media_type) => write!(f, "`{media_type}`, which is not known: {digest}"),
+        }
+    }
+}
+
+/// Everything that a layout or archive lists.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// The images that are there.
+    pub images: Vec<ReadImage>,
+    /// What else its indexes list.
+    pub others: Vec<Other>,
+}
+
 /// Names in `index.json` annotations, the fullest first.
 fn names(descriptor: &Descriptor) -> Vec<String> {
     ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
@@ -59,236 +111,259 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
 /// Finds every image in a source.
 ///
 /// # Errors
-/// When a document is missing or wrong.
+/// When a document is missing or wrong, or there is no image.
 pub fn images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
-    if !source.contains("index.json") {
-        return docker_images(source);
-    }
-    let index = source.top_index()?;
-    let (mut images, mut left) = (Vec::new(), DESCRIPTORS_LIMIT);
-    for descriptor in index.manifests() {
-        collect(source, descriptor, &names(descriptor), DEPTH_LIMIT, &mut left, &mut images)?;
-    }
-    Ok(images)
+    Ok(contents(source)?.images)
 }
 
-fn collect(
-    source: &Source,
-    descriptor: &Descriptor,
-    names: &[String],
-    depth: usize,
-    left: &mut usize,
-    images: &mut Vec<ReadImage>,
-) -> Result<(), ReadError> {
-    let blob = BlobRef::of(descriptor)?;
-    if depth == 0 || *left == 0 || images.len() >= IMAGES_LIMIT {
-        let what = format!("{} holds more indexes or images than any real layout", blob.path());
-        return Err(ReadError::Refused(what));
-    }
-    *left -= 1;
-    // The same image under another tag.
-    if let Some(known) = images
-        .iter_mut()
-        .find(|image| image.manifest.as_ref().is_some_and(|(known, _)| known.digest == blob.digest))
-    {
-        known.names.extend_from_slice(names);
-        return Ok(());
-    }
-    match oci_media_type(descriptor.media_type()) {
-        MediaType::ImageIndex => {
-            let index: ImageIndex = source.document(blob, descriptor.media_type())?;
-            for inner in index.manifests() {
-                collect(source, inner, names, depth - 1, left, images)?;
-            }
+/// Finds every image in a source, and what is listed beside them.
+///
+/// # Errors
+/// When a document is missing or wrong, or there is no image.
+pub fn contents(source: &Source) -> Result<Contents, ReadError> {
+    let contents = Contents::default();
+    let mut reading =
+        Reading { source, descriptors: DESCRIPTORS_LIMIT, documents: DOCUMENTS_LIMIT, contents };
+    if source.contains("index.json") {
+        let index = source.top_index()?;
+        for descriptor in index.manifests() {
+            reading.descriptor(descriptor, &names(descriptor), DEPTH_LIMIT)?;
         }
-        MediaType::ImageManifest => {
-            let manifest: ImageManifest = source.document(blob, descriptor.media_type())?;
-            // Attestations and other artifacts are stored as manifests but are no images.
-            let is_attestation = descriptor
-                .annotations()
-                .as_ref()
-                .is_some_and(|annotations| annotations.contains_key("vnd.docker.reference.type"));
-            if oci_media_type(manifest.config().media_type()) != MediaType::ImageConfig || is_attestation {
-                return Ok(());
-            }
-            let config_blob = BlobRef::of(manifest.config())?;
-            let config = source.configuration(config_blob)?;
-            let layer = |(at, layer): (usize, &Descriptor)| {
-                let blob = BlobRef::of(layer)?;
-                let diff_id = config.diff_ids.get(at).copied();
-                Ok(LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id })
-            };
-            let layers = manifest.layers().iter().enumerate().map(layer).collect::<Result<_, ReadError>>()?;
-            images.push(ReadImage {
-                names: names.to_vec(),
-                image_id: config_blob.digest,
-                manifest: Some((blob, manifest)),
-                config_file: config_blob.path(),
-                config,
-                layers,
-            });
+    } else {
+        reading.docker_images()?;
+    }
+    let contents = reading.contents;
+    if contents.images.is_empty() {
+        return Err(no_image(source, &contents.others));
+    }
+    if source.contains("index.json") && source.contains("manifest.json") {
+        agree(source, &contents.images)?;
+    }
+    Ok(contents)
+}
+
+fn no_image(source: &Source, others: &[Other]) -> ReadError {
+    let path = source.path().to_path_buf();
+    let missing = |other: &Other| match &other.kind {
+        OtherKind::NotCarried { missing, .. } => Some(missing.clone()),
+        _ => None,
+    };
+    match others.iter().find_map(missing) {
+        Some(name) => ReadError::Missing { path, name },
+        None => ReadError::NoImage { path, what: instead_of_images(others) },
+    }
+}
+
+/// What there is where there is no image.
+pub(super) fn instead_of_images(others: &[Other]) -> String {
+    const SHOWN: usize = 5;
+    if others.is_empty() {
+        return "nothing is listed in it".to_owned();
+    }
+    let mut shown: Vec<String> = others.iter().take(SHOWN).map(ToString::to_string).collect();
+    if others.len() > SHOWN {
+        shown.push(format!("and {} more", others.len() - SHOWN));
+    }
+    shown.join("; ")
+}
+
+/// What `docker load` takes out of an archive that is a layout too is one of the layout's images.
+fn agree(source: &Source, images: &[ReadImage]) -> Result<(), ReadError> {
+    // What cannot be read is no other image; `validate` names it.
+    let Ok(items) = source.json::<Vec<DockerManifest>>("manifest.json") else { return Ok(()) };
+    for item in items.iter().take(IMAGES_LIMIT) {
+        if images.iter().any(|image| image.config_file == item.config) {
+            continue;
         }
-        _ => {}
+        let Ok((_, id)) = source.docker_configuration(&item.config) else { continue };
+        if !images.iter().any(|image| image.image_id == id) {
+            let what = format!("its config {} is of no image in index.json", item.config);
+            return Err(ReadError::Contradiction { name: "manifest.json".to_owned(), what });
+        }
     }
     Ok(())
 }
 
-fn docker_images(source: &Source) -> Result<Vec<ReadImage>, ReadError> {
-    let items: Vec<DockerManifest> = source.json("manifest.json")?;
-    let mut images = Vec::new();
-    for item in items.into_iter().take(IMAGES_LIMIT) {
-        let (config, image_id) = source.docker_configuration(&item.config)?;
-        let layers = item
-            .layers
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-            .map(|(at, file)| LayerBlob { descriptor: None, file, diff_id: config.diff_ids.get(at).copied() })
-            .collect();
-        images.push(ReadImage {
-            names: item.repo_tags.unwrap_or_default(),
-            image_id,
-            manifest: None,
-            config_file: item.config,
+/// Whether a layer with this media type is a layer of files, whatever its compression.
+pub(super) fn is_layer(media_type: &MediaType) -> bool {
+    layer_encoding(media_type).is_some()
+}
+
+/// How a layer is compressed, as its media type says.
+pub(super) fn layer_encoding(media_type: &MediaType) -> Option<Encoding> {
+    match oci_media_type(media_type) {
+        MediaType::ImageLayer | MediaType::ImageLayerNonDistributable => Some(Encoding::Plain),
+        MediaType::ImageLayerGzip | MediaType::ImageLayerNonDistributableGzip => Some(Encoding::Gzip),
+        MediaType::ImageLayerZstd | MediaType::ImageLayerNonDistributableZstd => Some(Encoding::Zstd),
+        _ => None,
+    }
+}
+
+/// What a manifest is that is none of an image's.
+///
+/// BuildKit gives its attestations the config of an image, as cosign its signatures: layers tell them apart. An image
+/// cannot be hidden by an annotation.
+pub(super) fn no_image_but(descriptor: &Descriptor, manifest: &ImageManifest) -> Option<OtherKind> {
+    let config_type = manifest.config().media_type();
+    let is_config = oci_media_type(config_type) == MediaType::ImageConfig;
+    let layers = manifest.layers();
+    if is_config && layers.iter().any(|layer| is_layer(layer.media_type())) {
+        return None;
+    }
+    let annotation = |of: &Descriptor, key: &str| of.annotations().as_ref()?.get(key).cloned();
+    let in_toto = |layer: &Descriptor| layer.media_type().as_ref() == "application/vnd.in-toto+json";
+    let says_so =
+        annotation(descriptor, "vnd.docker.reference.type").as_deref() == Some("attestation-manifest");
+    let unknown = descriptor.platform().as_ref().is_some_and(|it| it.os().to_string() == "unknown");
+    if is_config && (says_so || unknown || (!layers.is_empty() && layers.iter().all(in_toto))) {
+        let predicates = layers.iter().filter_map(|layer| annotation(layer, "in-toto.io/predicate-type"));
+        let of = annotation(descriptor, "vnd.docker.reference.digest");
+        return Some(OtherKind::Attestation { of, predicates: predicates.collect() });
+    }
+    let named = match (manifest.artifact_type(), layers.first()) {
+        (Some(named), _) => named,
+        (None, Some(layer)) if is_config => layer.media_type(),
+        _ if !is_config => config_type,
+        // An image of no layers.
+        _ => return None,
+    };
+    Some(OtherKind::Artifact(named.to_string()))
+}
+
+/// The platform that an index gives an entry.
+pub(super) fn platform_of(descriptor: &Descriptor) -> Option<String> {
+    let platform = descriptor.platform().as_ref()?;
+    Some(spec::platform(platform.os(), platform.architecture(), platform.variant()))
+}
+
+struct Reading<'a> {
+    source: &'a Source,
+    /// How many more may be followed.
+    descriptors: usize,
+    /// How many more bytes may be read.
+    documents: u64,
+    contents: Contents,
+}
+
+impl Reading<'_> {
+    fn other(&mut self, descriptor: &Descriptor, kind: OtherKind) {
+        let other = Other { digest: descriptor.digest().to_string(), kind };
+        // Known by several names, it is still one.
+        if !self.contents.others.contains(&other) {
+            self.contents.others.push(other);
+        }
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), ReadError> {
+        let what = || ReadError::Refused(format!("its documents have more than {DOCUMENTS_LIMIT} bytes"));
+        self.documents = self.documents.checked_sub(bytes).ok_or_else(what)?;
+        Ok(())
+    }
+
+    fn descriptor(
+        &mut self,
+        descriptor: &Descriptor,
+        names: &[String],
+        depth: usize,
+    ) -> Result<(), ReadError> {
+        if depth == 0 || self.descriptors == 0 || self.contents.images.len() >= IMAGES_LIMIT {
+            let what = format!("{} holds more indexes or images than any real layout", descriptor.digest());
+            return Err(ReadError::Refused(what));
+        }
+        self.descriptors -= 1;
+        let kind = oci_media_type(descriptor.media_type());
+        if !matches!(kind, MediaType::ImageIndex | MediaType::ImageManifest) {
+            self.other(descriptor, OtherKind::Unknown(descriptor.media_type().to_string()));
+            return Ok(());
+        }
+        let blob = BlobRef::of(descriptor)?;
+        // The same image under another tag.
+        let is_it =
+            |image: &&mut ReadImage| image.manifest.as_ref().is_some_and(|it| it.0.digest == blob.digest);
+        if let Some(known) = self.contents.images.iter_mut().find(is_it) {
+            known.names.extend_from_slice(names);
+            return Ok(());
+        }
+        if !self.source.contains(&blob.path()) {
+            let missing = blob.path();
+            self.other(descriptor, OtherKind::NotCarried { platform: platform_of(descriptor), missing });
+            return Ok(());
+        }
+        self.spend(blob.size)?;
+        if kind == MediaType::ImageIndex {
+            let index: ImageIndex = self.source.document(blob, descriptor.media_type())?;
+            return index.manifests().iter().try_for_each(|inner| self.descriptor(inner, names, depth - 1));
+        }
+        let manifest: ImageManifest = self.source.document(blob, descriptor.media_type())?;
+        if let Some(kind) = no_image_but(descriptor, &manifest) {
+            self.other(descriptor, kind);
+            return Ok(());
+        }
+        if is_not_carried(self.source, &manifest) {
+            let missing = BlobRef::of(manifest.config())?.path();
+            self.other(descriptor, OtherKind::NotCarried { platform: platform_of(descriptor), missing });
+            return Ok(());
+        }
+        self.image(blob, manifest, names)
+    }
+
+    fn image(&mut self, blob: BlobRef, manifest: ImageManifest, names: &[String]) -> Result<(), ReadError> {
+        let config_blob = BlobRef::of(manifest.config())?;
+        self.spend(config_blob.size)?;
+        let config = self.source.configuration(config_blob)?;
+        let layer = |(at, layer): (usize, &Descriptor)| {
+            let blob = BlobRef::of(layer)?;
+            let diff_id = config.diff_ids.get(at).copied();
+            Ok(LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id })
+        };
+        let layers = manifest.layers().iter().enumerate().map(layer).collect::<Result<_, ReadError>>()?;
+        self.contents.images.push(ReadImage {
+            names: names.to_vec(),
+            image_id: config_blob.digest,
+            manifest: Some((blob, manifest)),
+            config_file: config_blob.path(),
             config,
             layers,
         });
+        Ok(())
     }
-    Ok(images)
-}
 
-/// One entry of a layer, as read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadEntry {
-    /// As it stands in the tar.
-    pub path: Vec<u8>,
-    /// `-`, `d`, `l`, `h`, `c`, `b`, `p` or `?`, as `ls` and `tar` show it.
-    pub kind: char,
-    /// Permission bits.
-    pub mode: u32,
-    /// User and group.
-    pub owner: (u64, u64),
-    /// Bytes of content.
-    pub size: u64,
-    /// Seconds.
-    pub mtime: u64,
-    /// Target of a link.
-    pub link: Option<Vec<u8>>,
-    /// Keys and values of its pax header, without those that only widen ustar's fields.
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What reading a layer through tells about it.
-#[derive(Debug, Clone)]
-pub struct LayerFacts {
-    /// Of the blob.
-    pub digest: Digest,
-    /// Bytes of the blob.
-    pub size: u64,
-    /// Of the tar.
-    pub diff_id: DiffId,
-    /// Bytes of the tar.
-    pub uncompressed_size: u64,
-    /// How it is compressed.
-    pub encoding: Encoding,
-}
-
-/// Reads a layer through, from the first byte to the last: every entry goes to `visit` together with
-/// its content, and digest and diff id are computed on the way. Memory does not grow with the layer.
-///
-/// # Errors
-/// When the blob is not what its descriptor says, cannot be read or decompressed or is no tar, and those of
-/// `visit`. A damaged blob is reported as such, whatever else was wrong with its content.
-pub fn read_layer(
-    source: &Source,
-    layer: &LayerBlob,
-    mut visit: impl FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
-) -> Result<LayerFacts, ReadError> {
-    let error = |source| ReadError::Layer { name: layer.file.clone(), source };
-    let stream = match layer.descriptor {
-        Some(blob) => source.stream_blob(blob)?,
-        None => source.stream(&layer.file)?,
-    };
-    let digest = layer.descriptor.map(|blob| blob.digest);
-    let mut blob = BufReader::new(Digesting::like(stream, digest));
-    let read = read_tar(&mut blob, layer.diff_id, &mut visit);
-    io::copy(&mut blob, &mut io::sink()).map_err(error)?;
-    let (_, (digest, size)) = blob.into_inner().finish();
-    if let Some(blob) = layer.descriptor {
-        blob.check(&layer.file, digest, size)?;
-    }
-    let (encoding, diff_id, uncompressed_size) = read.map_err(error)?;
-    Ok(LayerFacts { digest, size, diff_id, uncompressed_size, encoding })
-}
-
-fn read_tar(
-    blob: &mut impl io::BufRead,
-    diff_id: Option<DiffId>,
-    visit: &mut dyn FnMut(ReadEntry, &mut dyn Read) -> io::Result<()>,
-) -> io::Result<(Encoding, DiffId, u64)> {
-    let encoding = Encoding::of(blob.fill_buf()?);
-    let tar: Box<dyn Read + '_> = match encoding {
-        Encoding::Plain => Box::new(&mut *blob),
-        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut *blob)),
-        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(&mut *blob)?),
-    };
-    let mut tar = Digesting::like(tar, diff_id.map(|DiffId(digest)| digest));
-    {
-        let (tar, allowed) = Allowed::new(&mut tar);
-        let mut archive = ::tar::Archive::new(tar);
-        for entry in archive.entries()? {
-            let mut entry = entry.map_err(tar_error)?;
-            // What is stored of it, which for a sparse file is not its size, filled up to a block.
-            let stored = match entry.header().entry_type().is_gnu_sparse() {
-                true => entry.header().entry_size().map_err(tar_error)?,
-                false => entry.size(),
-            };
-            allowed.set(stored.saturating_add(512 + HEADERS_LIMIT));
-            let facts = read_entry(&mut entry).map_err(tar_error)?;
-            visit(facts, &mut entry)?;
+    fn docker_images(&mut self) -> Result<(), ReadError> {
+        let items: Vec<DockerManifest> = self.source.json("manifest.json")?;
+        if items.len() > IMAGES_LIMIT {
+            let what = format!("manifest.json holds {} images, more than any real archive", items.len());
+            return Err(ReadError::Refused(what));
         }
+        for item in items {
+            self.spend(self.source.size(&item.config).unwrap_or(0))?;
+            let (config, image_id) = self.source.docker_configuration(&item.config)?;
+            let layers = item
+                .layers
+                .unwrap_or_default()
+                .into_iter()
+                .enumerate()
+                .map(|(at, file)| LayerBlob {
+                    descriptor: None,
+                    file,
+                    diff_id: config.diff_ids.get(at).copied(),
+                })
+                .collect();
+            self.contents.images.push(ReadImage {
+                names: item.repo_tags.unwrap_or_default(),
+                image_id,
+                manifest: None,
+                config_file: item.config,
+                config,
+                layers,
+            });
+        }
+        Ok(())
     }
-    // Behind the end marker there may be padding, which the diff id covers too.
-    io::copy(&mut tar, &mut io::sink())?;
-    let (_, (diff_id, uncompressed_size)) = tar.finish();
-    Ok((encoding, DiffId(diff_id), uncompressed_size))
 }
 
-fn read_entry<R: Read>(entry: &mut ::tar::Entry<'_, R>) -> io::Result<ReadEntry> {
-    use ::tar::EntryType;
-    let mut attributes = Vec::new();
-    // One that stands for all entries after it is no entry, and would be read into memory here.
-    let global = entry.header().entry_type().is_pax_global_extensions();
-    let records = if global { None } else { entry.pax_extensions()? };
-    if let Some(records) = records {
-        for record in records {
-            let record = record?;
-            let key = record.key_bytes();
-            let widens: [&[u8]; 7] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime", b"hdrcharset"];
-            if !widens.contains(&key) {
-                attributes.push((key.to_vec(), record.value_bytes().to_vec()));
-            }
-        }
-    }
-    let header = entry.header();
-    let kind = match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => '-',
-        EntryType::Directory => 'd',
-        EntryType::Symlink => 'l',
-        EntryType::Link => 'h',
-        EntryType::Char => 'c',
-        EntryType::Block => 'b',
-        EntryType::Fifo => 'p',
-        _ => '?',
-    };
-    Ok(ReadEntry {
-        path: entry.path_bytes().into_owned(),
-        kind,
-        mode: header.mode()?,
-        owner: (header.uid()?, header.gid()?),
-        size: entry.size(),
-        mtime: header.mtime()?,
-        link: entry.link_name_bytes().map(std::borrow::Cow::into_owned),
-        attributes,
-    })
+/// Whether nothing that a manifest points at is there.
+pub(super) fn is_not_carried(source: &Source, manifest: &ImageManifest) -> bool {
+    let is_there =
+        |descriptor: &Descriptor| BlobRef::of(descriptor).map_or(true, |blob| source.contains(&blob.path()));
+    !is_there(manifest.config()) && !manifest.layers().iter().any(is_there)
 }

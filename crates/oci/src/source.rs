@@ -3,12 +3,10 @@
 //! Documents are bounded and read only when they are what their descriptors say; archives are read by position;
 //! neither names nor links lead out of the folder.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,14 +14,21 @@ use serde_json::Value;
 use super::blob::blob_path;
 use super::digest::{Digest, Digesting};
 use super::keys::fold;
-use super::spec::{Configuration, Descriptor, ImageIndex, MediaType, oci_media_type};
+use super::shown::shown;
+use super::spec::{Configuration, Descriptor, ImageIndex, MediaType, oci_media_type, without_nulls};
+use super::untar::Untar;
 use crate::input::{self, JsonError, Refusal};
 
-/// No document of an image may be larger. containerd stops at 8 MiB for manifests.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
-/// Headers before one entry of a tar, long names and pax records among them, which are held in memory.
-/// Go's archive/tar, and with it docker and containerd, stops at 1 MiB for each (`maxSpecialFileSize`).
-pub(super) const HEADERS_LIMIT: u64 = 4 << 20;
+/// No document of an image may be larger. skopeo and podman stop at 4 MiB (containers/image, `iolimits`).
+const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// Steps in one history; an image has at most 127 layers.
+const HISTORY_LIMIT: usize = 10_000;
+/// Files in one archive.
+const MEMBERS_LIMIT: usize = 100_000;
+
+/// What to do where a file may not be read.
+pub const READABLE: &str =
+    "make the file readable for this user (`chmod`, `chown`), or run this as its owner";
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +47,16 @@ pub enum ReadError {
     /// It is an archive, but compressed as a whole.
     #[error("{path} is compressed as a whole: decompress it first", path = .0.display())]
     Compressed(PathBuf),
+    /// It is a layout or archive without an image.
+    #[error("{path} holds no image: {what}", path = path.display(), what = shown(what))]
+    NoImage {
+        /// Which.
+        path: PathBuf,
+        /// What it holds instead.
+        what: String,
+    },
     /// A blob or document is not there.
-    #[error("{name} is missing from {path}", path = path.display())]
+    #[error("{name} is missing from {path}", name = shown(name), path = path.display())]
     Missing {
         /// In what.
         path: PathBuf,
@@ -51,7 +64,7 @@ pub enum ReadError {
         name: String,
     },
     /// A document is not the JSON it should be.
-    #[error("{name} cannot be understood")]
+    #[error("{name} cannot be understood", name = shown(name))]
     Json {
         /// Which.
         name: String,
@@ -59,7 +72,7 @@ pub enum ReadError {
         source: JsonError,
     },
     /// A blob has another length or digest than its descriptor says.
-    #[error("{name} is damaged: {what}")]
+    #[error("{name} is damaged: {what}", name = shown(name), what = shown(what))]
     Damaged {
         /// Which.
         name: String,
@@ -67,7 +80,7 @@ pub enum ReadError {
         what: String,
     },
     /// A document is of another kind than said, or of two kinds at once.
-    #[error("{name} contradicts itself: {what}")]
+    #[error("{name} contradicts itself: {what}", name = shown(name), what = shown(what))]
     Contradiction {
         /// Which.
         name: String,
@@ -75,10 +88,10 @@ pub enum ReadError {
         what: String,
     },
     /// It is more than any real image has, or cannot be checked.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Refused(String),
     /// A layer is not the tar it should be.
-    #[error("layer {name} cannot be read")]
+    #[error("layer {name} cannot be read", name = shown(name))]
     Layer {
         /// Which.
         name: String,
@@ -95,6 +108,7 @@ impl ReadError {
             Self::NotAnImage(_) => Some(
                 "an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`",
             ),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(READABLE),
             Self::Io { source, .. } => Refusal::of(source).map(Refusal::hint),
             Self::Damaged { .. } => Some("fetch or build the image again"),
             Self::Contradiction { .. } => Some(
@@ -156,7 +170,8 @@ impl Encoding {
     pub fn of(magic: &[u8]) -> Self {
         match magic {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame, or one to skip (RFC 8878, 3.1).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::Plain,
         }
     }
@@ -172,7 +187,15 @@ pub struct Source {
 #[derive(Debug)]
 enum Files {
     Folder,
-    Archive(BTreeMap<String, Member>),
+    Archive(Archive),
+}
+
+/// Where the files of an archive lie in it.
+#[derive(Debug, Default)]
+struct Archive {
+    members: BTreeMap<String, Member>,
+    /// Entries whose names, or targets of links, lead out of the archive. They are not read.
+    outside: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -232,6 +255,15 @@ impl Source {
         &self.path
     }
 
+    /// The entries of an archive that lead out of it; none of them is read.
+    #[must_use]
+    pub fn outside(&self) -> &[String] {
+        match &self.files {
+            Files::Folder => &[],
+            Files::Archive(archive) => &archive.outside,
+        }
+    }
+
     /// Whether anything by this name is in it.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -239,7 +271,7 @@ impl Source {
             Files::Folder => {
                 folder_name(name).is_some_and(|name| self.path.join(name).symlink_metadata().is_ok())
             }
-            Files::Archive(members) => find(members, name).is_some(),
+            Files::Archive(archive) => archive.find(name).is_some(),
         }
     }
 
@@ -286,8 +318,8 @@ impl Source {
                     Err(error) => Err(io_error(&path)(error)),
                 }
             }
-            Files::Archive(members) => {
-                let (offset, size) = find(members, name).ok_or_else(missing)?;
+            Files::Archive(archive) => {
+                let (offset, size) = archive.find(name).ok_or_else(missing)?;
                 let mut file = input::open(&self.path).map_err(io_error(&self.path))?;
                 file.seek(SeekFrom::Start(offset)).map_err(io_error(&self.path))?;
                 Ok((file, size))
@@ -372,11 +404,17 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Value, ReadError> {
 }
 
 fn typed<T: DeserializeOwned>(name: &str, document: Value) -> Result<T, ReadError> {
-    let read = serde_json::from_value(document);
+    let read = serde_json::from_value(without_nulls(document));
     read.map_err(|error| ReadError::Json { name: name.to_owned(), source: error.into() })
 }
 
 fn configuration(name: &str, document: Value) -> Result<Configuration, ReadError> {
+    let steps = document.get("history").and_then(Value::as_array).map_or(0, Vec::len);
+    if steps > HISTORY_LIMIT {
+        return Err(ReadError::Refused(format!(
+            "{name} has a history of {steps} steps; no image has that many"
+        )));
+    }
     Configuration::new(document).map_err(|source| ReadError::Json { name: name.to_owned(), source })
 }
 
@@ -406,102 +444,86 @@ fn check_kind(name: &str, document: &Value, media_type: &MediaType) -> Result<()
     }
 }
 
-fn find(members: &BTreeMap<String, Member>, name: &str) -> Option<(u64, u64)> {
-    let mut name = normal_name(name)?;
-    // As many hops as the kernel follows before ELOOP.
-    for _ in 0..40 {
-        match members.get(&name)? {
-            Member::File { offset, size } => return Some((*offset, *size)),
-            Member::Link(target) => name.clone_from(target),
+impl Archive {
+    fn find(&self, name: &str) -> Option<(u64, u64)> {
+        let mut name = normal_name(name)?;
+        // As many hops as the kernel follows before ELOOP.
+        for _ in 0..40 {
+            match self.members.get(&name)? {
+                Member::File { offset, size } => return Some((*offset, *size)),
+                Member::Link(target) => name.clone_from(target),
+            }
         }
-    }
-    None
-}
-
-/// A reader that gives no more than it was allowed to: the crate `tar` reads headers into memory however
-/// long they say they are.
-pub(super) struct Allowed<R> {
-    inner: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R> Allowed<R> {
-    pub(super) fn new(inner: R) -> (Self, Rc<Cell<u64>>) {
-        let left = Rc::new(Cell::new(HEADERS_LIMIT));
-        (Self { inner, left: Rc::clone(&left) }, left)
+        None
     }
 }
 
-impl<R: Read> Read for Allowed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 && !buffer.is_empty() {
-            let what = format!("headers of more than {HEADERS_LIMIT} bytes before one entry");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = self.inner.read(&mut buffer[..most])?;
-        self.left.set(left - length as u64);
-        Ok(length)
-    }
-}
-
-impl<R: Seek> Seek for Allowed<R> {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(position)
-    }
-}
-
-/// An error of the crate `tar` without the numbers and paths of the archive that it quotes.
-pub(super) fn tar_error(error: io::Error) -> io::Error {
-    let message = error.to_string();
-    if error.kind() == io::ErrorKind::Other && message.contains("numeric field") {
-        return io::Error::new(io::ErrorKind::InvalidData, "a number in a tar header is damaged");
-    }
-    error
-}
-
-fn list_archive(path: &Path) -> Result<BTreeMap<String, Member>, ReadError> {
+fn list_archive(path: &Path) -> Result<Archive, ReadError> {
     let io_error = |source| ReadError::Io { path: path.to_path_buf(), source };
-    let mut file = BufReader::new(input::open(path).map_err(io_error)?);
+    let refused = |what: String| ReadError::Refused(format!("{}: {what}", path.display()));
+    let file = input::open(path).map_err(io_error)?;
+    let length = file.metadata().map_err(io_error)?.len();
+    let mut file = BufReader::new(file);
     let mut magic = Vec::new();
     (&mut file).take(4).read_to_end(&mut magic).map_err(io_error)?;
     if matches!(Encoding::of(&magic), Encoding::Gzip | Encoding::Zstd) {
         return Err(ReadError::Compressed(path.to_path_buf()));
     }
     file.seek(SeekFrom::Start(0)).map_err(io_error)?;
-    let (file, allowed) = Allowed::new(file);
-    let mut archive = ::tar::Archive::new(file);
-    let mut members = BTreeMap::new();
-    for (at, entry) in archive.entries_with_seek().map_err(io_error)?.enumerate() {
-        let entry = match entry {
-            // The first header decides whether it is a tar at all; the crate would quote what it met.
-            Err(error)
-                if at == 0 && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) =>
-            {
+    let mut entries = Untar::by_seeking(file);
+    let mut archive = Archive::default();
+    loop {
+        let entry = match entries.next() {
+            // The first header decides whether it is a tar at all.
+            Err(error) if !entries.is_tar() && is_content(&error) => {
                 return Err(ReadError::NotAnImage(path.to_path_buf()));
             }
-            entry => entry.map_err(tar_error).map_err(io_error)?,
+            entry => entry.map_err(io_error)?,
         };
-        allowed.set(HEADERS_LIMIT);
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some(name) = normal_name(&name) else { continue };
-        let kind = entry.header().entry_type();
-        let member = if kind.is_file() || kind.is_contiguous() {
-            Some(Member::File { offset: entry.raw_file_position(), size: entry.size() })
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            let target = String::from_utf8_lossy(&target).into_owned();
+        let Some(entry) = entry else { return Ok(archive) };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (shown, offset) = (text(&entry.path), entries.position());
+        let Some(name) = normal_name(&shown) else {
+            archive.outside.push(shown);
+            continue;
+        };
+        let member = match (entry.kind, entry.link.as_deref().map(text)) {
+            ('-', _) if entries.is_sparse() => return Err(refused(format!("{shown} is a sparse file"))),
+            ('-', _) if offset.checked_add(entry.size).is_none_or(|end| end > length) => {
+                return Err(refused(format!("it is cut short within {shown}")));
+            }
+            ('-', _) => Member::File { offset, size: entry.size },
             // A symlink is relative to its own folder, a hard link to the archive's root.
-            let from = name.rsplit_once('/').map_or("", |(dir, _)| dir);
-            let target = if kind.is_symlink() { format!("{from}/{target}") } else { target };
-            normal_name(&target).map(Member::Link)
-        } else {
-            None
+            ('l', Some(target)) if !target.starts_with('/') => {
+                let from = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+                match normal_name(&format!("{from}/{target}")) {
+                    Some(target) => Member::Link(target),
+                    None => {
+                        archive.outside.push(format!("{shown} -> {target}"));
+                        continue;
+                    }
+                }
+            }
+            ('h', Some(target)) if normal_name(&target).is_some() => {
+                Member::Link(normal_name(&target).unwrap_or_default())
+            }
+            ('l' | 'h', target) => {
+                archive.outside.push(format!("{shown} -> {}", target.unwrap_or_default()));
+                continue;
+            }
+            _ => continue,
         };
-        if let Some(member) = member {
-            members.insert(name, member);
+        if archive.members.insert(name, member).is_some() {
+            // Some programs take the first, others the last.
+            return Err(refused(format!("{shown} stands twice in it")));
+        }
+        if archive.members.len() + archive.outside.len() > MEMBERS_LIMIT {
+            return Err(refused(format!("it has more than {MEMBERS_LIMIT} files; no image has that many")));
         }
     }
-    Ok(members)
+}
+
+/// Whether an error is about what was read, and not about reading it.
+fn is_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

@@ -61,6 +61,15 @@ pub struct Healthcheck {
     pub retries: Option<u32>,
 }
 
+/// What docker adds to the `config` of an image, and what the specification reserves for it (image-spec config.md).
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DockerConfig {
+    healthcheck: Option<Healthcheck>,
+    on_build: Option<Vec<String>>,
+    shell: Option<Vec<String>>,
+}
+
 /// An image's configuration, as read; its digest is the image id (image-spec config.md).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
@@ -72,6 +81,10 @@ pub struct Configuration {
     pub execution: Config,
     /// Docker's health check.
     pub healthcheck: Option<Healthcheck>,
+    /// Docker's instructions for a build that begins with this image.
+    pub on_build: Vec<String>,
+    /// The shell that docker starts commands in shell form with.
+    pub shell: Vec<String>,
     /// Of the layers, lowest first.
     pub diff_ids: Vec<DiffId>,
 }
@@ -82,15 +95,17 @@ impl Configuration {
     /// # Errors
     /// When it is no configuration, or has diff ids that cannot be checked.
     pub fn new(document: Value) -> Result<Self, JsonError> {
-        let image: ImageConfiguration = serde_json::from_value(document.clone())?;
-        let healthcheck = document.pointer("/config/Healthcheck").cloned().unwrap_or_default();
+        let plain = without_nulls(document.clone());
+        let docker = plain.get("config").map(DockerConfig::deserialize).transpose()?.unwrap_or_default();
+        let DockerConfig { healthcheck, on_build, shell } = docker;
+        let (on_build, shell) = (on_build.unwrap_or_default(), shell.unwrap_or_default());
+        let image: ImageConfiguration = serde_json::from_value(plain)?;
         let mut execution = image.config().clone().unwrap_or_default();
         let (ports, volumes) = (sorted(execution.exposed_ports()), sorted(execution.volumes()));
         execution.set_exposed_ports(ports).set_volumes(volumes);
         let diff_ids = image.rootfs().diff_ids().clone().into();
-        let healthcheck = serde_json::from_value(healthcheck)?;
         let diff_ids = serde_json::from_value(diff_ids)?;
-        Ok(Self { document, image, execution, healthcheck, diff_ids })
+        Ok(Self { document, image, execution, healthcheck, on_build, shell, diff_ids })
     }
 
     /// What it runs on: `linux/arm64/v8`.
@@ -105,6 +120,35 @@ impl Configuration {
     }
 }
 
+/// The document without the fields that are `null`: Go writes that for an absent list or map, and reads it as absent.
+///
+/// Lists that must be there become empty ones. A key of the author's stays, with the empty value that Go reads.
+pub(crate) fn without_nulls(document: Value) -> Value {
+    without_nulls_in("", document)
+}
+
+fn without_nulls_in(parent: &str, document: Value) -> Value {
+    match document {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter_map(|(key, value)| {
+                let value = match (value, parent, key.as_str()) {
+                    (Value::Null, "Labels" | "annotations", _) => Value::String(String::new()),
+                    (Value::Null, "ExposedPorts" | "Volumes", _) => Value::Object(serde_json::Map::new()),
+                    (Value::Null, _, "layers" | "manifests" | "diff_ids") => Value::Array(Vec::new()),
+                    (Value::Null, ..) => return None,
+                    (value, ..) => without_nulls_in(&key, value),
+                };
+                Some((key, value))
+            });
+            Value::Object(kept.collect())
+        }
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| without_nulls_in("", item)).collect())
+        }
+        other => other,
+    }
+}
+
 /// What oci-spec took out of an unordered map.
 fn sorted(names: &Option<Vec<String>>) -> Option<Vec<String>> {
     let mut names = names.clone();
@@ -114,7 +158,8 @@ fn sorted(names: &Option<Vec<String>>) -> Option<Vec<String>> {
 
 /// `linux/arm64/v8`
 pub(crate) fn platform(os: &Os, architecture: &Arch, variant: &Option<String>) -> String {
-    let variant = variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    let variant = variant.as_ref().filter(|variant| !variant.is_empty());
+    let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{os}/{architecture}{variant}")
 }
 
@@ -132,4 +177,64 @@ pub(crate) fn to_json(document: &impl Serialize) -> serde_json::Result<Vec<u8>> 
     let mut value = serde_json::to_value(document)?;
     value.sort_all_objects();
     serde_json::to_vec(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn null_means_absent_in_every_optional_field() {
+        let fields = json!({
+            "created": null, "author": null, "os.version": null, "os.features": null, "variant": null, "history": null,
+        });
+        let of_config = json!({
+            "User": null, "ExposedPorts": null, "Env": null, "Entrypoint": null, "Cmd": null, "Volumes": null,
+            "WorkingDir": null, "Labels": null, "StopSignal": null, "Healthcheck": null, "OnBuild": null, "Shell": null,
+        });
+        let mut least = json!({
+            "os": "linux", "architecture": "amd64", "config": {}, "rootfs": { "type": "layers", "diff_ids": [] },
+        });
+        let absent = Configuration::new(least.clone()).unwrap();
+        least.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        least["config"] = of_config;
+        least["rootfs"]["diff_ids"] = Value::Null;
+        let null = Configuration::new(least.clone()).unwrap();
+        assert_eq!(null, Configuration { document: least.clone(), ..absent });
+        least["config"] = Value::Null;
+        assert!(Configuration::new(least.clone()).is_ok());
+        least["history"] =
+            json!([{ "created": null, "created_by": null, "comment": null, "empty_layer": null }]);
+        assert_eq!(Configuration::new(least.clone()).unwrap().history_of_layers().count(), 1);
+        // A key of the author's is there all the same, as in Go.
+        least["config"] = json!({
+            "ExposedPorts": { "80/tcp": null }, "Volumes": { "/data": null }, "Labels": { "a": null },
+            "Healthcheck": { "Test": null },
+        });
+        let read = Configuration::new(least).unwrap();
+        assert_eq!(read.execution.exposed_ports(), &Some(vec!["80/tcp".to_owned()]));
+        assert_eq!(read.execution.volumes(), &Some(vec!["/data".to_owned()]));
+        assert_eq!(read.execution.labels().as_ref().unwrap()["a"], "");
+        assert_eq!(read.healthcheck, Some(Healthcheck::default()));
+    }
+
+    #[test]
+    fn null_is_absent_in_manifests_and_indexes() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let descriptor = json!({
+            "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 1,
+            "urls": null, "annotations": null, "platform": null, "artifactType": null, "data": null,
+        });
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": null, "artifactType": null, "config": descriptor, "layers": null,
+            "subject": null, "annotations": null,
+        });
+        let read: ImageManifest = serde_json::from_value(without_nulls(manifest)).unwrap();
+        assert_eq!((read.layers().len(), read.annotations()), (0, &None));
+        let index = json!({ "schemaVersion": 2, "manifests": null, "annotations": null, "subject": null });
+        let read: ImageIndex = serde_json::from_value(without_nulls(index)).unwrap();
+        assert!(read.manifests().is_empty());
+    }
 }

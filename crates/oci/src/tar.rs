@@ -206,7 +206,7 @@ impl Pax {
 }
 
 /// `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record, itself included.
-fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + rest.to_string().len();
     // Adding its digits can make the length one digit longer.

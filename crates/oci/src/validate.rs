@@ -7,8 +7,12 @@ use std::fmt;
 use std::io;
 
 use super::archive::DockerManifest;
-use super::digest::{Digest, Digesting};
-use super::reader::{BlobRef, Encoding, LayerBlob, ReadEntry, ReadError, Source, read_layer};
+use super::digest::{DiffId, Digest, Digesting};
+use super::reader::{
+    BlobRef, Encoding, LayerBlob, Other, OtherKind, ReadEntry, ReadError, Source, contents,
+    instead_of_images, is_not_carried, layer_encoding, no_image_but, platform_of, read_layer,
+};
+use super::shown::shown;
 use super::spec::{self, Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
 use crate::units::is_rfc3339;
 
@@ -38,6 +42,8 @@ pub struct Report {
     pub entries: usize,
     /// In the order they were met.
     pub problems: Vec<Problem>,
+    /// What is no fault, as a platform that is listed and not carried.
+    pub notes: Vec<String>,
 }
 
 struct Validation<'a> {
@@ -45,6 +51,12 @@ struct Validation<'a> {
     report: Report,
     /// The blobs that were met, and whether each is intact.
     met: BTreeMap<Digest, bool>,
+    /// Layers that were read, by file.
+    layers: BTreeMap<String, (DiffId, Encoding)>,
+    /// How many images were met.
+    images: usize,
+    /// What else the indexes list.
+    others: Vec<Other>,
 }
 
 /// A blob that a descriptor points at.
@@ -63,19 +75,32 @@ enum Blob {
 /// # Errors
 /// Only when the source itself cannot be read; what is wrong with it is in the report.
 pub fn validate(source: &Source) -> Result<Report, ReadError> {
-    let mut validation = Validation { source, report: Report::default(), met: BTreeMap::new() };
-    if source.contains("index.json") {
+    let (met, layers, others) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut validation = Validation { source, report: Report::default(), met, layers, images: 0, others };
+    for entry in source.outside() {
+        validation.problem(entry, "it leads out of the archive");
+    }
+    let is_layout = source.contains("index.json");
+    if is_layout {
         validation.layout();
     }
     if source.contains("manifest.json") {
-        validation.docker_archive();
+        validation.docker_archive(is_layout);
+    }
+    validation.account_for_others(if is_layout { "index.json" } else { "manifest.json" });
+    // Whatever keeps an image from being read is a problem, and most of them were met already.
+    if validation.report.problems.is_empty()
+        && let Err(error) = contents(source)
+    {
+        let path = source.path().display().to_string();
+        validation.read_problem(&path, &error);
     }
     Ok(validation.report)
 }
 
 impl Validation<'_> {
     fn problem(&mut self, place: &str, what: impl Into<String>) {
-        self.report.problems.push(Problem { place: place.to_owned(), what: what.into() });
+        self.report.problems.push(Problem { place: shown(place), what: shown(what.into()) });
     }
 
     fn require(&mut self, holds: bool, place: &str, what: impl FnOnce() -> String) {
@@ -90,8 +115,11 @@ impl Validation<'_> {
     }
 
     fn read_problem(&mut self, name: &str, error: &ReadError) {
-        if let ReadError::Damaged { what, .. } | ReadError::Contradiction { what, .. } = error {
-            return self.problem(name, what.as_str());
+        match error {
+            ReadError::Damaged { name, what } | ReadError::Contradiction { name, what } => {
+                return self.problem(name, what.as_str());
+            }
+            _ => {}
         }
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         self.problem(name, format!("{error}{cause}"));
@@ -117,9 +145,56 @@ impl Validation<'_> {
     fn index(&mut self, name: &str, index: &ImageIndex, depth: usize) {
         self.schema(name, index.schema_version());
         for descriptor in index.manifests() {
-            if let Some((blob, Blob::First)) = self.blob(name, descriptor) {
-                self.manifest_or_index(blob, descriptor, depth);
+            // image-index.md: other media types are to be ignored.
+            let kind = oci_media_type(descriptor.media_type());
+            if !matches!(kind, MediaType::ImageIndex | MediaType::ImageManifest) {
+                self.other(descriptor, OtherKind::Unknown(descriptor.media_type().to_string()));
+                continue;
             }
+            // image-layout.md: blobs may be missing.
+            if let Ok(blob) = BlobRef::of(descriptor)
+                && !self.source.contains(&blob.path())
+            {
+                let missing = blob.path();
+                self.other(descriptor, OtherKind::NotCarried { platform: platform_of(descriptor), missing });
+                continue;
+            }
+            if let Some((blob, state)) = self.blob(name, descriptor) {
+                match state {
+                    Blob::First => self.manifest_or_index(blob, descriptor, depth),
+                    Blob::Again => {}
+                    // It may have been one.
+                    Blob::Damaged => self.images += 1,
+                }
+            }
+        }
+    }
+
+    fn other(&mut self, descriptor: &Descriptor, kind: OtherKind) {
+        let other = Other { digest: descriptor.digest().to_string(), kind };
+        if !self.others.contains(&other) {
+            self.others.push(other);
+        }
+    }
+
+    /// What is listed beside the images, or in place of any.
+    fn account_for_others(&mut self, place: &str) {
+        let others = std::mem::take(&mut self.others);
+        if self.images > 0 {
+            let notes = others.iter().filter(|other| !matches!(other.kind, OtherKind::Artifact(_)));
+            self.report.notes.extend(notes.map(ToString::to_string));
+            return;
+        }
+        for other in &others {
+            if let OtherKind::NotCarried { missing, .. } = &other.kind {
+                let path = self.source.path().display();
+                let what = format!("{missing} is missing from {path}");
+                self.problem(missing, what);
+            }
+        }
+        // Any other problem may be why none was met.
+        if self.report.problems.is_empty() {
+            self.problem(place, format!("it holds no image: {}", instead_of_images(&others)));
         }
     }
 
@@ -168,7 +243,6 @@ impl Validation<'_> {
                     self.manifest(&name, &manifest, descriptor);
                 }
             }
-            // image-index.md: other media types are to be ignored.
             _ => {}
         }
     }
@@ -176,13 +250,23 @@ impl Validation<'_> {
     /// manifest.md
     fn manifest(&mut self, name: &str, manifest: &ImageManifest, descriptor: &Descriptor) {
         self.schema(name, manifest.schema_version());
-        let config = self.blob(name, manifest.config());
-        if oci_media_type(manifest.config().media_type()) != MediaType::ImageConfig {
-            for layer in manifest.layers() {
-                self.blob(name, layer);
+        if let Some(kind) = no_image_but(descriptor, manifest) {
+            // Nothing is known of its content.
+            for blob in std::iter::once(manifest.config()).chain(manifest.layers()) {
+                self.blob(name, blob);
             }
+            self.other(descriptor, kind);
             return;
         }
+        if is_not_carried(self.source, manifest)
+            && let Ok(config) = BlobRef::of(manifest.config())
+        {
+            let (platform, missing) = (platform_of(descriptor), config.path());
+            self.other(descriptor, OtherKind::NotCarried { platform, missing });
+            return;
+        }
+        self.images += 1;
+        let config = self.blob(name, manifest.config());
         let config = config.filter(|(_, state)| *state != Blob::Damaged).and_then(|(blob, _)| {
             let config = self.document(&blob.path(), self.source.configuration(blob))?;
             self.config(&blob.path(), &config, manifest.layers().len());
@@ -199,14 +283,10 @@ impl Validation<'_> {
         }
         for (at, layer) in manifest.layers().iter().enumerate() {
             let Some(blob) = self.document(name, BlobRef::of(layer)) else { continue };
-            let encoding = match oci_media_type(layer.media_type()) {
-                MediaType::ImageLayer => Encoding::Plain,
-                MediaType::ImageLayerGzip => Encoding::Gzip,
-                MediaType::ImageLayerZstd => Encoding::Zstd,
-                other => {
-                    self.problem(&blob.path(), format!("`{other}` is no layer's media type"));
-                    continue;
-                }
+            let Some(encoding) = layer_encoding(layer.media_type()) else {
+                let what = format!("`{}` is no layer's media type", layer.media_type());
+                self.problem(&blob.path(), what);
+                continue;
             };
             let diff_id = config.as_ref().and_then(|config| config.diff_ids.get(at)).copied();
             let found = self.layer(&LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id });
@@ -250,8 +330,26 @@ impl Validation<'_> {
         }
     }
 
-    /// layer.md
+    /// layer.md. Its encoding, if it can be read.
     fn layer(&mut self, layer: &LayerBlob) -> Option<Encoding> {
+        let known = self.layers.get(&layer.file).copied();
+        let (found, encoding) = match known.filter(|(found, _)| is_like(layer.diff_id, *found)) {
+            Some(known) => known,
+            None => {
+                let read = self.read_layer(layer)?;
+                self.layers.insert(layer.file.clone(), read);
+                read
+            }
+        };
+        if let Some(said) = layer.diff_id {
+            self.require(found == said, &layer.file, || {
+                format!("its diff id is {found}, the config says {said}")
+            });
+        }
+        Some(encoding)
+    }
+
+    fn read_layer(&mut self, layer: &LayerBlob) -> Option<(DiffId, Encoding)> {
         let mut paths = HashSet::new();
         let mut problems = Vec::new();
         let name = layer.file.as_str();
@@ -269,38 +367,34 @@ impl Validation<'_> {
             return None;
         }
         self.report.entries += paths.len();
-        self.report.problems.extend(problems.into_iter().map(|(path, what)| Problem {
-            place: format!("{name}: {}", String::from_utf8_lossy(&path)),
-            what,
-        }));
+        self.report.problems.extend(
+            problems
+                .into_iter()
+                .map(|(path, what)| Problem { place: format!("{name}: {}", shown(&path)), what }),
+        );
         let facts = self.document(name, facts)?;
         self.report.layers += 1;
         self.report.blobs += usize::from(layer.descriptor.is_some());
-        if let Some(said) = layer.diff_id {
-            self.require(facts.diff_id == said, name, || {
-                format!("its diff id is {}, the config says {said}", facts.diff_id)
-            });
-        }
-        Some(facts.encoding)
+        Some((facts.diff_id, facts.encoding))
     }
 
     /// What `docker load` reads; in a tar that is an OCI layout too, the blobs are checked already.
-    fn docker_archive(&mut self) {
+    fn docker_archive(&mut self, is_layout: bool) {
         let Some(items) =
             self.document::<Vec<DockerManifest>>("manifest.json", self.source.json("manifest.json"))
         else {
             return;
         };
-        let alone = !self.source.contains("index.json");
         for item in items {
             let config = self.source.docker_configuration(&item.config);
+            self.images += usize::from(!is_layout);
             let Some((config, _)) = self.document(&item.config, config) else { continue };
             let layers = item.layers.unwrap_or_default();
-            if alone {
+            if !is_layout {
                 self.config(&item.config, &config, layers.len());
             }
             for (at, file) in layers.into_iter().enumerate() {
-                if alone {
+                if !is_layout {
                     let diff_id = config.diff_ids.get(at).copied();
                     self.layer(&LayerBlob { descriptor: None, file, diff_id });
                 } else if !self.source.contains(&file) {
@@ -309,6 +403,11 @@ impl Validation<'_> {
             }
         }
     }
+}
+
+/// Whether a diff id can be compared with another.
+fn is_like(said: Option<DiffId>, found: DiffId) -> bool {
+    said.is_none_or(|said| std::mem::discriminant(&said.0) == std::mem::discriminant(&found.0))
 }
 
 fn check_entry(entry: &ReadEntry, paths: &mut HashSet<Vec<u8>>, problems: &mut Vec<(Vec<u8>, String)>) {
@@ -320,12 +419,14 @@ fn check_entry(entry: &ReadEntry, paths: &mut HashSet<Vec<u8>>, problems: &mut V
     if entry.kind == 'h' && entry.link.as_deref().is_some_and(escapes) {
         problem("the hard link's target has a `..` component");
     }
+    if entry.kind == 'l' && entry.link.as_ref().is_none_or(Vec::is_empty) {
+        problem("a link to nothing");
+    }
     if entry.kind == '?' {
         problem("an entry of a type that layers do not have");
     }
-    let plain = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
-    let plain = plain.strip_suffix(b"/").unwrap_or(plain);
-    if !paths.insert(plain.to_vec()) {
+    let parts = entry.path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    if !paths.insert(parts.collect::<Vec<_>>().join(&b'/')) {
         problem("the path stands twice in one layer");
     }
 }

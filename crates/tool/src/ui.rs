@@ -1,5 +1,6 @@
 //! The only place that prints: results on stdout, talk on stderr.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Where and how things are said.
@@ -40,9 +41,9 @@ impl Ui {
         let _ = write!(std::io::stderr().lock(), "{room}{text}");
     }
 
-    fn say(self, text: &str) {
+    fn say(self, start: &str, text: &str) {
         // There is nobody left to tell when stderr is closed.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = writeln!(std::io::stderr().lock(), "{start}{}", visible(text));
     }
 
     fn coloured(self, colour: &str, text: &str) -> String {
@@ -52,27 +53,27 @@ impl Ui {
     /// A step, in cargo's form: a verb to the right of twelve columns, then what it is done to.
     pub fn status(self, verb: &str, what: &str) {
         if !self.quiet {
-            self.say(&format!("{} {what}", self.coloured(BOLD_GREEN, &format!("{verb:>12}"))));
+            self.say(&self.coloured(BOLD_GREEN, &format!("{verb:>12}")), &format!(" {what}"));
         }
     }
 
     /// Text of several lines that belongs to a step.
     pub fn block(self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            self.say("", text);
         }
     }
 
     /// Something that the result's reader should know.
     pub fn warning(self, text: &str) {
-        self.say(&format!("{}: {text}", self.coloured(BOLD_YELLOW, "warning")));
+        self.say(&self.coloured(BOLD_YELLOW, "warning"), &format!(": {text}"));
     }
 
     /// Why it could not be done, and what to do.
     pub fn error(self, text: &str, hint: Option<&str>) {
-        self.say(&format!("{}: {text}", self.coloured(BOLD_RED, "error")));
+        self.say(&self.coloured(BOLD_RED, "error"), &format!(": {text}"));
         if let Some(hint) = hint {
-            self.say(&format!("{}: {hint}", self.coloured(BOLD_CYAN, "hint")));
+            self.say(&self.coloured(BOLD_CYAN, "hint"), &format!(": {hint}"));
         }
     }
 
@@ -82,12 +83,33 @@ impl Ui {
     /// When stdout cannot be written, which must not look like success.
     pub fn result(self, text: &str) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        match writeln!(out, "{}", visible(text)).and_then(|()| out.flush()) {
             // `… | head` has read all it wants.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
+}
+
+/// The text with an escape in place of what could write elsewhere in a terminal, change its state, or turn the order
+/// of what is read: names in messages come from images, servers and repositories of others. Lines and tabs stay. The
+/// escapes are those of JSON, whose documents keep their meaning.
+fn visible(text: &str) -> Cow<'_, str> {
+    let is_visible = |c: char| match c {
+        '\n' | '\t' => true,
+        // Unicode's Bidi_Control, and what has no shape.
+        '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => false,
+        c => !c.is_control(),
+    };
+    if text.chars().all(is_visible) {
+        return text.into();
+    }
+    let escaped = |c: char| if is_visible(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    text.chars().map(escaped).collect::<String>().into()
 }
 
 /// A table without borders, indented to line up with [`Ui::status`]; the columns named in `right` are
@@ -108,4 +130,15 @@ pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     }
     let lines = table.lines().map(|line| format!("  {}", line.trim_end())).collect::<Vec<_>>();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_others_cannot_write_to_the_terminal() {
+        assert_eq!(visible("a\tb\né"), "a\tb\né");
+        assert_eq!(visible("a\x1b[31m\u{9b}b\r \u{202e}"), "a\\u001b[31m\\u009bb\\u000d \\u202e");
+    }
 }

@@ -9,7 +9,8 @@ use super::Outcome;
 use super::profiler::pull;
 use crate::workspace::Workspace;
 use tare_oci::inspect::{Inspection, inspect};
-use tare_oci::reader::Source;
+use tare_oci::reader::{Other, OtherKind, Source, contents};
+use tare_oci::shown::shown;
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_oci::validate::validate;
 use tare_tool::document::nearest;
@@ -52,24 +53,25 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
         return run_validate(arguments, &source, ui);
     }
     let inspections = inspect(&source)?;
+    let others = contents(&source)?.others;
     if arguments.json {
+        // The document is the list of images.
+        for other in others.iter().filter(|other| !matches!(other.kind, OtherKind::Attestation { .. })) {
+            ui.warning(&shown(other.to_string()));
+        }
         ui.result(&serde_json::to_string_pretty(&inspections)?)?;
     } else {
-        let shown: Vec<String> = inspections.iter().map(|i| show(i, arguments.files)).collect();
-        ui.result(&shown.join("\n\n"))?;
+        let mut parts: Vec<String> = inspections.iter().map(|i| show(i, arguments.files)).collect();
+        parts.extend(show_others(&others));
+        ui.result(&parts.join("\n\n"))?;
     }
     Ok(Outcome::Done)
 }
 
-/// A line that may hold what strangers wrote: control characters could move the cursor or change the
-/// terminal's colours and title.
-fn printable(line: &str) -> String {
-    line.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            escaped.clone().into_iter().flatten().chain(escaped.is_none().then_some(c))
-        })
-        .collect()
+/// What is listed beside the images.
+fn show_others(others: &[Other]) -> Option<String> {
+    let lines: Vec<String> = others.iter().map(|other| format!("  {}", shown(other.to_string()))).collect();
+    (!lines.is_empty()).then(|| format!("also in the index:\n{}", lines.join("\n")))
 }
 
 /// The layout of an image of the workspace that is given by its name, or the given path. A folder that is no layout may
@@ -113,11 +115,12 @@ fn run_validate(arguments: &InspectArguments, source: &Source, ui: Ui) -> anyhow
             .collect();
         let json = serde_json::json!({
             "blobs": report.blobs, "layers": report.layers, "entries": report.entries, "problems": problems,
+            "notes": report.notes,
         });
         ui.result(&serde_json::to_string_pretty(&json)?)?;
     } else {
-        let mut lines: Vec<String> =
-            report.problems.iter().map(|problem| printable(&problem.to_string())).collect();
+        let mut lines: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        lines.extend(report.notes.iter().map(|note| format!("note: {}", shown(note))));
         let verdict = match report.problems.len() {
             0 => "valid".to_owned(),
             1 => "1 problem".to_owned(),
@@ -150,6 +153,8 @@ fn show(image: &Inspection, all_files: bool) -> String {
     row("digest", image.digest.map(|digest| digest.to_string()).unwrap_or_default());
     row("image id", image.image_id.to_string());
     row("platform", image.platform.clone());
+    row("os version", text(image.config.image.os_version()));
+    row("os features", list(image.config.image.os_features()).join(", "));
     row("created", text(image.config.image.created()));
     row("entrypoint", words(config.entrypoint()));
     row("cmd", words(config.cmd()));
@@ -161,6 +166,10 @@ fn show(image: &Inspection, all_files: bool) -> String {
     row("ports", list(config.exposed_ports()).join(", "));
     row("volumes", list(config.volumes()).join(", "));
     row("stop signal", text(config.stop_signal()));
+    row("shell", words(&Some(image.config.shell.clone())));
+    for instruction in &image.config.on_build {
+        row("on build", instruction.clone());
+    }
     if let Some(check) = &image.config.healthcheck {
         let times = [
             ("every", check.interval),
@@ -179,7 +188,7 @@ fn show(image: &Inspection, all_files: bool) -> String {
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut lines: Vec<String> =
-        rows.iter().map(|(name, value)| printable(&format!("{name:width$}  {value}"))).collect();
+        rows.iter().map(|(name, value)| shown(format!("{name:width$}  {value}"))).collect();
 
     for (number, layer) in image.layers.iter().enumerate() {
         lines.push(String::new());
@@ -190,14 +199,14 @@ fn show(image: &Inspection, all_files: bool) -> String {
             ByteSize(layer.size),
             ByteSize(layer.uncompressed_size),
             layer.files.len(),
-            layer.created_by.as_ref().map(|by| format!(" ({})", printable(by))).unwrap_or_default()
+            layer.created_by.as_ref().map(|by| format!(" ({})", shown(by))).unwrap_or_default()
         ));
-        let shown = if all_files { layer.files.len() } else { SHOWN_FILES };
-        for file in layer.files.iter().take(shown) {
+        let listed = if all_files { layer.files.len() } else { SHOWN_FILES };
+        for file in layer.files.iter().take(listed) {
             let link = file.link.as_ref().map(|link| format!(" -> {link}")).unwrap_or_default();
             let attributes = file.attributes.iter().map(|name| format!(" [{name}]")).collect::<String>();
             let size = if file.kind == '-' { ByteSize(file.size).to_string() } else { String::new() };
-            lines.push(printable(&format!(
+            lines.push(shown(format!(
                 "  {}{} {:>11} {size:>9} /{}{link}{attributes}",
                 file.kind,
                 file.mode,
@@ -205,20 +214,20 @@ fn show(image: &Inspection, all_files: bool) -> String {
                 file.path.trim_start_matches("./")
             )));
         }
-        if layer.files.len() > shown {
-            lines.push(format!("  … and {} more (--files shows all)", layer.files.len() - shown));
+        if layer.files.len() > listed {
+            lines.push(format!("  … and {} more (--files shows all)", layer.files.len() - listed));
         }
     }
     for (binary, packages) in &image.packages {
         lines.push(String::new());
-        lines.push(printable(&format!("crates in /{binary}")));
+        lines.push(shown(format!("crates in /{binary}")));
         let rows: Vec<Vec<String>> = packages
             .iter()
             .map(|package| {
                 vec![
-                    package.name.clone(),
-                    package.version.clone(),
-                    package.source.clone(),
+                    shown(&package.name),
+                    shown(&package.version),
+                    shown(&package.source),
                     package.kind.to_owned(),
                 ]
             })
@@ -226,14 +235,4 @@ fn show(image: &Inspection, all_files: bool) -> String {
         lines.push(table(&["crate", "version", "source", "kind"], &rows, &[]));
     }
     lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_cannot_write_to_the_terminal() {
-        assert_eq!(printable("a\x1b[31m\u{9b}b\r é"), "a\\u{1b}[31m\\u{9b}b\\r é");
-    }
 }

@@ -217,7 +217,7 @@ fn an_error_shows_nothing_of_a_document_or_a_layer() {
     let (fixture, layout) = built();
     let layout = layout.with_layer(SECRET.repeat(40).as_bytes());
     let place = layout.place(layout.layer());
-    let error = format!("layer {place} cannot be read: a number in a tar header is damaged");
+    let error = format!("layer {place} cannot be read: a tar header is damaged: its checksum is wrong");
     assert_eq!(fixture.refuses(&["inspect", "app"]), format!("error: {error}\n"));
     assert_eq!(problems(&fixture), [format!("{place}: {error}")]);
     // The second header of an archive: the first one decides whether it is an archive at all.
@@ -229,7 +229,7 @@ fn an_error_shows_nothing_of_a_document_or_a_layer() {
     archive.truncate(512);
     archive.extend_from_slice(SECRET.repeat(40).as_bytes());
     fixture.write("second.tar", archive);
-    let error = "error: cannot read ROOT/second.tar: a number in a tar header is damaged\n";
+    let error = "error: cannot read ROOT/second.tar: a tar header is damaged: its checksum is wrong\n";
     assert_eq!(fixture.refuses(&["inspect", "second.tar"]), error);
 }
 

@@ -29,6 +29,8 @@ mod killed;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod libraries;
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod places;

@@ -25,7 +25,7 @@ pub(super) struct Facts {
     pub(super) kind: char,
     pub(super) mode: u32,
     pub(super) owner: (u64, u64),
-    pub(super) mtime: u64,
+    pub(super) mtime: i64,
     /// Of a regular file.
     pub(super) content: Option<(Digest, u64)>,
     pub(super) link: Option<Vec<u8>>,
@@ -123,7 +123,7 @@ fn walk(root: &Path, path: &Path, device: u64, tree: &mut Tree) -> anyhow::Resul
         kind: '?',
         mode: metadata.mode() & 0o7777,
         owner: (metadata.uid().into(), metadata.gid().into()),
-        mtime: metadata.mtime().try_into().with_context(read)?,
+        mtime: metadata.mtime(),
         content: None,
         link: None,
         attributes: BTreeMap::new(),

@@ -48,7 +48,7 @@ struct Member {
     mode: u32,
     uid: u64,
     gid: u64,
-    mtime: u64,
+    mtime: i64,
     size: u64,
     sha256: Option<String>,
     link: Option<String>,

@@ -1,0 +1,388 @@
+//! Reading tar as others wrote it: ustar and GNU's form, with the long names of GNU and the extended headers of pax.
+//!
+//! Pax records are cut by their length, as the format demands (POSIX.1-2017, pax, "pax Extended Header"), so that a
+//! value may hold any byte. An archive that different programs would read differently is refused: this is also how
+//! entries are hidden from a scanner. Nothing that an archive says makes memory grow beyond [`HEADERS_LIMIT`].
+
+mod extended;
+mod header;
+
+use std::io::{self, Read, Seek};
+
+use self::extended::{Extended, check_global};
+use self::header::{DEVICE_MAJOR, DEVICE_MINOR, GID, Header, LINK, MODE, MTIME, SIZE, UID, number};
+use super::shown::shown;
+
+const BLOCK: u64 = 512;
+
+/// Headers before one entry, long names and pax records among them, which are held in memory.
+/// Go's archive/tar, and with it docker and containerd, stops at 1 MiB for each (`maxSpecialFileSize`).
+const HEADERS_LIMIT: u64 = 4 << 20;
+
+/// Linux takes no longer paths (PATH_MAX, without its final NUL).
+const NAME_LIMIT: usize = 4095;
+
+/// One entry of a layer, as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadEntry {
+    /// As it stands in the tar.
+    pub path: Vec<u8>,
+    /// `-`, `d`, `l`, `h`, `c`, `b`, `p` or `?`, as `ls` and `tar` show it.
+    pub kind: char,
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u64, u64),
+    /// Bytes of content; of a sparse file with its holes.
+    pub size: u64,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    /// Target of a link.
+    pub link: Option<Vec<u8>>,
+    /// Keys and values of its pax header, without those that only widen ustar's fields.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A tar that is read from its first entry to its last.
+pub(crate) struct Untar<R> {
+    inner: R,
+    skip: fn(&mut R, u64) -> io::Result<()>,
+    /// Bytes that were read or skipped.
+    position: u64,
+    /// Whether there was a header whose checksum is right.
+    is_tar: bool,
+    /// Of the entry at hand.
+    content: Content,
+}
+
+/// What is left of an entry's content.
+#[derive(Default)]
+struct Content {
+    /// Bytes that are stored and not read yet.
+    stored: u64,
+    /// Bytes that fill the last block.
+    padding: u64,
+    /// Of a sparse file.
+    sparse: Option<Sparse>,
+}
+
+/// A file with holes.
+struct Sparse {
+    /// Where data lies: offsets and lengths, in order.
+    segments: std::iter::Peekable<std::vec::IntoIter<(u64, u64)>>,
+    position: u64,
+    size: u64,
+}
+
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+fn cut_short(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends within {what}"))
+}
+
+fn too_many_headers() -> io::Error {
+    damaged(format!("headers of more than {HEADERS_LIMIT} bytes before one entry"))
+}
+
+impl<R: Read> Untar<R> {
+    /// One whose contents are read.
+    pub(crate) fn new(inner: R) -> Self {
+        let skip = |inner: &mut R, length| match io::copy(&mut inner.take(length), &mut io::sink())? {
+            skipped if skipped == length => Ok(()),
+            _ => Err(cut_short("an entry")),
+        };
+        Self { inner, skip, position: 0, is_tar: false, content: Content::default() }
+    }
+
+    /// Where the next byte that is read stands.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether what was read so far is a tar.
+    pub(crate) fn is_tar(&self) -> bool {
+        self.is_tar
+    }
+
+    /// Whether the entry at hand has holes.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.content.sparse.is_some()
+    }
+
+    /// The next entry; its content is what [`Read`] gives until the next call.
+    pub(crate) fn next(&mut self) -> io::Result<Option<ReadEntry>> {
+        self.finish_entry()?;
+        let mut extended = Extended::default();
+        let mut left = HEADERS_LIMIT;
+        loop {
+            let Some(header) = self.header()? else {
+                return match extended.is_empty() {
+                    true => Ok(None),
+                    false => Err(damaged("an extended header without an entry")),
+                };
+            };
+            left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
+            let flag = header.flag();
+            if !matches!(flag, b'x' | b'g' | b'L' | b'K') {
+                return self.entry(&header, extended, left).map(Some);
+            }
+            let size =
+                u64::try_from(header.number(SIZE)?).map_err(|_| damaged("a header of less than no bytes"))?;
+            left = left.checked_sub(size).ok_or_else(too_many_headers)?;
+            let bytes = self.block_of(size)?;
+            match flag {
+                b'x' => extended.add(&bytes)?,
+                b'g' => check_global(&bytes)?,
+                b'L' => set_once(&mut extended.gnu_path, bytes, "two long names for one entry")?,
+                _ => set_once(&mut extended.gnu_link, bytes, "two long targets for one entry")?,
+            }
+        }
+    }
+
+    fn entry(&mut self, header: &Header, extended: Extended, left: u64) -> io::Result<ReadEntry> {
+        let path = match extended.name("path", &extended.path, &extended.gnu_path)? {
+            Some(path) => path,
+            None => header.path(),
+        };
+        let named = |error: io::Error| {
+            let name: String = shown(&path).chars().take(200).collect();
+            io::Error::new(error.kind(), format!("{name}: {error}"))
+        };
+        check_name(&path).map_err(named)?;
+        let (entry, content) = self.described(header, &extended, &path, left).map_err(named)?;
+        self.content = content;
+        Ok(ReadEntry { path, ..entry })
+    }
+
+    /// The entry without its path, and the content that follows.
+    fn described(
+        &mut self,
+        header: &Header,
+        extended: &Extended,
+        path: &[u8],
+        left: u64,
+    ) -> io::Result<(ReadEntry, Content)> {
+        let kind = match header.flag() {
+            // Before POSIX a directory was a file whose name ends so.
+            b'\0' if path.ends_with(b"/") => 'd',
+            b'\0' | b'0' | b'7' | b'S' => '-',
+            b'1' => 'h',
+            b'2' => 'l',
+            b'3' => 'c',
+            b'4' => 'b',
+            b'5' => 'd',
+            b'6' => 'p',
+            _ => '?',
+        };
+        let natural = |field, name: &str| {
+            let number = header.number(field)?;
+            u64::try_from(number).map_err(|_| damaged(format!("its {name} is negative")))
+        };
+        let record = |key: &str| extended.natural(key).transpose();
+        let stored = record("size").unwrap_or_else(|| natural(SIZE, "size"))?;
+        let owner = (
+            record("uid").unwrap_or_else(|| natural(UID, "user"))?,
+            record("gid").unwrap_or_else(|| natural(GID, "group"))?,
+        );
+        let mtime = extended.time("mtime").transpose().unwrap_or_else(|| header.number(MTIME))?;
+        for time in ["atime", "ctime"] {
+            extended.time(time)?;
+        }
+        let mode = (header.number(MODE)? & 0o7_777_777) as u32;
+        if header.is_posix_or_gnu() {
+            // They mean nothing in most entries, and Go refuses an archive where they are damaged.
+            header.number(DEVICE_MAJOR)?;
+            header.number(DEVICE_MINOR)?;
+        }
+        if stored > 0 && !matches!(kind, '-' | '?') {
+            // Some programs skip it, others read it as the next headers.
+            return Err(damaged("it is no regular file and has content"));
+        }
+        let link = match (kind, extended.name("linkpath", &extended.link, &extended.gnu_link)?) {
+            ('l' | 'h', Some(link)) => Some(link),
+            ('l' | 'h', None) => Some(header.text(LINK).to_vec()),
+            _ => None,
+        };
+        if link.as_ref().is_some_and(|link| link.len() > NAME_LIMIT) {
+            return Err(damaged(format!("its target has more than {NAME_LIMIT} bytes")));
+        }
+        let sparse = match header.flag() {
+            b'S' => Some(self.sparse(header, stored, left)?),
+            _ => None,
+        };
+        let size = sparse.as_ref().map_or(stored, |sparse| sparse.size);
+        let attributes = extended.attributes.clone();
+        let padding = (BLOCK - stored % BLOCK) % BLOCK;
+        Ok((
+            ReadEntry { path: Vec::new(), kind, mode, owner, size, mtime, link, attributes },
+            Content { stored, padding, sparse },
+        ))
+    }
+
+    /// GNU's older form of a sparse file: four segments in the header, 21 in each block that follows
+    /// (GNU tar manual, "Storing Sparse Files").
+    fn sparse(&mut self, header: &Header, stored: u64, mut left: u64) -> io::Result<Sparse> {
+        let wrong = |_| damaged("a sparse file with negative numbers");
+        let number = |field: &[u8]| u64::try_from(number(field)?).map_err(wrong);
+        let size = number(&header.0[483..495])?;
+        let mut segments = Vec::new();
+        let mut add = |table: &[u8]| -> io::Result<()> {
+            for segment in table.chunks_exact(24) {
+                if segment[0] == 0 {
+                    break;
+                }
+                segments.push((number(&segment[..12])?, number(&segment[12..])?));
+            }
+            Ok(())
+        };
+        add(&header.0[386..482])?;
+        let mut more = header.0[482] != 0;
+        while more {
+            left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
+            let block = self.block()?.ok_or_else(|| cut_short("a header"))?;
+            add(&block[..504])?;
+            more = block[504] != 0;
+        }
+        let (mut end, mut sum) = (0_u64, 0_u64);
+        for (offset, length) in &segments {
+            let in_order = *offset >= end;
+            end = offset
+                .checked_add(*length)
+                .filter(|end| in_order && *end <= size)
+                .ok_or_else(|| damaged("the parts of a sparse file overlap or lie beyond its end"))?;
+            sum = sum.saturating_add(*length);
+        }
+        if sum != stored {
+            return Err(damaged("the parts of a sparse file are not as long as its content"));
+        }
+        Ok(Sparse { segments: segments.into_iter().peekable(), position: 0, size })
+    }
+
+    /// The next header; none at the end.
+    fn header(&mut self) -> io::Result<Option<Header>> {
+        let Some(block) = self.block()? else { return Ok(None) };
+        if block == [0; BLOCK as usize] {
+            return match self.block()? {
+                Some(block) if block != [0; BLOCK as usize] => {
+                    Err(damaged("entries after a single block of zeros, where some programs stop"))
+                }
+                _ => Ok(None),
+            };
+        }
+        let header = Header::new(block)?;
+        self.is_tar = true;
+        Ok(Some(header))
+    }
+
+    /// The next block; none at the end.
+    fn block(&mut self) -> io::Result<Option<[u8; BLOCK as usize]>> {
+        let mut block = [0; BLOCK as usize];
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.inner.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(cut_short("a header")),
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.position += BLOCK;
+        Ok(Some(block))
+    }
+
+    /// So many bytes, which fill up blocks.
+    fn block_of(&mut self, size: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.inner).take(size).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 != size {
+            return Err(cut_short("a header"));
+        }
+        self.position += size;
+        self.pass((BLOCK - size % BLOCK) % BLOCK)?;
+        Ok(bytes)
+    }
+
+    fn pass(&mut self, length: u64) -> io::Result<()> {
+        let position = self.position.checked_add(length).filter(|end| i64::try_from(*end).is_ok());
+        self.position = position.ok_or_else(|| damaged("it ends beyond what any file can hold"))?;
+        if length > 0 { (self.skip)(&mut self.inner, length) } else { Ok(()) }
+    }
+
+    fn finish_entry(&mut self) -> io::Result<()> {
+        let Content { stored, padding, .. } = std::mem::take(&mut self.content);
+        self.pass(stored)?;
+        match self.pass(padding) {
+            // The last entry may end where its content does.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            passed => passed,
+        }
+    }
+
+    fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.content.stored).unwrap_or(usize::MAX).min(buffer.len());
+        let length = self.inner.read(&mut buffer[..most])?;
+        if length == 0 && most > 0 {
+            return Err(cut_short("an entry"));
+        }
+        self.content.stored -= length as u64;
+        self.position += length as u64;
+        Ok(length)
+    }
+}
+
+impl<R: Read + Seek> Untar<R> {
+    /// One whose contents are not read but leapt over, also beyond its end.
+    pub(crate) fn by_seeking(inner: R) -> Self {
+        let skip = |inner: &mut R, length: u64| inner.seek_relative(length.cast_signed());
+        Self { inner, skip, position: 0, is_tar: false, content: Content::default() }
+    }
+}
+
+/// The content of the entry at hand.
+impl<R: Read> Read for Untar<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(sparse) = &mut self.content.sparse else { return self.read_stored(buffer) };
+        let position = sparse.position;
+        while sparse.segments.next_if(|(offset, length)| offset + length <= position).is_some() {}
+        let next = sparse.segments.peek().copied();
+        let (is_data, end) = match next {
+            Some((offset, length)) if offset <= position => (true, offset + length),
+            Some((offset, _)) => (false, offset),
+            None => (false, sparse.size),
+        };
+        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+        let length = if is_data {
+            self.read_stored(&mut buffer[..most])?
+        } else {
+            buffer[..most].fill(0);
+            most
+        };
+        if let Some(sparse) = &mut self.content.sparse {
+            sparse.position += length as u64;
+        }
+        Ok(length)
+    }
+}
+
+fn set_once<T>(place: &mut Option<T>, value: T, twice: &str) -> io::Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(damaged(twice)),
+    }
+}
+
+fn check_name(path: &[u8]) -> io::Result<()> {
+    match path.len() {
+        0 => Err(damaged("an entry without a name")),
+        length if length > NAME_LIMIT => {
+            Err(damaged(format!("its name has {length} bytes, more than {NAME_LIMIT}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
