@@ -27,8 +27,7 @@ const HISTORY_LIMIT: usize = 10_000;
 const MEMBERS_LIMIT: usize = 100_000;
 
 /// What to do where a file may not be read.
-pub const READABLE: &str =
-    "make the file readable for this user (`chmod`, `chown`), or run this as its owner";
+const READABLE: &str = "make the file readable for this user (`chmod`, `chown`), or run this as its owner";
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]

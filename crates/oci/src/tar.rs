@@ -1,7 +1,7 @@
 //! Writing tar: POSIX ustar headers, with a pax extended header before an entry only where ustar
 //! cannot say it (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header").
 //!
-//! Reading is the crate `tar`'s. Writing is here because every byte of a header is part of a digest:
+//! It is ours because every byte of a header is part of a digest:
 //! what goes into a field, and when a pax record is needed, must not change with somebody's release.
 
 use std::io::{self, Write};
