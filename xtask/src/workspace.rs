@@ -1,4 +1,4 @@
-//! Where things are: the cargo workspace, its packages, its images.
+//! The cargo workspace: its folders, packages and images.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use tare_tool::toolkit::{self, Toolkit};
 pub struct Workspace {
     /// Where its Cargo.toml is.
     pub root: PathBuf,
-    /// Where cargo builds, and where `images/` is written.
+    /// cargo's target folder, in which `images/` is written.
     pub target_dir: PathBuf,
     /// Where cargo keeps what it builds on the way; often the same.
     pub build_dir: PathBuf,
@@ -159,7 +159,7 @@ impl Workspace {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.with_context(cannot)?;
-            // Whatever else than a file stands there is refused, and named, when it is opened.
+            // If image.toml is no regular file, opening it reports that.
             if entry.path().join("image.toml").symlink_metadata().is_ok() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
             }

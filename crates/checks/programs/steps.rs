@@ -1,5 +1,5 @@
-//! A server whose work for a request is a number of steps that its environment names. Compiled by itself: it
-//! knows nothing but the standard library.
+//! A server that executes a number of steps for each request. The environment sets the number. It is compiled alone and
+//! uses the standard library only.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

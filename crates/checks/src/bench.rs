@@ -1,8 +1,8 @@
-//! `cargo xtask bench image`, `bench server` and `bench fidelity`: packaging beside others' tools, the sample server
-//! beside others, and the profiler beside what is known.
+//! `cargo xtask bench image`, `bench server` and `bench fidelity`: compares packaging with other tools, the sample server
+//! with other servers, and the profiler's figures with known values.
 //!
-//! A part measures and returns what it found; only here is it printed and written. Ratios count, taken within a round,
-//! in which all contestants run in turn; times in themselves are the machine's.
+//! A part measures and returns its result; this module prints and writes it. Results are ratios within a round, in which
+//! all contestants run in turn, because absolute times depend on the machine.
 
 mod fidelity;
 mod large;
@@ -27,7 +27,7 @@ use tare_tool::process::xshell::Cmd;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
-/// What is to be measured.
+/// The parts to measure.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// Rounds of each measurement.
@@ -116,7 +116,7 @@ pub(crate) fn run(
         part.name = name;
         ui.result(&part.text())?;
         found.push(part);
-        // After each part, so that an error later on does not lose what was found.
+        // After each part, so that a later error loses no results.
         let results = Results { rounds: options.rounds, processors: env.parallelism, parts: &found };
         let path = workspace.target_dir.join("bench").join(format!("{bench_name}.json"));
         write(&path, &serde_json::to_vec_pretty(&results)?)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask bench`: for the people of this workspace alone.
+//! `cargo xtask test` and `cargo xtask bench`, for developers of this workspace.
 
 use std::process::ExitCode;
 

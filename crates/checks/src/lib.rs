@@ -1,7 +1,7 @@
-//! `cargo xtask test` and `bench`: every test of the workspace, checks of our images with others' tools, virtual
-//! machines with cgroup version 2, and measurements side by side with others.
+//! `cargo xtask test` and `bench`: all tests of the workspace, checks of our images with other tools, virtual machines with
+//! cgroup version 2, and benchmarks that compare with others.
 //!
-//! For the people of this workspace alone: built when first asked for, and used by no other package.
+//! For developers of this workspace. The package is built on first use, and no other package uses it.
 
 #[cfg(target_os = "linux")]
 mod bench;

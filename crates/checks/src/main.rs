@@ -1,4 +1,4 @@
-//! `tare-checks`: what `cargo xtask test` and `cargo xtask bench` hand over to.
+//! `tare-checks`, the program behind `cargo xtask test` and `cargo xtask bench`.
 
 fn main() -> std::process::ExitCode {
     tare_checks::main()

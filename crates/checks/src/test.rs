@@ -1,4 +1,4 @@
-//! The tests of the workspace, by cargo.
+//! Runs the tests of the workspace with cargo.
 
 use std::time::Instant;
 

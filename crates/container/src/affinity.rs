@@ -1,4 +1,4 @@
-//! CPUs without a cpuset: by the affinity of threads (sched_setaffinity(2)), which what they start inherits.
+//! CPU limits without a cpuset, by thread affinity (sched_setaffinity(2)). Processes that the threads start inherit it.
 
 use super::limits::CpuSet;
 

@@ -1,4 +1,4 @@
-//! The bundle's `config.json`, from an image's config and a spec. Pure.
+//! Computes the bundle's `config.json` from an image's configuration and a spec, without side effects.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ const MASKED: [&str; 8] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// What a bundle needs from the host.
+/// The facts about the host that a bundle depends on.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) id: &'a str,
@@ -93,7 +93,7 @@ fn resources(limits: &Limits) -> Value {
     if let Some(memory) = limits.memory {
         resources["memory"] = json!({"limit": memory});
         if let Some(swap) = limits.swap {
-            // Memory and swap together, whatever the version (runtime-spec config-linux.md, "Memory").
+            // Memory and swap together, in both cgroup versions (runtime-spec config-linux.md, "Memory").
             resources["memory"]["swap"] = json!(memory.saturating_add(swap));
         }
     }

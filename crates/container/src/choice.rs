@@ -1,5 +1,5 @@
-//! Which runtime to use where the user names none, and what to do where none can be used. A pure function of
-//! facts; gathering them is beside it.
+//! Chooses a runtime where the user names none, and says what to do where none can be used. The choice is a pure function
+//! of facts; a separate function gathers them.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct Facts {
     pub cgroup: Version,
     /// Whether the group of this process may be divided by it (version 2).
     pub delegated: bool,
-    /// Whether cpuset is among what was delegated.
+    /// Whether the cpuset controller is delegated.
     pub cpuset: bool,
     /// Whether an ordinary user may make user namespaces.
     pub user_namespaces: bool,
@@ -33,7 +33,7 @@ pub struct Facts {
     pub docker: bool,
 }
 
-/// What the command line says about it.
+/// The options of the command line that affect the choice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {
     /// `--runtime`
@@ -53,10 +53,10 @@ pub enum Choice {
     Restart {
         /// The words before our own command line.
         through: &'static [&'static str],
-        /// What the user should know.
+        /// A message for the user.
         say: &'static str,
     },
-    /// Build what is needed, then measure as root.
+    /// Build everything as this user, then measure as root.
     Sudo,
     /// Give up.
     Stop {
@@ -198,7 +198,7 @@ fn delegated_controllers() -> Option<String> {
     use super::cgroup::Cgroup;
     let Ok(Cgroup::V2(own)) = Cgroup::of_process(std::process::id().cast_signed()) else { return None };
     let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-    // A leaf that an earlier step of the same run moved into counts by what is above it.
+    // If an earlier step of this run moved the process into a leaf group, the group above the leaf counts.
     let folder = if own.ends_with("tare-tool") { own.parent().unwrap_or(&own) } else { &own };
     let may = writable(folder) && writable(&folder.join("cgroup.subtree_control"));
     std::fs::read_to_string(folder.join("cgroup.controllers")).ok().filter(|_| may)
@@ -236,7 +236,7 @@ mod tests {
         docker: false,
     };
 
-    /// What is said in short.
+    /// A short message for the user.
     fn short(choice: &Choice) -> String {
         match choice {
             Choice::Use(kind) => format!("use {kind}"),

@@ -1,4 +1,4 @@
-//! What must not outlive this process, however it ends.
+//! Removes containers when this process ends, also by a signal.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -10,7 +10,7 @@ pub fn making() -> RwLockReadGuard<'static, ()> {
     GATE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for what is being made; nothing new is made as long as the guard lives.
+/// Waits until no container is being created. None is created as long as the guard lives.
 pub(crate) fn close() -> RwLockWriteGuard<'static, ()> {
     GATE.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -20,7 +20,7 @@ pub(crate) fn close() -> RwLockWriteGuard<'static, ()> {
 #[derive(Debug, Clone, Default)]
 pub struct Cleanup(Arc<Mutex<Vec<Weak<dyn Removable>>>>);
 
-/// What can be removed, more than once and from any thread.
+/// Something to clean up. Removing it twice, and from any thread, is allowed.
 pub(crate) trait Removable: Send + Sync + std::fmt::Debug {
     fn remove_now(&self);
 }

@@ -1,5 +1,5 @@
-//! What the kernel counted of a container, from cgroup version 1, 2 and `/proc`. Parsing is apart from
-//! reading, and tested on captured text.
+//! The kernel's counters of a container, from cgroup version 1, version 2 and `/proc`. Parsing is separate from reading,
+//! and tested on captured text.
 //!
 //! Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/{cpuacct,memory,pids}.rst,
 //! scheduler/sched-bwc.rst, and proc_pid_status(5).
@@ -11,7 +11,7 @@ use super::cgroup::Cgroup;
 use super::error::ContainerError;
 use super::kind::RuntimeKind;
 
-/// What a cgroup used since it was made. What the kernel at hand does not count is `None`, never 0.
+/// The resources that a cgroup has used since its creation. Counters that this kernel lacks are `None`, never 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// ns of CLOCK_MONOTONIC between which they were read: before the first file, after the last.
@@ -33,7 +33,7 @@ pub struct Counters {
     pub memory: Option<u64>,
     /// The most it ever was.
     pub memory_peak: Option<u64>,
-    /// Bytes that no file stands behind.
+    /// Bytes of anonymous memory (not backed by a file).
     pub memory_anon: Option<u64>,
     /// Times the limit was reached and nothing could be reclaimed; version 2 only.
     pub oom: Option<u64>,
@@ -125,7 +125,7 @@ impl Counters {
         }
     }
 
-    /// Sums over processes what only `/proc` knows; of threads that ended it knows nothing.
+    /// Sums the counters of `/proc` over all processes. Threads that have ended are missing.
     fn read_processes(&mut self, processes: &[i32]) {
         for process in processes {
             let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! Containers by docker or podman, through their command lines.
+//! Containers of docker and podman, through their command lines.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -73,7 +73,7 @@ struct DaemonContainer {
     has_own_loopback: bool,
 }
 
-/// What is known of a container after its start.
+/// A container after its start, as the daemon describes it.
 #[derive(Debug)]
 struct Started {
     at: u64,
@@ -92,7 +92,7 @@ struct Group {
     innermost: Cgroup,
 }
 
-/// What is known of a container after its end.
+/// A container after its end, as the daemon describes it.
 #[derive(Debug)]
 struct Ended {
     at: u64,
@@ -137,7 +137,7 @@ impl Daemon {
         read(self.kind, &self.program, arguments)
     }
 
-    /// Removes containers of dead owners, in whatever folder of this host their records are.
+    /// Removes containers whose owner process has ended. Their records may be in any folder of this host.
     pub(crate) fn sweep(&self) -> Vec<String> {
         let filter = format!("label={LABEL}");
         let format = format!("{{{{.Names}}}} {{{{.Label \"{LABEL}\"}}}}");
@@ -156,7 +156,7 @@ impl Daemon {
         removed
     }
 
-    /// Puts an image into the store, once. Gives back what it is called there.
+    /// Loads an image into the daemon's store once, and returns its name there.
     pub(crate) fn load(&self, target: &Target, folder: &Path) -> Result<String, ContainerError> {
         let name = format!("tare-run:{}", target.image_id.short());
         let name = match self.kind {

@@ -1,4 +1,4 @@
-//! The error of everything here that touches the host.
+//! The error type of this package.
 
 use std::error::Error;
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! Groups of our own: where containers get theirs, and that of the process that sends requests.
+//! The cgroups that tare creates: the parent of all container groups, and the group of the load generator.
 
 use std::fs;
 use std::io;
@@ -163,7 +163,7 @@ impl Drop for Kept {
             return;
         }
         for folder in self.made.iter().flat_map(|path| tare_keeper::cgroup::folders(path)) {
-            // What is not empty a later sweep removes.
+            // A later clean-up removes groups that are not empty yet.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -199,7 +199,7 @@ impl Group {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("group-{}-{number}-{name}", std::process::id());
         let (path, cgroup) = (parent.path.join(&name), parent.group.join(&name));
-        // Dropped on the way, what was made is removed.
+        // If this function returns early, dropping the value removes the groups.
         let group = Self { cgroup, path, origin };
         for (_, folder) in group.cgroup.folders() {
             fs::create_dir_all(folder).map_err(ContainerError::on("create", folder))?;

@@ -1,4 +1,4 @@
-//! What the figures were taken on. Parsing is apart from reading.
+//! Facts about the host on which the figures were measured. Parsing is separate from reading.
 
 use std::fs;
 
@@ -22,12 +22,12 @@ pub struct HostFacts {
     pub memory: Option<u64>,
 }
 
-/// What others took from this host since it was started, and how busy it is.
+/// CPU time that the hypervisor gave to others since the start of the host, and the current load.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HostLoad {
     /// CPU time of all CPUs together, used or not, in ticks of 10 ms.
     pub total: u64,
-    /// Of it what the hypervisor gave to others (proc_stat(5), `steal`).
+    /// The part that the hypervisor gave to others (proc_stat(5), `steal`).
     pub steal: u64,
     /// The part that was not used.
     pub idle: u64,

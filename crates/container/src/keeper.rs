@@ -1,8 +1,8 @@
 //! The client of `tare-keeper`: starts it, sends its commands, collects its events, and keeps the end of the
 //! container's output.
 //!
-//! The only place that starts programs by itself: the keeper's three pipes live as long as the container does,
-//! which `tare_tool::process` is not made for.
+//! This module starts a program without `tare_tool::process`, which does not support three pipes that stay open as long
+//! as the container runs.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Write as _};
@@ -184,7 +184,7 @@ impl Keeper {
 
     /// The last of what the container printed.
     pub(crate) fn output(&self) -> String {
-        // What is in the pipe is read by a thread of its own, which may not have had its turn yet.
+        // Another thread reads the pipe, and may not have read everything yet.
         let deadline = Instant::now() + LAST_OUTPUT;
         let unread = || self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
         while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {

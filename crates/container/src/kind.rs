@@ -1,4 +1,4 @@
-//! The runtimes by name.
+//! The names of the runtimes.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +10,7 @@ use tare_tool::process::find_program;
 
 use super::error::ContainerError;
 
-/// What makes and runs containers.
+/// A program that creates and runs containers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeKind {

@@ -1,8 +1,8 @@
-//! What is on record about containers while they live, and what becomes of those whose owner was killed.
+//! Records of running containers, and the removal of containers whose owner process was killed.
 //!
-//! Every container has a folder that names its owner. A process is known by its id and the time of its
-//! start, because ids are used again. Opening a runtime first removes what dead owners left: the container, its
-//! cgroup, its interfaces, its folder.
+//! Every container has a folder that names its owner. A process is identified by its id and its start time, because ids
+//! are reused. Opening a runtime first removes everything that dead owners left behind: container, cgroup, interfaces and
+//! folder.
 
 use std::fs;
 use std::io;
@@ -85,7 +85,7 @@ fn parse_started(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// What is on record about one container.
+/// The record of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) owner: Owner,
@@ -152,7 +152,7 @@ pub fn state_folder(root: bool, runtime_dir: Option<&Path>, temporary: &Path, us
     }
 }
 
-/// What a dead owner left, and what became of it.
+/// A container that a dead owner left behind, and whether it was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
     /// It is gone now.
@@ -239,7 +239,7 @@ fn remove_left(
             true => cmd!(sh, "{program} rm --force {id}"),
             false => cmd!(sh, "{program} --root {state} delete --force {id}"),
         };
-        // It may be gone; what it leaves is removed below.
+        // The container may have ended already; its remains are removed below.
         let _ = command.capture();
     }
     if let Some(cgroup) = &record.cgroup {
@@ -286,7 +286,7 @@ mod tests {
         Record { owner, cgroup: None, runtime }
     }
 
-    /// Without what others on this host left.
+    /// The list without containers that others on this host left behind.
     fn swept(state: &Path, find: &dyn Fn(RuntimeKind) -> Option<PathBuf>) -> Vec<Leftover> {
         let of_containers = |left: &Leftover| matches!(left, Leftover::Removed(what) | Leftover::Kept { what, .. } if what.starts_with("container "));
         sweep(state, find).into_iter().filter(of_containers).collect()
@@ -301,7 +301,7 @@ mod tests {
         assert!(ours.path.exists() && !dead.path.exists());
     }
 
-    /// A program that notes what it is called with.
+    /// A program that records its arguments.
     #[cfg(unix)]
     fn program(folder: &Path) -> (PathBuf, PathBuf) {
         use std::os::unix::fs::PermissionsExt as _;

@@ -1,16 +1,16 @@
-//! Runs any OCI image under limits, and reads what the kernel counted of it.
+//! Runs any OCI image under limits, and reads the kernel's counters of it.
 //!
-//! The modules form layers; each uses only those of the layers before it:
+//! The modules form layers. Each module uses only modules of earlier layers:
 //!
 //! 1. facts and values: [`error`], [`kind`], [`rights`], [`cleanup`], [`user`], [`cgroup`], [`network`];
 //! 2. images and resources: [`target`] finds the image that a user names, [`unpack`] and [`roots`] make and keep a
 //!    root of its layers, [`counters`], [`host`] and [`group`] read and make cgroups, [`choice`] chooses a runtime,
-//!    [`leftovers`] removes what killed runs left;
-//! 3. containers: [`spec`] says how one is to be run, [`life`] is one from its creation to its removal;
+//!    [`leftovers`] removes the containers of killed runs;
+//! 3. containers: [`spec`] describes how to run one, [`life`] is its life from creation to removal;
 //! 4. their drivers: `oci` with `bundle` and `keeper`, and `daemon`;
 //! 5. [`runtime`] opens a driver and makes containers.
 //!
-//! Nothing here knows how an image was built or what is measured.
+//! This package knows neither how an image was built nor which figures are measured.
 
 mod affinity;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! One container from its creation to its removal, whatever runtime made it.
+//! One container from its creation to its removal, with any runtime.
 
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,7 +65,7 @@ impl std::fmt::Display for Exit {
 pub struct Endpoint {
     /// The address, in the network namespace below.
     pub address: SocketAddr,
-    /// The network namespace that the load generator has to join; none: that of this process.
+    /// The network namespace that the load generator joins. None: the namespace of this process.
     pub network_namespace: Option<PathBuf>,
 }
 
@@ -171,7 +171,7 @@ impl Container {
         self.inner.driver.pid()
     }
 
-    /// What the kernel counted of it up to now. They can be read after its end too, until it is removed
+    /// The kernel's counters up to now. They can be read after the container's end too, until it is removed
     /// (with a daemon: until its end).
     ///
     /// # Errors
@@ -258,7 +258,7 @@ impl Container {
         self.inner.driver.follow(follower)
     }
 
-    /// The last of what it printed, on stdout and stderr.
+    /// The end of the container's output on stdout and stderr.
     #[must_use]
     pub fn output_tail(&self) -> String {
         self.inner.driver.output()

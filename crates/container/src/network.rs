@@ -1,8 +1,8 @@
 //! Virtual interfaces between containers and the host.
 //!
-//! By the program `ip`: it is on every Linux host, its errors say what is wrong, and it is called before a
-//! container starts, so its few milliseconds are in no figure. (A crate for netlink would bring an async
-//! runtime or several hundred lines of ours.) The usual case, loopback alone, needs none of this.
+//! They are created by the program `ip`, which every Linux host has and whose errors are clear. It runs before a container
+//! starts, so its few milliseconds are in no figure. (A crate for netlink would bring an async runtime or several hundred
+//! lines of our own.) The usual case, loopback alone, needs no interfaces.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -116,7 +116,7 @@ impl Drop for Bridge {
     }
 }
 
-/// What is gone already needs no more; what stays a sweep removes.
+/// Interfaces that do not exist any more need no removal; a later clean-up removes the rest.
 fn remove_link(name: &str) {
     if interfaces().iter().any(|it| it == name) {
         let _ = ip(&["link", "delete", name]);

@@ -1,4 +1,4 @@
-//! Containers by the embedded runtime, or by a program with the OCI command line, under a keeper.
+//! Containers of the embedded runtime or of a program with the OCI command line. A keeper supervises both.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use super::target::Target;
 use super::unpack::read_inside;
 use super::user;
 
-/// No container gets more open files than this, whatever the host allows: it is docker's number.
+/// The most open files that a container gets, even where the host allows more. docker uses the same number.
 const NOFILE_MOST: u64 = 1 << 20;
 
 /// The embedded runtime, or a program with the OCI command line.
@@ -41,7 +41,7 @@ pub(crate) struct OciRuntime {
     /// The program `tare-keeper`.
     keeper: PathBuf,
     pub(crate) parent: Parent,
-    /// Whether this process is the host's root, and not only that of a user namespace.
+    /// Whether this process is root on the host; root in a user namespace does not count.
     root: bool,
     options: Options,
 }
@@ -82,7 +82,7 @@ impl OciRuntime {
         Ok(Self { kind, program, keeper, parent, root, options })
     }
 
-    /// The root of an image, unpacked if it is not there yet.
+    /// The root file system of an image, which is unpacked on first use.
     pub(crate) fn root_of(&self, target: &Target, spec: &ContainerSpec) -> Result<Root, ContainerError> {
         Cache::new(&self.options.cache, Keep::default()).rootfs(target, &spec.mount_points(&target.config))
     }
@@ -144,7 +144,7 @@ impl OciRuntime {
         let cgroup = Cgroup::of_process(pid)?;
         check_place(&cgroup, &group).map_err(failed)?;
         cgroup.limit_swap(&spec.limits)?;
-        // Only what the kernel has counts, whatever the runtime says.
+        // Read the limits back from the kernel; a runtime may report limits that are not in force.
         cgroup.verify(&spec.limits)?;
         let pair = match &spec.network {
             Network::Loopback | Network::Host => None,

@@ -1,14 +1,14 @@
-//! What a runtime is opened with.
+//! The options with which a runtime is opened.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::cleanup::Cleanup;
 
-/// What a runtime is opened with; nothing of it is looked for in the environment here.
+/// The options with which a runtime is opened. This package does not read the environment.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where unpacked images are kept.
+    /// The folder of unpacked images.
     pub cache: PathBuf,
     /// Where records of containers are kept ([`state_folder`](super::leftovers::state_folder)).
     pub state: PathBuf,

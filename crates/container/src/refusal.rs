@@ -1,4 +1,4 @@
-//! What a runtime refuses, with advice.
+//! Advice for errors that runtimes report.
 
 use super::error::ContainerError;
 use super::kind::RuntimeKind;

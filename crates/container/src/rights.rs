@@ -1,7 +1,7 @@
 //! The rights of this process, and the user namespace that an ordinary user makes containers in.
 //!
-//! It is entered once and by the whole process: prober, generator and keeper are then all where the
-//! containers' networks belong, and no start waits for a namespace to be made.
+//! The whole process enters the namespace once. Prober, load generator and keeper are then in the namespace that owns the
+//! containers' networks, and no container's start waits for the creation of a namespace.
 
 /// What this process may do to namespaces, mounts and cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

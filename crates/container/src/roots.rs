@@ -1,8 +1,8 @@
 //! The cache of unpacked roots.
 //!
-//! A root becomes visible only once it is whole, and goes when others were used later and there are too many.
-//! The cache's folder is for its owner alone: what is set-user-id in an image is of no use to other users of
-//! the host.
+//! A root becomes visible only when it is complete. The least recently used roots are removed when the cache is too large.
+//! The cache's folder is accessible to its owner alone, so that other users of the host cannot run set-user-id files of an
+//! image.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use super::rights::is_root;
 use super::target::Target;
 use super::unpack::{Bounds, chain_id, unpack};
 
-/// How much a cache keeps of what is not in use.
+/// The bounds of the cache; roots in use do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Bytes on disk of all roots together; those used longest ago go first.
@@ -36,7 +36,7 @@ impl Default for Keep {
     }
 }
 
-/// Unpacked roots by what they hold.
+/// Unpacked roots, each under the digest of its content.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
@@ -97,7 +97,7 @@ impl Cache {
         if let Some(found) = hold(&place) {
             return Ok(found);
         }
-        // Under the lock whatever is there was left by a killed run.
+        // The lock is held, so a staging folder was left by a killed run.
         let staging = self.folder.join("staging");
         cache::remove(&staging).map_err(ContainerError::on("remove", &staging))?;
         fs::create_dir(&staging).map_err(ContainerError::on("create", &staging))?;
@@ -118,8 +118,8 @@ impl Cache {
         Ok(made)
     }
 
-    /// Removes what was used too long ago, and of the rest what was used longest ago until it is little enough;
-    /// never what is in use, and never the root that was just made, the time of whose record counts as now.
+    /// Removes roots that were not used for too long, and then the least recently used ones until the rest is small
+    /// enough. Roots in use and the root `made` stay. The time of the record of `made` counts as now.
     fn evict(&self, made: &Path) -> io::Result<()> {
         let now = fs::metadata(made.with_extension(RECORD))?.modified()?;
         let mut total = 0;
@@ -196,7 +196,7 @@ fn bytes_on_disk(path: &Path, counted: &mut HashSet<u64>) -> io::Result<u64> {
     if data.nlink() > 1 && !data.is_dir() && !counted.insert(data.ino()) {
         return Ok(0);
     }
-    // st_blocks counts in these, whatever the file system's blocks are (stat(3type)).
+    // st_blocks has this unit on every file system (stat(3type)).
     let mut bytes = data.blocks() * 512;
     if data.is_dir() {
         let entries = match fs::read_dir(path) {

@@ -1,4 +1,4 @@
-//! A runtime that is opened once and makes containers.
+//! An opened runtime, which creates containers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Runtime {
     /// # Errors
     /// When its program is missing, or groups cannot be made.
     pub fn open(kind: RuntimeKind, options: &Options) -> Result<Self, ContainerError> {
-        // What is on record there is acted on.
+        // The records in this folder lead to removals, so they must be this user's.
         private::own_folder(&options.state)?;
         let program = kind.find(options.path.as_ref())?;
         let root = is_root();

@@ -1,4 +1,4 @@
-//! A container before it is made: what of the image is overridden, and its limits.
+//! The description of a container to be created: its limits, and what it overrides of the image.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::network::Bridge;
 pub struct ContainerSpec {
     /// Instead of the image's entrypoint and command.
     pub args: Option<Vec<String>>,
-    /// Beside the image's environment, or instead of what it has of the same name.
+    /// Variables that are added to the image's environment, or replace those of the same name.
     pub env: Vec<(String, String)>,
-    /// What it may use.
+    /// The limits of the container.
     pub limits: Limits,
     /// CPUs that its threads are kept to by affinity, where groups have no cpuset.
     pub affinity: Option<CpuSet>,
@@ -44,7 +44,7 @@ pub enum Network {
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl ContainerSpec {
-    /// The command line: entrypoint and command of the image, or what stands instead.
+    /// The command line: entrypoint and command of the image, or their replacement.
     #[must_use]
     pub fn command(&self, config: &Configuration) -> Vec<String> {
         match &self.args {
@@ -56,7 +56,7 @@ impl ContainerSpec {
         }
     }
 
-    /// The environment as `NAME=VALUE`, with a PATH whatever the image says.
+    /// The environment as `NAME=VALUE`. There is always a PATH.
     #[must_use]
     pub fn environment(&self, config: &Configuration, home: &str) -> Vec<String> {
         let mut variables: BTreeMap<&str, &str> = [("PATH", PATH), ("HOME", home)].into();

@@ -1,4 +1,4 @@
-//! From the name that a user gives to an image: a path, an archive, or a name in docker's or podman's store.
+//! Finds the image that a user names: a path, an archive, or a name in the store of docker or podman.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -22,7 +22,7 @@ pub struct Target {
     pub digest: Option<Digest>,
     /// Of the config.
     pub image_id: Digest,
-    /// What it is run with.
+    /// The image's configuration.
     pub config: Configuration,
     /// Its layers and configuration, not yet read.
     pub image: ReadImage,
@@ -79,7 +79,7 @@ impl FromStr for Location {
             Some((path, tag)) if Path::new(path).exists() => {
                 Ok(Self::Path { path: path.into(), tag: Some(tag.to_owned()) })
             }
-            // What was meant as a path fails as one.
+            // The text can only be a path, so the error is about a path.
             _ if prefixed.is_some() || text.starts_with(['.', '/']) => {
                 Ok(Self::Path { path: path.into(), tag: None })
             }
@@ -94,7 +94,7 @@ struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // A later sweep of the folder it is in removes what stays.
+        // A later clean-up of its folder removes a file that stays.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,7 +1,7 @@
-//! Unpacks an image's layers, trusting nothing in them. Where roots are kept is the cache's ([`super::roots`]).
+//! Unpacks the layers of an image that is not trusted. The cache ([`super::roots`]) decides where.
 //!
-//! Every path is resolved by the kernel inside the new root (`openat2` with RESOLVE_IN_ROOT), so neither
-//! `..` nor links lead out of it. Sizes and numbers are bounded, and digests are checked.
+//! The kernel resolves every path inside the new root (`openat2` with RESOLVE_IN_ROOT), so neither `..` nor links lead out
+//! of it. Sizes and numbers are bounded, and digests are checked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -31,9 +31,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// For an image of so many compressed bytes: 2 GiB, or 100 times what is stored if that is more (text
-    /// shrinks to a tenth, zeros to a thousandth), and no more than 64 GiB; half a million entries, which is
-    /// five times what the largest distributions' images have.
+    /// The bounds for an image with this many compressed bytes. Bytes: 100 times the compressed size, at least 2 GiB and
+    /// at most 64 GiB (text shrinks to a tenth, zeros to a thousandth). Entries: half a million, five times the number in
+    /// the largest images of distributions.
     #[must_use]
     pub fn for_compressed(bytes: u64) -> Self {
         let bytes = bytes.saturating_mul(100).clamp(2 << 30, 64 << 30);
@@ -122,7 +122,7 @@ struct Tree {
     as_root: bool,
     bounds: Bounds,
     folders: BTreeMap<PathBuf, Finish>,
-    /// What came with the layer at hand: whiteouts are about those below.
+    /// Paths of the current layer. Whiteouts hide paths of lower layers only.
     in_layer: HashSet<PathBuf>,
 }
 
@@ -459,7 +459,7 @@ fn remove_at(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
 }
 
-/// A text file of a root, found inside it whatever links say; empty if there is none.
+/// A text file of a root. Links are resolved inside the root. Empty if there is none.
 pub(crate) fn read_inside(root: &Path, path: &str) -> String {
     const LIMIT: u64 = 1 << 20;
     let read = || -> io::Result<String> {

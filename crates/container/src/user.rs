@@ -1,4 +1,5 @@
-//! The user of a container's process: `UID[:GID]` or names that the image's own files know. Pure.
+//! Resolves the user of a container's process: `UID[:GID]`, or names from the image's own `/etc/passwd` and `/etc/group`.
+//! No side effects.
 
 /// The user of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]

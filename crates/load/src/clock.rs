@@ -1,5 +1,5 @@
-//! The one clock of a profile: CLOCK_MONOTONIC, which every process of a host shares, so that points that
-//! different processes took can be subtracted.
+//! The clock of a profile: CLOCK_MONOTONIC. All processes of a host share it, so that times of different processes can be
+//! subtracted.
 
 /// Nanoseconds of CLOCK_MONOTONIC (clock_gettime(2)); elsewhere than on Unix since the first call.
 #[must_use]

@@ -1,5 +1,5 @@
-//! HTTP/1.1 over readiness events: one thread, many connections, one system call to send a request and
-//! one to receive an answer.
+//! HTTP/1.1 with readiness events: one thread serves many connections, with one system call to send a request and one to
+//! receive an answer.
 
 mod answers;
 
@@ -77,7 +77,7 @@ struct Connection {
     pending: VecDeque<Pending>,
     /// Requests sent on it.
     requests: u64,
-    /// Whether it stands in the queue of those with room.
+    /// Whether it is in the queue of connections with room.
     is_queued: bool,
     /// Whether it waits after a failed attempt to connect.
     is_paused: bool,
@@ -168,7 +168,7 @@ impl<'a> Worker<'a> {
         };
         let _ = lane.opened.send(open);
         while let Ok(schedule) = lane.start.recv() {
-            // What has closed since the last turn is not to be sent on.
+            // Do not send on connections that have closed since the last turn.
             self.handle_events(&mut events, 0)?;
             self.recorder.begin(schedule);
             self.pacer = Pacer::new(self.plan.pace, lane.thread, self.plan.threads);

@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge: the h2 crate on one thread, one task for each stream that may be open.
+//! HTTP/2 with prior knowledge, by the crate h2 on one thread, with one task for each stream that may be open.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -58,7 +58,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, LoadError> {
     runtime.map_err(|source| LoadError::Host { what: "poll sockets", source })
 }
 
-/// What the tasks of one thread share.
+/// The state that the tasks of one thread share.
 struct Shared {
     plan: Plan,
     address: SocketAddr,
@@ -273,7 +273,7 @@ async fn open_all(shared: &Rc<Shared>, count: u32) -> (Vec<Rc<Line>>, Option<Loa
     (lines, failed)
 }
 
-/// Opens a connection again and again. `first` is told of the first attempt.
+/// Opens a connection again and again. `first` gets the result of the first attempt.
 async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Result<(), Closed>>) {
     let mut first = Some(first);
     loop {
@@ -291,7 +291,7 @@ async fn keep_open(shared: Rc<Shared>, line: Rc<Line>, first: oneshot::Sender<Re
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(()));
                 }
-                // Why it ended is told to the requests that were on it.
+                // The requests on this connection get the reason of its end.
                 let _ = connection.await;
                 *line.sender.borrow_mut() = None;
                 let mut recorder = shared.recorder.borrow_mut();

@@ -1,13 +1,13 @@
-//! What the generator needs of its host: open files, a place to run, and the CPU time that it used.
+//! The generator's use of its host: open files, namespaces and CPUs, and the CPU time that it used.
 //!
-//! On other hosts than Linux there are no namespaces, cgroups and CPU sets; asked for, they are refused.
+//! Other hosts than Linux have no namespaces, cgroups and CPU sets, and a plan with them is refused.
 
 use std::io;
 use std::path::Path;
 
 use super::{Cpu, LoadError};
 
-/// Beside the connections: the standard streams, polls, alarms, and what the caller has open.
+/// Open files beside the connections: the standard streams, polls, timers, and the caller's files.
 const OTHER_FILES: u64 = 64;
 
 /// Raises the limit of open files (RLIMIT_NOFILE) as far as it may be, so that it does not bound the

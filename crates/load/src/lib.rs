@@ -1,11 +1,12 @@
-//! Sends requests and records the answers: paces, connections, histograms. Knows nothing of containers.
+//! The load generator: sends requests and records the answers, with paces, connections and histograms. It knows nothing
+//! about containers.
 //!
-//! [`run`] does what a [`Plan`] says and gives back an [`Outcome`], [`run_in_turns`] does it again and again
-//! over the same connections; [`verify`] asks for everything once and compares it in full.
+//! [`run`] executes a [`Plan`] and returns an [`Outcome`]. [`run_in_turns`] executes it repeatedly over the same
+//! connections. [`verify`] sends every request once and compares the answers in full.
 //!
-//! A package of its own, because it is optimised whatever else is not: its CPU is part of what is measured.
+//! It is a package of its own so that it is always optimised: its CPU time is part of the measurement.
 //!
-//! Left out on purpose: TLS, redirects, cookies, caches, proxies. What is measured is a server.
+//! Left out on purpose: TLS, redirects, cookies, caches, proxies. The subject of the measurement is a server.
 
 pub mod clock;
 mod h1;
@@ -36,7 +37,7 @@ pub use verify::{Check, expect_what_was_answered, verify};
 
 use recorder::Schedule;
 
-/// Why a plan could not be run. What goes wrong in the course of it is in [`Outcome::errors`].
+/// Why a plan could not be started. Errors during the run are in [`Outcome::errors`].
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The plan makes no sense.
@@ -66,15 +67,15 @@ pub enum LoadError {
         /// Why.
         source: ::h2::Error,
     },
-    /// The host refuses what the generator needs.
+    /// The host refuses a resource.
     #[error("cannot {what}")]
     Host {
-        /// What it needs.
+        /// The resource.
         what: &'static str,
         /// Why.
         source: std::io::Error,
     },
-    /// An answer is not what it must be, when everything was asked for once.
+    /// An answer is wrong when every request is sent once.
     #[error("{method} {path} at {address}: {why}")]
     Answer {
         /// Which kind of fault.
@@ -85,7 +86,7 @@ pub enum LoadError {
         method: String,
         /// Of the request.
         path: String,
-        /// What is wrong with the answer.
+        /// The difference from the expected answer.
         why: String,
     },
     /// A thread of the generator has panicked.
@@ -93,7 +94,7 @@ pub enum LoadError {
     Panicked,
 }
 
-/// Where a run is. Told while it runs, from the thread that called.
+/// The progress of a run, reported on the caller's thread while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {

@@ -1,5 +1,4 @@
-//! What one run found. Plain data: counts, nanoseconds, histograms; figures that are quotients are
-//! computed when asked for.
+//! The result of one run as plain data: counts, nanoseconds, histograms. Quotients are computed on demand.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// When the load began, in nanoseconds of CLOCK_MONOTONIC: all connections are open.
     pub began: u64,
-    /// The measured span; what was before it is warm-up.
+    /// The measured span, after the warm-up.
     pub measured: Span,
     /// When the last answer was in or given up.
     pub ended: u64,
@@ -24,7 +23,7 @@ pub struct Outcome {
     pub planned: u64,
     /// Of those the ones that were sent.
     pub sent: u64,
-    /// Of those the ones whose answer came whole and was as expected, also when it came after the span.
+    /// The requests among them with a complete and correct answer, even if it arrived after the span.
     pub completed: u64,
     /// Requests of an open loop that were planned in the measured span and for which no connection was
     /// free before its end.
@@ -56,7 +55,7 @@ pub struct Outcome {
     pub bodies_compared: u64,
     /// Connections.
     pub connections: Connections,
-    /// What the generator itself used in the measured span. None where the host does not tell.
+    /// CPU time that the generator itself used in the measured span. None where the host does not report it.
     pub cpu: Option<Cpu>,
     /// Threads that sent.
     pub threads: u32,
@@ -137,7 +136,7 @@ impl Outcome {
         Self { ended, connections, ..self.with(other) }
     }
 
-    /// Sums what is counted, but for connections.
+    /// Sums all counts except those of connections.
     fn with(mut self, other: Self) -> Self {
         for (own, theirs) in self.windows.iter_mut().zip(&other.windows) {
             *own += theirs;
@@ -258,7 +257,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// These and those of another thread.
+    /// Adds the counts of another thread.
     fn beside(self, other: Self) -> Self {
         Self {
             asked: self.asked + other.asked,
@@ -439,7 +438,7 @@ impl Errors {
     }
 }
 
-/// Above an hour nothing is told apart.
+/// One hour: longer durations are recorded as this one.
 const HIGHEST: u64 = 3_600_000_000_000;
 
 /// Durations in nanoseconds, to three decimal digits; the least, the greatest and the sum are exact.
@@ -562,7 +561,7 @@ mod tests {
         let of = |percent| distribution.percentile(percent);
         assert_eq!((of(0.0), of(50.0), of(99.0), of(99.9), of(100.0)), (1, 500, 990, 999, 1_000));
         assert_eq!((distribution.min(), distribution.max(), distribution.mean()), (1, 1_000, 500.5));
-        // A single duration is every percentile of itself, whatever the buckets.
+        // Every percentile of a single duration is that duration, with any buckets.
         let mut one = Distribution::default();
         one.record(123_456_789);
         assert_eq!((one.percentile(1.0), one.percentile(99.99)), (123_456_789, 123_456_789));

@@ -1,4 +1,4 @@
-//! When requests are to start, and which.
+//! Computes when requests start, and which ones.
 
 use super::plan::{Pace, Request};
 

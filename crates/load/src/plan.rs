@@ -1,5 +1,5 @@
-//! What is to be sent, how fast, for how long, and what the answers must be. Plain data: a plan is passed
-//! to another process as one line of JSON.
+//! The plan of a run as plain data: requests, pace, duration, and the expected answers. It is passed to another process as
+//! one line of JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Plan {
     /// Where the server is, `host:port`. The first address that the name resolves to is used.
     pub address: String,
-    /// What is asked for; not empty.
+    /// The requests; not empty.
     pub requests: Vec<Request>,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
@@ -36,7 +36,7 @@ pub struct Plan {
     pub window: u64,
     /// Nanoseconds after which a request, or an attempt to connect, is given up.
     pub timeout: u64,
-    /// Of the choice between weighted requests: the same seed, the same sequence.
+    /// The seed of the choice between weighted requests: the same seed gives the same sequence.
     pub seed: u64,
     /// Every so many-th body on a connection is compared byte by byte, and the first always. 0: the first
     /// only.
@@ -133,10 +133,10 @@ const MOST_NANOSECONDS: u64 = 7 * 24 * 3_600 * SECOND;
 const MOST_WINDOWS: u64 = 1_000_000;
 /// One request in a quarter of an hour.
 const MIN_RATE: f64 = 0.001;
-/// One request per nanosecond is all that the clock can tell apart.
+/// One request per nanosecond, the resolution of the clock.
 const MAX_RATE: f64 = 1e9;
 
-/// What is wrong with a plan; names the field.
+/// The fault of a plan, with the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PlanError(pub(crate) String);
@@ -183,9 +183,9 @@ pub struct Request {
     pub path: String,
     /// Further headers. `host` may be among them; `content-length` and `connection` are the generator's.
     pub headers: Vec<(String, String)>,
-    /// What is sent; empty for none.
+    /// The body of the request; may be empty.
     pub body: Blob,
-    /// What the answer must be.
+    /// The expected answer.
     pub expect: Expect,
 }
 
@@ -203,7 +203,7 @@ impl Request {
         }
     }
 
-    /// Whether the answer to it has no body whatever its head says (RFC 9110, 9.3.2).
+    /// Whether the answer never has a body, even if its head announces one (RFC 9110, 9.3.2).
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
@@ -240,7 +240,7 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// What an answer must be. Status and length are checked always, the body's bytes in samples.
+/// The expected answer. Status and length are checked every time, the bytes of the body in samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {

@@ -1,4 +1,4 @@
-//! What one thread saw, while it sees it. Knows nothing of sockets.
+//! Records the observations of one thread during a run. It knows nothing about sockets.
 
 use super::outcome::{Connections, ErrorKind, Outcome, PARTS, Span, Times};
 use super::plan::Expect;
@@ -165,7 +165,7 @@ impl Recorder {
 
     /// Something failed that is no request's.
     pub(crate) fn failed(&mut self, now: u64, kind: ErrorKind, why: impl FnOnce() -> String) {
-        // Before the first load there is no span: that is what a load begins with.
+        // A load begins with a span, so there is none before the first load.
         if self.schedule.is_measured(now) || self.schedule.to == 0 {
             self.found.errors.add(kind, why);
         }
@@ -180,7 +180,7 @@ impl Recorder {
         }
     }
 
-    /// The run ends now, and what comes later is no part of it.
+    /// Ends the run now. Later events do not count.
     pub(crate) fn interrupted(&mut self, now: u64) {
         self.schedule.to = now.max(self.schedule.from);
         self.found.measured.to = self.schedule.to;
@@ -191,7 +191,7 @@ impl Recorder {
         self.answers
     }
 
-    /// The load has ended: gives what was found, and keeps how many connections are open.
+    /// Ends a load: returns its results, and keeps the number of open connections.
     pub(crate) fn end(&mut self) -> Outcome {
         self.in_flight_until(self.schedule.to.max(self.changed));
         let mut next = Self { open: self.open, ..Self::new(Schedule::NONE) };

@@ -1,6 +1,7 @@
-//! Reads answers of HTTP/1.1 as they come in, in any pieces (RFC 9112).
+//! Parses HTTP/1.1 answers incrementally, in pieces of any size (RFC 9112).
 //!
-//! Pure: bytes in, answers out. Bodies are passed on and not kept, so that memory is bounded by a head.
+//! There are no side effects: bytes in, answers out. Bodies are passed on and not kept, so that the size of a head bounds
+//! the memory.
 
 use super::outcome::ErrorKind;
 use super::plan::Blob;
@@ -68,7 +69,7 @@ enum State {
 /// Bodies are kept whole to be compared: no more than 256 MiB of one.
 pub(crate) const MOST_BODY: usize = 256 << 20;
 
-/// What was answered to one request of a plan.
+/// The answer to one request of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Answered {
     /// The status.
@@ -255,7 +256,7 @@ impl Parser {
     }
 }
 
-/// What the headers say of where the answer ends and what comes after it.
+/// Where the answer ends, and whether the connection stays open, according to the headers.
 #[derive(Debug, Default)]
 struct Framing {
     length: Option<u64>,

@@ -1,6 +1,5 @@
-//! Wakes at a point in time, as exactly as the host can: with a timerfd on Linux to the nanosecond of its
-//! clock, elsewhere to the millisecond of the poll. wrk2 rounds every wait up to a millisecond, and counts it
-//! as the server's.
+//! Waits until a point in time as exactly as the host allows: on Linux with a timerfd, with the resolution of its clock,
+//! elsewhere with poll, to the millisecond. (wrk2 rounds every wait up to a millisecond, and attributes it to the server.)
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Asks for everything once and compares it in full: before the load, and after it.
+//! Sends every request once and compares the answers in full, before and after the load.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,7 @@
-//! Definitions that people write: TOML with the place of every value, so that what is wrong with one is
-//! reported with file, line and column, and an unknown key with the nearest known one.
+//! TOML files that people write. Every value has a place, so that errors name file, line and column. An unknown key is
+//! reported with the most similar known key.
 //!
-//! The keys themselves are the matter of each kind of definition: of images and of profiles.
+//! The keys are defined by each kind of file: image.toml and profiles.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,7 +24,7 @@ pub struct DefinitionError {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The fault.
     pub message: String,
     /// What to do, if that is known.
     pub hint: Option<String>,
@@ -61,7 +61,7 @@ impl<'a> Places<'a> {
         toml::from_str(self.text).map_err(|error| self.toml_error(&error))
     }
 
-    /// What is wrong with the value at these bytes of the text.
+    /// An error about the value at these bytes of the text.
     #[must_use]
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> DefinitionError {
         let Position { line, column } = self.position(span.start);
@@ -99,7 +99,7 @@ impl<'a> Places<'a> {
         Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 
-    /// What is wrong with a key, and the one that may have been meant.
+    /// An error about an unknown key, with the key that may have been meant.
     #[must_use]
     pub fn unknown(
         &self,

@@ -1,10 +1,10 @@
-//! What the process was started with: variables, current directory, cores.
+//! The environment of the process: variables, current directory, number of CPUs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What the process was started with, read once and passed on.
+/// The environment of the process. It is read once and passed on.
 #[derive(Debug, Clone)]
 pub struct Environment {
     /// Every variable.
@@ -64,7 +64,7 @@ impl Environment {
         self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty())
     }
 
-    /// The same as text; what is not Unicode is shown with replacement characters.
+    /// The same as text. Bytes that are not Unicode become replacement characters.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|value| value.to_string_lossy().into_owned())

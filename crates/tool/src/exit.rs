@@ -1,4 +1,4 @@
-//! How a command line ends: its exit codes, an error with its causes in one line, and hints.
+//! The end of a command: exit codes, errors with their causes in one line, and hints.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -9,21 +9,21 @@ use crate::process::ProcessError;
 use crate::signals;
 use crate::ui::Ui;
 
-/// A gate or a check said no.
+/// A gate or a check failed.
 pub const GATE: u8 = 1;
 /// The command could not be done, or its question cannot be answered.
 pub const FAILED: u8 = 2;
 /// As a shell reports a program that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// How a command ended that did what it was to do.
+/// The end of a command without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// With success.
     Done,
-    /// A gate or a check said no.
+    /// A gate or a check failed.
     GateFailed,
-    /// With the exit code of the program that had the rest of the work.
+    /// The exit code of another program that did the rest of the work.
     Exit(u8),
 }
 
@@ -48,7 +48,7 @@ pub fn code(
     }
 }
 
-/// An error that says what to do about it.
+/// An error with a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Hinted {
@@ -58,19 +58,19 @@ pub struct Hinted {
 }
 
 impl Hinted {
-    /// What is wrong, and what to do.
+    /// An error from its message and its hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), source: None }
     }
 
-    /// With its cause.
+    /// Adds the cause.
     #[must_use]
     pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..self }
     }
 }
 
-/// An error with its causes in one line; what was already said is not said again.
+/// An error with its causes in one line, without repetitions.
 #[must_use]
 pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -88,8 +88,7 @@ pub fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// What to do about an error of this package, where that is known. `None` for errors of others, whose own programs
-/// know more.
+/// The hint of an error of this package. `None` for errors of other packages, whose programs have hints of their own.
 #[must_use]
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Hinted>() {

@@ -1,8 +1,7 @@
-//! What every program of tare needs at its edge: the environment it was started with, other programs, printing,
-//! exit codes, TOML with the place of every value, and the parts of the toolkit that are built when they are first
-//! used.
+//! Effects that every program of tare has: reading the environment, starting other programs, printing, exit codes, signals,
+//! TOML with the place of every value, caches, and building the parts of the toolkit on first use.
 //!
-//! One place for each of these effects: no other package starts programs, prints or reads the environment by itself.
+//! Each effect has one place: no other package starts programs, prints or reads the environment by itself.
 
 pub mod cache;
 pub mod document;

@@ -1,4 +1,4 @@
-//! The two steps of a part that needs something built: what xtask and the part write for each other.
+//! The two steps of a part that needs images or the keeper, and the files that xtask and the part exchange.
 //!
 //! `PART plan --plan FILE --workspace FOLDER -- ARGUMENTS` checks the arguments and this host and writes a [`Wanted`].
 //! xtask builds it, writes a [`Plan`] in its place, and becomes `PART run --plan FILE -- ARGUMENTS`. So a part calls
@@ -30,7 +30,7 @@ pub enum Step {
         /// The folder of the workspace's Cargo.toml.
         workspace: PathBuf,
     },
-    /// Do what the arguments say, with what was built.
+    /// Execute the arguments, with the images that were built.
     Run {
         /// The file of the [`Plan`]; `-` is stdin.
         plan: PathBuf,
@@ -58,7 +58,7 @@ impl Step {
     }
 }
 
-/// What the first step asks for.
+/// The images and programs that the first step asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
@@ -102,7 +102,7 @@ pub enum WantedImages {
     Named(Vec<String>),
 }
 
-/// What is there for the second step.
+/// The images and programs that the second step gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -154,7 +154,7 @@ pub struct PlannedImage {
     pub name: String,
     /// Its layout or archive.
     pub location: String,
-    /// What is known of each of its platforms.
+    /// Its platforms.
     #[serde(default)]
     pub platforms: Vec<PlannedPlatform>,
 }
@@ -190,7 +190,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_slice(&text).with_context(|| format!("{} is no plan", path.display()))
 }
 
-/// Writes what the other step reads.
+/// Writes the file that the other step reads.
 ///
 /// # Errors
 /// When the file cannot be written, or a path in it is not Unicode.
@@ -203,7 +203,7 @@ pub fn write<T: Serialize>(path: &Path, plan: &T) -> anyhow::Result<()> {
 /// How the first step ended.
 #[derive(Debug)]
 pub enum Planned {
-    /// It wants something. What is built is written into the file, which the second step reads.
+    /// Images and programs to build. The second step reads the file, into which they are written.
     Wanted(Wanted, PathBuf),
     /// There is no second step, as after an error or `--help`: the exit code.
     Ended(u8),
@@ -213,7 +213,7 @@ pub enum Planned {
 /// alone and which nothing else may use.
 ///
 /// # Errors
-/// When the part cannot be run, or what it wrote cannot be read.
+/// When the part cannot be run, or its file cannot be read.
 pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> anyhow::Result<Planned> {
     private::own_folder(folder)?;
     cache::sweep(folder, cache::UNUSED);
@@ -225,7 +225,7 @@ pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> a
         return Ok(Planned::Ended(code));
     }
     let wanted = read(&file)?;
-    // The second step replaces this process: a later call removes what it read.
+    // The second step replaces this process, so a later call removes the file.
     let file = own.keep().join("plan.json");
     Ok(Planned::Wanted(wanted, file))
 }

@@ -1,7 +1,7 @@
 //! Folders and files that other users of this host can neither prepare nor change.
 //!
-//! `/tmp` takes links and folders from everybody. Whatever has a predictable name there, or in another folder
-//! that more than one user writes to, is made here: exclusively, or with a look at the owner first.
+//! Every user can create links and folders in `/tmp`. Files and folders with predictable names in such places are created
+//! here: exclusively, or after a check of the owner.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -26,13 +26,13 @@ pub enum PrivateError {
     Exposed {
         /// Which.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, such as `is a link or a file`.
         fault: String,
     },
 }
 
 impl PrivateError {
-    /// What to do about it.
+    /// The hint of the error.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -90,12 +90,12 @@ pub fn real_folder(path: &Path) -> Result<(), PrivateError> {
         Ok(_) => {
             Err(PrivateError::Exposed { path: path.to_path_buf(), fault: "is a link or a file".to_owned() })
         }
-        // The error of the creation names what is above it as well.
+        // The error of the creation also covers the folders above.
         Err(_) => fs::create_dir_all(path).map_err(PrivateError::on("create", path)),
     }
 }
 
-/// Looks at the folder itself and not at its name, which may stand for another one a moment later.
+/// Checks the opened folder and not its path, which may lead to another folder a moment later.
 #[cfg(unix)]
 fn take(path: &Path) -> Result<(), PrivateError> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -115,7 +115,7 @@ fn take(path: &Path) -> Result<(), PrivateError> {
     if owner != user() {
         return Err(exposed(format!("belongs to another user ({owner})")));
     }
-    // Files that others put into it may be there still, whatever its mode is made now.
+    // Files of others may be in it already, so changing its mode now would not help.
     if mode & 0o022 != 0 {
         return Err(exposed(format!("can be written by other users (mode {mode:04o})")));
     }
@@ -167,7 +167,7 @@ impl FreshFolder {
         &self.path
     }
 
-    /// Gives it away: whoever takes the path removes it.
+    /// Returns the path; the caller removes the folder.
     #[must_use]
     pub fn keep(mut self) -> PathBuf {
         std::mem::take(&mut self.path)
@@ -181,8 +181,8 @@ impl Drop for FreshFolder {
     }
 }
 
-/// Writes a whole file into its place, in a folder that others may write to: whoever reads it finds the old
-/// content or the new one, and a link that somebody put there is replaced and not followed.
+/// Replaces a file in a folder that others may write to. Readers find the old content or the new one. A link in its place
+/// is replaced and not followed.
 ///
 /// # Errors
 /// When it cannot be written or moved; nothing is left then.
@@ -204,7 +204,7 @@ pub fn replace_file(place: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Makes something exclusively under a name that nothing has yet, which `name` makes of a random suffix.
+/// Creates something exclusively, under a new name that `name` makes of a random suffix.
 fn unused<T>(
     name: impl Fn(&str) -> PathBuf,
     make: impl Fn(&Path) -> io::Result<T>,

@@ -1,4 +1,4 @@
-//! Other programs: a command is made with `cmd!` and run with [`Execute`]. Every error names the command.
+//! Starts other programs: `cmd!` makes a command, and [`Execute`] runs it. Every error names the command.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -20,7 +20,7 @@ pub enum ProcessError {
         /// Which.
         program: String,
     },
-    /// It could not be started, or what it prints could not be read.
+    /// The program could not be started, or its output could not be read.
     #[error("cannot run `{command}`")]
     Io {
         /// Which.
@@ -35,7 +35,7 @@ pub enum ProcessError {
         command: String,
         /// How.
         status: ExitStatus,
-        /// The end of what it said on stderr, if that was caught.
+        /// The captured stderr; empty if it was not captured.
         stderr: String,
     },
     /// A signal has arrived, so that nothing is started any more.
@@ -65,7 +65,7 @@ pub trait Execute: Into<Command> + Display + Sized {
     #[must_use]
     fn without_env(self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self;
 
-    /// Runs it and returns what it prints on stdout. stderr is captured and is only in the error.
+    /// Runs the command and returns its stdout. stderr is captured for the error.
     ///
     /// # Errors
     /// When it cannot be run or fails.
@@ -83,7 +83,7 @@ pub trait Execute: Into<Command> + Display + Sized {
         Err(ProcessError::Failed { command, status: output.status, stderr })
     }
 
-    /// [`Self::capture`] as text without white space around it; what is not UTF-8 is replaced.
+    /// [`Self::capture`] as text without surrounding white space. Bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     /// When it cannot be run or fails.
@@ -111,7 +111,8 @@ pub trait Execute: Into<Command> + Display + Sized {
         exit_code(child, command)
     }
 
-    /// [`Self::exit_code`], but `hold` is given its stdin, whose end tells it that nobody waits for it any more.
+    /// [`Self::exit_code`], with the program's stdin passed to `hold`. When `hold` drops it, the program reads the end of
+    /// its stdin.
     ///
     /// # Errors
     /// When it cannot be run.
@@ -122,8 +123,8 @@ pub trait Execute: Into<Command> + Display + Sized {
         exit_code(child, command)
     }
 
-    /// Becomes the program: same process, so that signals and the terminal are its own. Comes back only
-    /// where that cannot be, as on Windows, with the code that it ended with (255 for none of 0 to 255).
+    /// Replaces this process by the program, which then gets signals and the terminal directly. Where that is not possible
+    /// (Windows), waits and returns the exit code (255 for none of 0 to 255).
     ///
     /// # Errors
     /// When it cannot be run.
@@ -167,7 +168,7 @@ pub trait Execute: Into<Command> + Display + Sized {
         let mut lines =
             child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n'));
         let read = lines.try_for_each(|line| line.map(|line| take(&String::from_utf8_lossy(&line))));
-        // Closes stdout: a program that is not listened to any more must not wait for us.
+        // Close stdout, so that the program does not wait for a reader.
         drop(lines);
         let ended = child.wait();
         match read.and(ended) {
@@ -176,7 +177,7 @@ pub trait Execute: Into<Command> + Display + Sized {
         }
     }
 
-    /// Starts it to be talked to; its stderr is our own.
+    /// Starts a program for a conversation by lines. It shares our stderr.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -202,7 +203,7 @@ impl Execute for xshell::Cmd<'_> {
     }
 }
 
-/// Programs are started under the write lock of this, and files that will be executed are written under a read lock.
+/// The write lock is held while a program is started, and a read lock while a file is written that will be executed.
 static STARTING: RwLock<()> = RwLock::new(());
 
 /// Starts no program in this process until the guard is dropped: for writing a file that will be executed. A new process
@@ -244,7 +245,7 @@ fn cannot_start(program: &Command, command: String, source: std::io::Error) -> P
     }
 }
 
-/// A program that is talked to line by line. Dropped, it is ended.
+/// A program that exchanges lines with us. Dropping it ends the program.
 #[derive(Debug)]
 pub struct Conversation {
     child: Child,
@@ -260,10 +261,10 @@ impl Conversation {
         self.child.id()
     }
 
-    /// Gives it a line.
+    /// Sends a line to the program.
     ///
     /// # Errors
-    /// When it no longer reads.
+    /// When the program does not read any more.
     pub fn tell(&mut self, line: &str) -> Result<(), ProcessError> {
         let told = match &mut self.stdin {
             Some(stdin) => stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()),
@@ -272,10 +273,10 @@ impl Conversation {
         told.map_err(|source| ProcessError::Io { command: self.command.clone(), source })
     }
 
-    /// Waits for its next line.
+    /// Waits for the next line of the program.
     ///
     /// # Errors
-    /// When it has ended instead, with how.
+    /// When the program has ended instead, with its exit status.
     pub fn listen(&mut self) -> Result<String, ProcessError> {
         let mut line = String::new();
         let length = match &mut self.stdout {
@@ -300,7 +301,7 @@ impl Drop for Conversation {
     }
 }
 
-/// A program that runs beside us. Dropped, it is ended.
+/// A program that runs in the background. Dropping it ends the program.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -327,7 +328,7 @@ impl Running {
         finish(&mut self.child, &self.command)
     }
 
-    /// Asks it to end (SIGTERM), and ends it (SIGKILL) when it has not after `patience`.
+    /// Sends SIGTERM, and SIGKILL if the program still runs after `patience`.
     pub fn end(&mut self, patience: std::time::Duration) {
         const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
         if !self.is_running() {

@@ -1,9 +1,9 @@
-//! The only place that prints: results on stdout, talk on stderr.
+//! The only place that prints: results on stdout, everything else on stderr.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
-/// Where and how things are said.
+/// The output of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
     quiet: bool,
@@ -23,7 +23,7 @@ impl Ui {
         Self { quiet, colour: !no_colour && std::io::stderr().is_terminal() }
     }
 
-    /// Whether only results, warnings and errors are said.
+    /// Whether only results, warnings and errors are printed.
     #[must_use]
     pub fn is_quiet(self) -> bool {
         self.quiet
@@ -42,7 +42,7 @@ impl Ui {
     }
 
     fn say(self, start: &str, text: &str) {
-        // There is nobody left to tell when stderr is closed.
+        // An error means that stderr is closed, and then it cannot be reported.
         let _ = writeln!(std::io::stderr().lock(), "{start}{}", visible(text));
     }
 
@@ -50,7 +50,7 @@ impl Ui {
         if self.colour { format!("{colour}{text}{RESET}") } else { text.to_owned() }
     }
 
-    /// A step, in cargo's form: a verb to the right of twelve columns, then what it is done to.
+    /// A step in cargo's form: a verb, right-aligned in twelve columns, and its object.
     pub fn status(self, verb: &str, what: &str) {
         if !self.quiet {
             self.say(&self.coloured(BOLD_GREEN, &format!("{verb:>12}")), &format!(" {what}"));
@@ -64,12 +64,12 @@ impl Ui {
         }
     }
 
-    /// Something that the result's reader should know.
+    /// A warning.
     pub fn warning(self, text: &str) {
         self.say(&self.coloured(BOLD_YELLOW, "warning"), &format!(": {text}"));
     }
 
-    /// Why it could not be done, and what to do.
+    /// An error with its hint.
     pub fn error(self, text: &str, hint: Option<&str>) {
         self.say(&self.coloured(BOLD_RED, "error"), &format!(": {text}"));
         if let Some(hint) = hint {

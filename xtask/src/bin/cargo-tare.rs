@@ -1,6 +1,7 @@
-//! `cargo tare`: the same commands as `cargo xtask`, for a workspace that has no package `xtask`.
+//! `cargo tare`: the commands of `cargo xtask` for workspaces without a package `xtask`.
 //!
-//! `cargo install --path xtask --bin cargo-tare` in a checkout of tare, whose other programs are built from there.
+//! Install it with `cargo install --path xtask --bin cargo-tare` in a checkout of tare. The other programs are built from
+//! that checkout.
 
 fn main() -> std::process::ExitCode {
     xtask_tare::cargo_tare()

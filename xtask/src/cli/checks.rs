@@ -1,5 +1,4 @@
-//! `cargo xtask test` and `cargo xtask bench`: handed over to the part `tare-checks`, which is for the people of
-//! tare's own workspace.
+//! `cargo xtask test` and `cargo xtask bench`, executed by the part `tare-checks`, for developers of tare.
 
 use anyhow::bail;
 use clap::Subcommand;

@@ -1,4 +1,4 @@
-//! What to do about an error, where that is known.
+//! The hints of errors.
 
 use std::io;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub(super) fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> 
     Some(hint.to_owned())
 }
 
-/// What to do where the system forbids an operation on a file or folder.
+/// The hint where the system forbids an operation on a file or folder.
 fn not_permitted(operation: &str, path: &Path, source: &io::Error) -> Option<String> {
     let is_reading = operation.starts_with("read") || operation == "copy";
     match source.kind() {

@@ -1,6 +1,6 @@
-//! The command line: the only part that knows clap and exit codes.
+//! The command line. No other module uses clap or exit codes.
 //!
-//! 0: done. 1: a gate failed. 2: it could not be done. 130 or 143: SIGINT or SIGTERM arrived.
+//! Exit codes: 0 done, 1 a check failed, 2 an error, 130 or 143 after SIGINT or SIGTERM.
 
 mod checks;
 mod clean;

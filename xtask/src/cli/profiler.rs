@@ -1,5 +1,5 @@
-//! Commands that are other programs of the toolkit: these read the arguments themselves. Where they need images of the
-//! workspace or the embedded runtime, they plan first; what they want is built here, and only here.
+//! Commands that other programs of the toolkit (parts) execute. The parts parse the arguments. A part that needs images of
+//! the workspace or the embedded runtime plans first, and xtask builds them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(super) fn toolkit(env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Has a part plan its command `verb`, builds what it wants, and becomes the part, or on Windows waits for it.
+/// Lets a part plan its command `verb`, builds the images that it asks for, and becomes the part; on Windows it waits.
 pub(super) fn planned(
     part: Part,
     verb: &str,
@@ -66,7 +66,7 @@ pub(super) fn planned(
     Ok(Outcome::Exit(cmd!(sh, "{program} run --plan {file} -- {words...}").envs(env.offline()).replace()?))
 }
 
-/// Builds what a part wants.
+/// Builds the images and programs that a part asks for.
 fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<Plan> {
     let images = match &wanted.images {
         WantedImages::None => vec![],

@@ -1,4 +1,4 @@
-//! What an image says about itself, from Cargo.toml and git (image-spec annotations.md).
+//! The annotations of an image, from Cargo.toml and git (image-spec annotations.md).
 
 use cargo_metadata::Package;
 use serde_json::Value;

@@ -1,5 +1,4 @@
-//! The way from a definition to a finished image in memory and in the layer cache: program, plan,
-//! layers, image, index.
+//! Assembles an image from its definition, in memory and in the layer cache: program, plan, layers, image, index.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,7 +41,7 @@ pub fn milliseconds(since: Instant) -> u64 {
 /// A program of an image that was assembled.
 #[derive(Debug, Clone)]
 pub struct PlatformProgram {
-    /// What it runs on.
+    /// The platform.
     pub platform: Platform,
     /// The program.
     pub program: Program,
@@ -212,7 +211,7 @@ fn in_parallel<T: Sync, R: Send>(
     })
 }
 
-/// What Cargo.toml and git say, with what the definition says about the same keys.
+/// The annotations from Cargo.toml and git. Labels of the definition replace those with the same keys.
 fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &GitFacts) -> Map {
     let package = match &definition.build {
         Build::Cargo(build) => context.workspace.package(&build.package),
@@ -228,7 +227,7 @@ fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &Git
     map
 }
 
-/// How a container starts: what the definition says, completed with what nobody wants to write.
+/// The execution parameters of the definition, completed with defaults.
 fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annotations: &Map) -> Config {
     let config = &definition.config;
     let entries = || plan.iter().flat_map(|layer| &layer.entries);

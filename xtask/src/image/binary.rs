@@ -1,4 +1,4 @@
-//! The program of an image: built or fetched, stripped, and checked before it goes anywhere.
+//! The program of an image: built or taken as it is, stripped, and checked before it is packed.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn is_missing_tool(error: &anyhow::Error) -> bool {
 }
 
 fn is_missing(error: &ProcessError) -> bool {
-    // What a shell and env(1) end with for a program that is not there.
+    // The exit code of a shell and of env(1) for a program that does not exist.
     const NOT_FOUND: Option<i32> = Some(127);
     match error {
         ProcessError::NotFound { .. } => true,
@@ -54,7 +54,7 @@ pub struct BuildContext<'a> {
     pub workspace: &'a Workspace,
     /// The environment.
     pub env: &'a Environment,
-    /// Who talks.
+    /// The output.
     pub ui: Ui,
     /// The time that everything gets.
     pub created: Epoch,

@@ -1,8 +1,7 @@
-//! Layers that were written before, found again by what they are made of.
+//! The cache of written layers, under the digest of their inputs.
 //!
-//! An entry is a blob and a record of what an image says about it. Nothing in the folder is trusted:
-//! blob and record are checked against their digests each time they are used, and what is damaged is
-//! written anew.
+//! An entry is a blob and a record with its descriptor. The folder is not trusted: blob and record are checked against
+//! their digests on every use, and a damaged entry is written anew.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +17,10 @@ use tare_oci::input;
 use tare_oci::layer::Layer;
 use tare_oci::spec::Descriptor;
 
-/// Changes when what is written for one plan changes.
+/// A version that changes whenever the bytes for a plan change.
 const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 7");
 
-/// What a layer is made of and how it is written.
+/// The digest of a layer's content and of the way it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CacheKey(Digest);
 
@@ -38,7 +37,7 @@ struct Record {
     descriptor: Descriptor,
     diff_id: DiffId,
     uncompressed_size: u64,
-    /// Of the other fields and the key, so that no bit of them can change unnoticed.
+    /// The digest of the other fields and the key, which detects every changed bit.
     check: Digest,
 }
 
@@ -99,7 +98,7 @@ impl LayerCache {
         if Descriptor::new(layer.descriptor.media_type().clone(), size, digest) != layer.descriptor {
             return None;
         }
-        // The time of the last use decides what goes first; a cache that cannot be written still serves.
+        // The least recently used entries are removed first. A read-only cache still works.
         let _ = blob.set_modified(SystemTime::now());
         Some((layer, blob_path))
     }

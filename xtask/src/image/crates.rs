@@ -1,7 +1,7 @@
-//! The crates of a binary: those that cargo did compile for it, and `cargo tree` for who needs whom.
+//! The crates of a binary: those that cargo compiled for it, with their dependencies from `cargo tree`.
 //!
-//! Neither makes cargo download more than the build did; `cargo metadata` would fetch whatever any
-//! member of the workspace needs, on any host.
+//! Neither makes cargo download more than the build did. `cargo metadata` would download the dependencies of all members
+//! for all hosts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;

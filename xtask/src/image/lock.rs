@@ -1,4 +1,4 @@
-//! Waiting for other runs of this tool.
+//! Locks between runs of this tool.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -6,8 +6,7 @@ use std::path::Path;
 use tare_oci::blob::FileError;
 use tare_oci::input;
 
-/// Waits until no other run holds the lock; `wait` is told when there is one. The lock goes with the
-/// process, however it ends.
+/// Takes a lock. If another run holds it, calls `wait` and waits. The lock ends with the process.
 ///
 /// # Errors
 /// When the file cannot be created or locked.

@@ -1,6 +1,6 @@
 //! From a definition to an image: `image.toml` → definition → binary → layer plans → layers → image.
 //!
-//! What an image *is* belongs to `oci`; this part knows cargo, git and the workspace.
+//! The image format is in `tare-oci`; this module uses cargo, git and the workspace.
 
 pub mod annotations;
 pub mod assemble;

@@ -1,5 +1,4 @@
-//! What a build leaves in `target/images/NAME/`: layout, archive, binaries and `NAME.json`; and loading
-//! it into a daemon.
+//! The files of a build in `target/images/NAME/`: layout, archive, binaries and `NAME.json`; and loading into a daemon.
 
 use std::fs;
 use std::io;
@@ -43,7 +42,7 @@ impl OutputPaths {
         }
     }
 
-    /// Where unfinished files lie meanwhile.
+    /// The folder of unfinished files.
     #[must_use]
     pub fn staging(&self) -> PathBuf {
         self.dir.join(".staging")
@@ -68,7 +67,7 @@ pub struct Summary {
     pub reference: String,
     /// Of the manifest, or of the index where there are several platforms.
     pub digest: Digest,
-    /// What the digest is of.
+    /// The media type of the manifest or index.
     pub media_type: MediaType,
     /// `repository:tag`
     pub tags: Vec<String>,
@@ -112,7 +111,7 @@ pub struct PlatformSummary {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerSummary {
-    /// What the definition calls it.
+    /// The layer's name in the definition.
     pub name: String,
     /// Of the blob.
     pub digest: Digest,
@@ -221,7 +220,7 @@ pub fn write_binaries(
 /// Writes layout and archive, and puts them and the binaries into their places.
 ///
 /// # Errors
-/// When a file cannot be written; what an earlier run left is then still whole.
+/// When a file cannot be written. The files of an earlier run are then unchanged.
 pub fn write(
     assembled: &Assembled,
     binaries: Vec<Finished>,

@@ -1,5 +1,5 @@
-//! The proof that an image does not depend on where it is built: the same checkout built twice, in
-//! different folders and with different CARGO_HOMEs, and compared to the byte.
+//! `--verify-reproducible`: builds the same checkout twice, in different folders and with different CARGO_HOMEs, and
+//! compares every byte.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ pub fn verify(
     created: Epoch,
     ui: Ui,
 ) -> anyhow::Result<Option<Difference>> {
-    // What is built in it runs as this user.
+    // Programs that are built here run as this user, so nobody else may write to the folder.
     let temporary = FreshFolder::create(&std::env::temp_dir(), "tare-reproducible-")?;
     let temporary = temporary.path();
     let program = environment::this_program().context("cannot find this program")?;

@@ -1,5 +1,4 @@
-//! From a definition and a binary to layer plans: what will be where in the image, listed before a
-//! byte of it is written.
+//! Plans the layers of a definition: lists every entry of the image before any byte is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -316,7 +315,7 @@ impl Plan<'_> {
         let mut parents: Vec<BTreeSet<ImagePath>> = layers.iter().map(|_| BTreeSet::new()).collect();
         for (path, (_, writer)) in &self.paths {
             for parent in std::iter::successors(path.parent(), ImagePath::parent) {
-                // Whoever put it there has put what is above it there, too.
+                // The entry that put it there has added the folders above it as well.
                 if !parents[writer.layer].insert(parent) {
                     break;
                 }
@@ -397,7 +396,7 @@ fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Re
             b"" | b"." => {}
             b".." => {
                 parts.pop();
-                // Out and in again would depend on what the tree is called where it goes.
+                // A link out of the tree and into it again would depend on the tree's name in the image.
                 if relative && parts.len() < depth {
                     return Err(escape());
                 }
@@ -411,7 +410,7 @@ fn check_link(tree: &Tree, path: &ImagePath, source: &Path, target: &[u8]) -> Re
     if inside { Ok(()) } else { Err(escape()) }
 }
 
-/// The mode of a tree's folders: whoever may read the files may enter their folders.
+/// The mode of a tree's folders: users who may read the files may enter the folders.
 fn tree_folder_mode(definition: &EntryDefinition) -> u32 {
     definition.mode.map_or(0o755, |mode| mode & 0o7777 | (mode & 0o444) >> 2)
 }

@@ -1,5 +1,5 @@
-//! Whether the profiler's figures are true: beside wrk, under half a CPU, beside other runtimes, and on images that are
-//! known to differ and known not to.
+//! Checks the profiler's figures: against wrk, under half a CPU, against other runtimes, and on images that are known to
+//! differ or known to be equal.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use tare_profiler::profile::metric::Unit;
 use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, cmd};
 
-/// The profiler, and images of a server whose work for a request is a number of steps.
+/// The profiler, and images of a server that executes a number of steps for each request.
 struct Lab<'a> {
     context: &'a Context<'a>,
     profiler: Profiler,
@@ -198,7 +198,7 @@ pub(super) fn regressions(bench: &Bench<'_>) -> anyhow::Result<Part> {
     const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
         throughput = { loads = [\"closed\"], duration = \"2s\" }\n";
     let lab = Lab::new(&bench.context, "regressions")?;
-    // What the steps cost, from that of half as many again.
+    // The second image runs half as many steps again, and the difference is the cost of the steps.
     let profile = lab.profiler.write_profile("steps", PROFILE)?;
     let images = [lab.image("steps", STEPS)?, lab.image("more-steps", STEPS * 1.5)?];
     let mut rounds = [const { Vec::new() }; 2];

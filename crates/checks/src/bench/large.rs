@@ -1,4 +1,4 @@
-//! Memory for images that are large: a gibibyte in a hundred files, and a hundred thousand small files.
+//! Memory that packing of large images needs: a gibibyte in a hundred files, and a hundred thousand small files.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};

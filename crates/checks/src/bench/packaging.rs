@@ -1,7 +1,7 @@
-//! Packaging a program that was built before, beside docker build, BuildKit, podman build, and tar with crane.
+//! Packaging of a prebuilt program, compared with docker build, BuildKit, podman build, and tar with crane.
 //!
-//! All get the same bytes, which are new in each round, so that no cache helps; all make an image that holds the
-//! program alone.
+//! All get the same bytes, which are new in each round, so that no cache helps. All make an image that holds only the
+//! program.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const DOCKERFILE: &str = "FROM scratch\nCOPY server /app/server\nENTRYPOINT [\"/
 const CRANE: &str = "tar -c --owner=0 --group=0 -f layer.tar server && \
     crane append --new_layer layer.tar --new_tag program --output result.tar";
 
-/// The builders, and what they need.
+/// The builders and their requirements.
 const BUILDERS: [(&str, &str); 3] = [
     ("docker build", "root, docker and dockerd 20.10"),
     ("BuildKit --load", "root, buildx and TARE_DOCKER29"),

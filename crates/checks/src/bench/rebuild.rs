@@ -1,4 +1,4 @@
-//! Building again when nothing has changed: the time of the whole tool beside that of `cargo build` alone.
+//! A rebuild without changes: the time of `cargo xtask image` compared with the time of `cargo build` alone.
 
 use super::report::Part;
 use super::{Bench, Contestant, in_turn, time};

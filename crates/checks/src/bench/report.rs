@@ -1,5 +1,5 @@
-//! What one part of a bench found: as text for people, and as JSON for programs. Statistics and the form of figures
-//! are the profiler's.
+//! The result of one part of a benchmark, as text for people and as JSON for programs. The profiler computes statistics
+//! and formats figures.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ pub(super) struct Goal {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Part {
     pub(super) name: &'static str,
-    /// The first is that of the rows' names.
+    /// The headings; the first column holds the names of the rows.
     columns: Vec<String>,
     rows: Vec<(String, Vec<Option<Series>>)>,
     /// How it was measured.

@@ -1,5 +1,5 @@
-//! The sample server beside others, each in a container on one CPU with the load generator on another: the profiler
-//! measures them in turn.
+//! The sample server compared with other servers. Each runs in a container on one CPU, with the load generator on another
+//! one, and the profiler measures them in turn.
 
 use anyhow::Context as _;
 
@@ -14,7 +14,7 @@ use tare_tool::process::cmd;
 /// The bare loop: the least that answers.
 const BASELINE: &str = "floor";
 const SERVERS: [&str; 7] = [BASELINE, SAMPLE, "hyper", "axum", "actix-web", "hyperlane", "rocket"];
-/// Those that find a route, and so do what the sample does.
+/// The servers that look up a route, as the sample does.
 const FRAMEWORKS: [&str; 4] = ["axum", "actix-web", "hyperlane", "rocket"];
 
 const PROFILE: &str = r#"

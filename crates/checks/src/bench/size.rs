@@ -1,4 +1,4 @@
-//! Bytes of the sample's layers, beside zopfli's and gzip's of the same tars.
+//! The size of the sample's layers, compared with the same tars compressed by zopfli and gzip.
 
 use anyhow::Context as _;
 

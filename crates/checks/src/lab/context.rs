@@ -1,4 +1,4 @@
-//! The images that checks and benchmarks look at, built by the `xtask` beside this program, and a folder to work in.
+//! The images that checks and benchmarks use, built by the `xtask` beside this program, and a working folder.
 
 use std::cell::OnceCell;
 use std::fs;

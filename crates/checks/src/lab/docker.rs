@@ -1,4 +1,4 @@
-//! Docker daemons of two generations, each started in namespaces of its own and with folders of its own.
+//! Docker daemons of two generations. Each runs in its own namespaces with its own folders.
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,11 @@
-//! Comparing whole values, and waiting for something to become true.
+//! Comparison of whole values, and waiting for a condition.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// Nothing that is waited for takes as long; what does has failed.
+/// The longest wait. Longer means that it has failed.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// Fails unless both are equal.
@@ -28,7 +28,7 @@ pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option
     }
 }
 
-/// What a program printed, as JSON.
+/// Parses the output of a program as JSON.
 pub(crate) fn json(what: &str, output: &[u8]) -> anyhow::Result<serde_json::Value> {
     serde_json::from_slice(output).with_context(|| {
         format!("{what} did not print JSON but {}", String::from_utf8_lossy(&output[..output.len().min(400)]))

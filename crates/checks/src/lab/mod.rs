@@ -1,5 +1,5 @@
-//! What checks and benchmarks work with: images of the workspace and made-up ones, a folder that goes away, others'
-//! tools, namespaces, a Docker daemon, and `cargo xtask profile`.
+//! Tools of checks and benchmarks: images of the workspace and artificial ones, a temporary folder, other people's
+//! programs, namespaces, a Docker daemon, and `cargo xtask profile`.
 
 pub(crate) mod context;
 pub(crate) mod docker;

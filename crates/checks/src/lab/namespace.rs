@@ -1,5 +1,5 @@
-//! Programs in namespaces of their own: processes, mounts and network. Nothing that runs there can meet
-//! anything that runs here, and the kernel removes what is left when the first process ends.
+//! Programs in their own process, mount and network namespaces. They cannot reach anything outside, and the kernel removes
+//! everything when the first process ends.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(crate) struct Answer {
 }
 
 impl Isolated {
-    /// Starts a program; what it prints goes to the file.
+    /// Starts a program and writes its output to the file.
     pub(crate) fn start(
         program: &Path,
         arguments: &[&str],
@@ -57,7 +57,7 @@ impl Isolated {
         Ok(Self { id: running.id(), running: Some(running), sh, log: log.to_path_buf() })
     }
 
-    /// What it has printed so far.
+    /// The output so far.
     pub(crate) fn output(&self) -> anyhow::Result<String> {
         let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -67,7 +67,7 @@ impl Isolated {
         self.running.as_mut().is_some_and(Running::is_running)
     }
 
-    /// Fails with what it printed if it has ended.
+    /// Fails with the program's output if it has ended.
     pub(crate) fn check_running(&mut self) -> anyhow::Result<()> {
         if self.is_running() {
             return Ok(());
@@ -203,7 +203,7 @@ impl Drop for Cgroup {
 /// Removes a control group from every hierarchy.
 pub(crate) fn remove_cgroups(name: &str) {
     for folder in cgroups(name) {
-        // What is not empty is found by the last check.
+        // The last check finds groups that are not empty.
         let _ = fs::remove_dir(folder);
     }
 }

@@ -1,5 +1,4 @@
-//! `cargo xtask profile` as checks and benchmarks call it: the profiler in a process of its own, which removes its
-//! containers however it ends.
+//! `cargo xtask profile` as checks and benchmarks call it: in a process of its own, which always removes its containers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +20,7 @@ pub(crate) struct Profiler {
 }
 
 impl Profiler {
-    /// Builds what is missing of it, outside of all namespaces.
+    /// Builds the missing programs, outside of all namespaces.
     pub(crate) fn new(context: &Context<'_>, name: &str) -> anyhow::Result<Self> {
         let part = |part| context.workspace.toolkit(context.env).build(part, context.env, context.ui);
         let (program, keeper) = (part(Part::Profiler)?, Some(part(Part::Keeper)?));

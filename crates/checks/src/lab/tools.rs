@@ -1,4 +1,4 @@
-//! Which of others' tools are here.
+//! Finds the other tools that are installed here.
 
 use std::collections::BTreeMap;
 use std::fmt;

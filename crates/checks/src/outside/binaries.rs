@@ -1,4 +1,4 @@
-//! What others read from our binaries, and run of them.
+//! Other tools read and run our binaries.
 
 use std::collections::BTreeSet;
 use std::fs;

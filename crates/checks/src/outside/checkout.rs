@@ -1,4 +1,4 @@
-//! Other checkouts than this one: another team's workspace, and the same commit elsewhere.
+//! Builds in other folders: another team's workspace, and a copy of this checkout.
 
 use std::path::Path;
 

@@ -1,5 +1,4 @@
-//! crane and its library, go-containerregistry: validating archives, and a registry that checks what it
-//! is sent.
+//! crane and its library go-containerregistry validate archives, and a registry checks the images pushed to it.
 
 use std::fs;
 
@@ -29,7 +28,7 @@ pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is pushed into a registry by others comes out with the same digest and is found valid there.
+/// Images that other tools push into a registry keep their digests and are valid there.
 pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     const ADDRESS: &str = "127.0.0.1:5000";
     let folder = context.new_folder("registry")?;
@@ -56,7 +55,7 @@ pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     same("manifest", &crane(&["manifest", &one])?, &blob(&sample.digest)?)?;
     same("config", &crane(&["config", &one])?, &blob(&sample.first()?.image_id)?)?;
 
-    // crane pushes the index.json of a layout as an index; skopeo pushes what it names.
+    // crane pushes the index.json of a layout as an index; skopeo pushes the image that it names.
     let both = context.both()?;
     let name = format!("{ADDRESS}/both:latest");
     registry

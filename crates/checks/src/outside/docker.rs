@@ -1,4 +1,4 @@
-//! Docker daemons of two generations: with the classic image store, and with containerd's.
+//! Docker daemons of two generations: with the classic image store, and with the image store of containerd.
 
 use std::path::Path;
 

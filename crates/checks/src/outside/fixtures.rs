@@ -1,4 +1,4 @@
-//! A workspace of made-up images, with content and parameters that no sane image has.
+//! A workspace of artificial images with extreme content and parameters.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! h2spec's cases for the HTTP/2 of the sample with all features.
+//! Runs h2spec against the sample server with all features.
 
 use super::binaries::healthy;
 use crate::lab::context::{Context, SAMPLE_PORT};

@@ -1,4 +1,4 @@
-//! What the checks before this one left behind: it must be nothing.
+//! Finds leftovers of the checks before this one: there must be none.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;

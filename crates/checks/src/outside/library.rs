@@ -1,5 +1,5 @@
-//! The packages in other people's programs: small ones outside of the workspace, which depend on one package and not
-//! on `cargo xtask`.
+//! Our packages as libraries: small programs outside of the workspace, which depend on one package and not on
+//! `cargo xtask`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Others' tools read, unpack, run and scan our images: they were written independently of this project.
+//! Tools that were written independently of this project read, unpack, run and scan our images.
 //!
-//! A check whose tool is missing is left out and reported. Nothing here sleeps and hopes, nothing judges
-//! how long something takes, and everything that is started runs in namespaces that end with it.
+//! A check whose tool is missing is left out and reported. No check sleeps for a fixed time or judges a duration, and
+//! everything that is started runs in namespaces that end with it.
 
 mod binaries;
 mod checkout;
@@ -29,13 +29,13 @@ use tare_tool::environment::Environment;
 use tare_tool::ui::Ui;
 use xtask_tare::workspace::Workspace;
 
-/// One thing that others have to agree with.
+/// One check.
 struct Check {
-    /// What `--outside` selects by.
+    /// The name that `--outside` selects.
     name: &'static str,
-    /// Without these it is left out.
+    /// The tools without which the check is left out.
     needs: &'static [Tool],
-    /// Fails with what is wrong.
+    /// Runs the check.
     run: fn(&Context<'_>) -> anyhow::Result<()>,
 }
 

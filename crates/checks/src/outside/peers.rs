@@ -1,7 +1,7 @@
-//! The systems that the sample server is compared with give the same answers. Each runs as its image has it: unpacked,
-//! as `nobody`, with nothing of this host but the kernel.
+//! The servers that the sample is compared with give the same answers. Each runs out of its unpacked image as `nobody`,
+//! with nothing of this host but the kernel.
 //!
-//! Without axum and actix-web, which take minutes to build; clippy finds that they compile.
+//! axum and actix-web are left out, because they take minutes to build; clippy checks that they compile.
 
 use std::fs;
 use std::io;

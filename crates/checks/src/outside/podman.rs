@@ -1,4 +1,4 @@
-//! podman loads the archives, whatever their compression, and keeps what OCI knows.
+//! podman loads archives of every compression, and keeps every property that OCI defines.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! An image's root file system, as its layers say and as others unpacked it, compared in every respect:
-//! path, type, mode, owner, time, target, content and extended attributes.
+//! Compares an image's root file system according to its layers with the result of another unpacker: path, type, mode,
+//! owner, time, target, content and extended attributes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use tare_tool::process::{Execute as _, Shell, cmd};
 /// Paths without a leading slash; the root is empty.
 pub(super) type Tree = BTreeMap<Vec<u8>, Facts>;
 
-/// What is known of a path.
+/// The properties of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
     /// As `ls` shows it.
@@ -49,7 +49,7 @@ impl fmt::Display for Facts {
     }
 }
 
-/// What an unpacker cannot be expected to keep.
+/// The properties that an unpacker need not keep.
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
     /// Paths that a runtime adds or replaces.
@@ -58,7 +58,7 @@ pub(super) struct Allowed {
     pub(super) other_time: &'static [&'static str],
 }
 
-/// What the layers of an image make together.
+/// The file system that all layers of an image give.
 pub(super) fn of_image(source: &Source, image: &ReadImage) -> anyhow::Result<Tree> {
     let mut tree = Tree::new();
     for layer in &image.layers {

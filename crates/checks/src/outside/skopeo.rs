@@ -1,4 +1,4 @@
-//! skopeo: copying in every form that it knows, there and back.
+//! skopeo copies images to every format that it supports, and back.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! GNU tar and Python's tarfile: layers are tars that anything reads, whatever the names in them.
+//! GNU tar and Python's tarfile read the layers, with every kind of file name.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::lab::expect::{json, same};
 use tare_oci::digest::Digest;
 use tare_tool::process::{Execute as _, cmd};
 
-/// GNU tar unpacks the layers, one over the other, to what they say.
+/// GNU tar unpacks the layers, one over the other, to the expected tree.
 pub(super) fn gnu_tar(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:1"] {
         let name = folder_name(&format!("tar-{compression}"));

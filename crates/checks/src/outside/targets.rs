@@ -1,4 +1,4 @@
-//! One image, found by every name that it can have.
+//! One image, found under every kind of name.
 
 use std::collections::BTreeMap;
 use std::path::Path;

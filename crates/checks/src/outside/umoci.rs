@@ -23,7 +23,7 @@ fn unpack_to(context: &Context<'_>, layout: &Path, bundle: &Path) -> anyhow::Res
     Ok(())
 }
 
-/// What umoci unpacks is what the layers say. (0.4.7 does not know zstd.)
+/// umoci unpacks the tree that the layers describe. (0.4.7 does not support zstd.)
 pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
     for compression in ["none", "gzip", "gzip:6"] {
         let name = folder_name(&format!("umoci-{compression}"));
@@ -42,7 +42,7 @@ pub(super) fn unpack(context: &Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Not only is unpacked what the layers say: the layers say what the definition does.
+/// The layers describe the tree of the definition.
 fn as_defined(found: &Tree) -> anyhow::Result<()> {
     let facts = |kind: char, mode: u32, owner: (u64, u64)| Facts {
         kind,

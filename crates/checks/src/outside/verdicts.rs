@@ -151,7 +151,7 @@ const FAULTY: [Faulty; 5] = [
     },
 ];
 
-/// Every fault is reported as what it is.
+/// Every fault is reported as the right event.
 pub(super) fn faults(context: &Context<'_>) -> anyhow::Result<()> {
     let sample = context.sample()?;
     let profiler = Profiler::new(context, "verdicts")?;

@@ -1,4 +1,4 @@
-//! What runs in the guest: the programs, the first file system, and what is expected of a report.
+//! The guest: its programs, its first file system, and the report that is expected of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! Debian's kernel with its modules, unpacked and not installed.
+//! Debian's kernel and modules, unpacked without installation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tare_tool::ui::Ui;
 
 /// The generic kernel; the one for clouds has no 9p.
 const PACKAGE: &str = "linux-image-amd64";
-/// In the order in which they are loaded, each with what it depends on.
+/// The modules in the order in which they are loaded, each after its dependencies.
 const MODULES: [&str; 8] = ["virtio_pci", "9p", "9pnet_virtio", "overlay", "fuse", "veth", "bridge", "tun"];
 
 pub(super) struct Kernel {

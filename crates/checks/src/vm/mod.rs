@@ -1,9 +1,9 @@
-//! Small virtual machines with cgroup version 2, in which containers are tested: without systemd, as root with
-//! every runtime that is installed and as an ordinary user; and with systemd, as on a laptop. They prove
-//! behaviour and never a time: mostly they are emulated, ten to thirty times slower than the host.
+//! Tests containers in small virtual machines with cgroup version 2: without systemd, as root with every installed runtime
+//! and as an ordinary user; and with systemd, as on a laptop. They test behaviour and no times, because most of them are
+//! emulated, ten to thirty times slower than the host.
 //!
-//! The host's root is the guest's, read-only below a file system in memory: what is installed or built here
-//! runs there as it is, and nothing it writes comes back.
+//! The guest's root is the host's, read-only, below a file system in memory: programs of the host run in the guest, and
+//! nothing that the guest writes reaches the host.
 
 mod guest;
 mod kernel;
@@ -37,17 +37,17 @@ const NEEDS: [(&str, &str); 8] = [
 const SECONDS: &str = "900";
 /// The same for a guest that only prints a line. On some hosts /dev/kvm never gets that far.
 const PROBE_SECONDS: &str = "15";
-/// What the guest's own lines begin with.
+/// The prefix of the guest's own lines.
 const MARK: &str = "tare-vm: ";
 
 /// A virtual machine in which containers are tested.
 struct Machine {
     name: &'static str,
-    /// What it runs.
+    /// The programs that it runs.
     script: &'static str,
     /// What its systemd has to start; none without systemd.
     units: &'static [(&'static str, &'static str)],
-    /// What it must report as passed, in this order.
+    /// The tests that it must report as passed, in this order.
     expected: &'static [&'static str],
 }
 

@@ -1,5 +1,5 @@
-//! The same image by every runtime that is installed and works here: limits in force, answers, counters,
-//! ends, and nothing left. What is missing is said and left out.
+//! The same image with every runtime that is installed and works here: limits in force, answers, counters, exits, and
+//! nothing left behind. Missing runtimes are reported and left out.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn limits() -> Limits {
     }
 }
 
-/// What an image's run shows under one runtime.
+/// The observations of one run with one runtime.
 fn check(runtime: &Runtime, world: &World) {
     let kind = runtime.kind();
     let limits = limits();

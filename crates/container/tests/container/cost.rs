@@ -1,5 +1,5 @@
-//! What a start costs beside runc and bare namespaces. Needs a machine that does nothing else, and is run by
-//! name: `cargo test -p tare-container --test container -- --ignored --nocapture costs`.
+//! Measures a container's start beside runc and bare namespaces. Needs an idle machine, and runs only when it is named:
+//! `cargo test -p tare-container --test container -- --ignored --nocapture costs`.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! A docker that runs nothing: a client that says what a test has it say.
+//! A fake `docker` client that runs nothing and prints what the test chooses.
 
 use std::fs;
 use std::process::Command;
@@ -21,7 +21,7 @@ case $1 in
 esac
 "#;
 
-/// A daemon of which everything is made up.
+/// A fake daemon: every answer is invented by the test.
 pub(crate) struct Fake {
     world: World,
     pub(crate) runtime: Runtime,

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 /// Nothing here waits longer for what has to come.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
-/// What the image runs: it does what its arguments say.
+/// The program of the image, which executes its arguments.
 const PROGRAM: &str = include_str!("program.rs");
 
 /// The folder that lives as long as the tests run, with the program and `tare-keeper` in it.
@@ -91,7 +91,7 @@ pub(crate) fn possible() -> bool {
     possible
 }
 
-/// What only root can do or see.
+/// Tests that need root.
 pub(crate) fn as_root() -> bool {
     tare_container::rights::is_root()
 }
@@ -145,7 +145,7 @@ impl World {
     }
 }
 
-/// Writes an image whose program answers over HTTP, for the command line to weigh.
+/// Writes an image whose program answers over HTTP, for tests of the command line.
 #[test]
 #[ignore = "called by the virtual machine, which says where to"]
 fn an_image_for_others() {

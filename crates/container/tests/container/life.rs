@@ -1,4 +1,4 @@
-//! From creation to removal.
+//! Containers from creation to removal.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Limits are in force, and what was used is counted.
+//! Limits are in force, and the counters show the resources that were used.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Containers for real: made, limited, counted and removed on this host. As root on Linux; elsewhere these
-//! tests say why they are left out.
+//! Real containers on this host: created, limited, counted and removed. The tests need root on Linux; elsewhere they say
+//! why they are left out.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]

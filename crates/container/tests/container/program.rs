@@ -1,4 +1,4 @@
-//! Does what its arguments say, one after another: what containers of the tests run.
+//! The program in the tests' containers. It executes its arguments one after another.
 
 use std::io::{Read, Write};
 

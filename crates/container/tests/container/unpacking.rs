@@ -1,4 +1,4 @@
-//! Layers that mean no good, and honest ones that are hard to get right.
+//! Unpacking of malicious layers, and of valid layers that are hard to unpack correctly.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;

@@ -1,4 +1,4 @@
-//! What comes back on a connection: answers, its end, its errors.
+//! Received data of a connection: answers, the end of the stream, errors.
 
 use std::io::{self, Read as _};
 
@@ -40,7 +40,7 @@ impl Worker<'_> {
         self.buffer = buffer;
     }
 
-    /// Reads answers in what was received.
+    /// Reads answers from the received bytes.
     pub(super) fn take(&mut self, at: usize, received: &[u8], now: u64) {
         let mut joined = std::mem::take(&mut self.connections[at].rest);
         let bytes = if joined.is_empty() {

@@ -21,7 +21,7 @@ use super::stats;
 use super::throughput::turns::TurnsError;
 use super::validity::GENERATOR_CPU;
 
-/// What is compared unless something else is asked for: what repeats best of what users notice.
+/// The metrics that are compared by default: those that users notice and that vary least between runs.
 const METRICS: [&str; 4] =
     ["startup.warm.ready", "startup.warm.cpu-to-ready", "throughput.rate", "throughput.cpu-per-request"];
 

@@ -1,7 +1,7 @@
-//! What an image is to be: `images/NAME/image.toml`, read, checked and completed with defaults.
+//! The definition of an image, `images/NAME/image.toml`: read, checked and completed with defaults.
 //!
-//! Everything that can be wrong with a definition in itself is found here and reported with file, line
-//! and column. Whether its packages and files exist is found where they are looked up.
+//! Faults of the definition itself are reported here with file, line and column. Missing packages and files are reported
+//! when they are looked up.
 
 mod raw;
 pub mod values;
@@ -99,7 +99,7 @@ pub struct RunConfig {
     pub cmd: Vec<String>,
     /// Environment variables.
     pub env: Vec<(String, String)>,
-    /// Whose processes they are.
+    /// The user of the container's process.
     pub user: Option<User>,
     /// The current directory.
     pub working_dir: Option<ImagePath>,
@@ -120,16 +120,16 @@ pub struct RunConfig {
 pub struct Volume {
     /// The path.
     pub path: ImagePath,
-    /// Where it stands in the definition.
+    /// Its place in the definition.
     pub place: Position,
 }
 
 /// One layer.
 #[derive(Debug, Clone)]
 pub struct LayerDefinition {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it holds.
+    /// Its entries.
     pub entries: Vec<EntryDefinition>,
 }
 
@@ -140,17 +140,17 @@ pub struct EntryDefinition {
     pub what: What,
     /// Permission bits; of the files, for a tree.
     pub mode: Option<u32>,
-    /// Whose it is, root's if nothing is said.
+    /// The owner; root by default.
     pub owner: Owner,
     /// The modification time of everything it makes.
     pub mtime: FileTime,
     /// File capabilities.
     pub capabilities: Option<Capabilities>,
-    /// Where it stands in the definition; none for a default.
+    /// Its place in the definition; none for a default.
     pub place: Option<Position>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone)]
 pub enum What {
     /// An empty directory.
@@ -240,7 +240,7 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
     })
 }
 
-/// What is wrong with a list of platforms, if anything is.
+/// The fault of a list of platforms, if there is one.
 #[must_use]
 pub fn problem_with_platforms(platforms: &[Platform]) -> Option<String> {
     let twice = platforms.iter().enumerate().find(|(at, platform)| platforms[..*at].contains(platform));
@@ -284,7 +284,7 @@ fn usual(path: &str) -> ImagePath {
     path.parse().unwrap_or(ImagePath::root())
 }
 
-/// Makes definitions of raw ones, which needs their places for what is wrong with them.
+/// Converts raw definitions. Errors need the places of the values.
 struct Maker<'a>(Places<'a>);
 
 impl Maker<'_> {

@@ -1,7 +1,6 @@
-//! `image.toml` as it is written: every key that exists, and the forms its values may take.
+//! The keys of `image.toml` and the forms of their values.
 //!
-//! A value is parsed into its own type while it is read, so that what is wrong with it is reported
-//! with its line and column.
+//! A value is parsed into its own type while it is read, so that errors have a line and a column.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -99,7 +98,7 @@ pub(super) struct RawLayer {
     pub(super) entries: Vec<Spanned<RawEntry>>,
 }
 
-/// One of a layer's `entries`: exactly one key says what it is and where it goes.
+/// One of a layer's `entries`. Exactly one key names its kind and its path in the image.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawEntry {

@@ -1,11 +1,11 @@
-//! The values of a definition that have a form of their own.
+//! Types for values of a definition that have a format of their own.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tare_oci::entry::Owner;
 
-/// A value that is not in its form; the text says what the form is.
+/// A value in a wrong format. The text describes the format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ValueError(String);
