@@ -312,7 +312,7 @@ impl Call<'_> {
                 LoadInto::Podman => "podman",
             };
             self.ui.status("Loading", &format!("{} into {program}", summary.tags.join(", ")));
-            outputs::load(program, &paths.archive)?;
+            outputs::load(program, &paths.archive, compression)?;
         }
         Ok((summary, json))
     }
@@ -375,7 +375,15 @@ impl Call<'_> {
         let name = &definition.name;
         match reproducible::verify(workspace, env, name, &arguments, context.created, *ui)? {
             None => {
-                ui.result(&format!("{name}: both builds agree in every file and byte"))?;
+                let processor = match &definition.build {
+                    Build::Cargo(_) => cargo::special_cpu(workspace, env, &self.platforms(definition))?,
+                    Build::Command { .. } => None,
+                };
+                let where_ = processor.map_or_else(String::new, |cpu| match cpu.as_str() {
+                    "native" => ", on processors like this machine's alone (target-cpu=native)".to_owned(),
+                    cpu => format!(" (for processors of target-cpu={cpu})"),
+                });
+                ui.result(&format!("{name}: both builds agree in every file and byte{where_}"))?;
                 Ok(Outcome::Done)
             }
             Some(difference) => {

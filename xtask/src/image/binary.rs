@@ -125,7 +125,7 @@ fn strip(built: &Built, definition: &Definition, platform: Platform) -> anyhow::
     let path = &built.executable;
     let section = built.audit.as_ref().map(audit::encode).transpose()?;
     let original = input::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let facts = elf::facts(&original).map_err(|error| not_elf(path, &error))?;
+    let facts = elf::program(&original).map_err(|error| not_elf(path, &error))?;
     check(path, &facts, platform, definition)?;
     let stripped = elf::strip(&original, section.as_deref()).map_err(|error| not_elf(path, &error))?;
     if section.is_some() {
@@ -175,7 +175,7 @@ fn of_command(
     };
     let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
     let mut libraries = Vec::new();
-    match elf::facts(&bytes) {
+    match elf::program(&bytes) {
         Ok(facts) => {
             check(&path, &facts, platform, definition)?;
             if libs {
@@ -183,7 +183,9 @@ fn of_command(
             }
         }
         // A script with an interpreter of the image's own is a program as well.
-        Err(error) if definition.static_ || libs => return Err(not_elf(&path, &error).into()),
+        Err(error) if definition.static_ || libs || matches!(error, ElfError::NotAProgram(_)) => {
+            return Err(not_elf(&path, &error).into());
+        }
         Err(_) => {}
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -215,7 +217,12 @@ fn command_hint(definition: &Definition, program: &str, error: &ProcessError) ->
 }
 
 fn not_elf(path: &Path, error: &ElfError) -> Hinted {
-    let hint = "set `static = false` under [build] if the program is a script";
+    let hint = match error {
+        ElfError::NotAProgram(_) => {
+            "name the executable that a linker makes for Linux, in `output` under [build]"
+        }
+        _ => "set `static = false` under [build] if the program is a script",
+    };
     Hinted::new(format!("{}: {error}", path.display()), hint)
 }
 

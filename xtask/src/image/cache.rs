@@ -25,10 +25,13 @@ const FORMAT: &str = concat!("tare ", env!("CARGO_PKG_VERSION"), " layers 7");
 pub struct CacheKey(Digest);
 
 impl CacheKey {
-    /// The key of a plan's fingerprint.
+    /// The key of a plan's fingerprint: with what the compressor makes of a sample, because versions of it differ.
     #[must_use]
     pub fn new(fingerprint: Digest, compression: Compression) -> Self {
-        Self(Digest::of(format!("{FORMAT}\n{fingerprint}\n{compression}\n").as_bytes()))
+        // A compressor that fails here fails again when it is to write the layer.
+        let compressor =
+            compression.fingerprint().map_or_else(|_| String::new(), |digest| digest.to_string());
+        Self(Digest::of(format!("{FORMAT}\n{fingerprint}\n{compression}\n{compressor}\n").as_bytes()))
     }
 }
 

@@ -14,6 +14,7 @@ use tare_oci::input;
 use tare_oci::reference::Reference;
 use tare_oci::spec::{Descriptor, Map, MediaType};
 use tare_oci::{archive, layout};
+use tare_tool::exit::Hinted;
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 /// Where the parts of one image are written.
@@ -267,12 +268,56 @@ fn make_executable(_: &Path) -> io::Result<()> {
 /// Loads an archive with docker or podman.
 ///
 /// # Errors
-/// When the program is missing or refuses it.
-pub fn load(program: &str, archive: &Path) -> Result<(), ProcessError> {
-    // Through a pipe, because a client may be confined to some folders (docker as a snap is).
+/// When the program is missing or refuses it, no daemon answers, or the daemon cannot read the compression.
+pub fn load(program: &str, archive: &Path, compression: Compression) -> anyhow::Result<()> {
     let sh = Shell::new()?;
+    if program == "docker" {
+        let version = cmd!(sh, "docker version").args(["--format", "{{.Server.Version}}"]).capture_text();
+        if let Some(problem) = problem_with_docker(version, compression, archive) {
+            return Err(problem.into());
+        }
+    }
+    // Through a pipe, because a client may be confined to some folders (docker as a snap is).
     cmd!(sh, "{program} load --quiet").run_with_input(|stdin| {
         let mut file = input::open(archive)?;
         io::copy(&mut file, stdin).map(drop)
-    })
+    })?;
+    Ok(())
+}
+
+/// Why the docker whose server has this version cannot load an archive. A client that answers otherwise, as podman's
+/// does, is let try.
+fn problem_with_docker(
+    version: Result<String, ProcessError>,
+    compression: Compression,
+    archive: &Path,
+) -> Option<Hinted> {
+    /// Of 20.10 to 23; there is none between them.
+    const FIRST_WITH_ZSTD: u32 = 23;
+    let built = archive.display();
+    match version {
+        Ok(version) => {
+            let major: u32 = version.split('.').next()?.parse().ok()?;
+            let unreadable = matches!(compression, Compression::Zstd(_)) && major < FIRST_WITH_ZSTD;
+            unreadable.then(|| {
+                Hinted::new(
+                    format!("docker {version} cannot read layers in zstd; the image is built: {built}"),
+                    "leave out `--compression zstd`, or load it into docker 23 or later, or podman",
+                )
+            })
+        }
+        Err(ProcessError::Failed { stderr, .. }) if stderr.contains("permission denied") => {
+            Some(Hinted::new(
+                format!("this user may not talk to the docker daemon; the image is built: {built}"),
+                "add the user to the group docker, or run `docker load -i` of that file as root",
+            ))
+        }
+        Err(ProcessError::Failed { stderr, .. }) if stderr.to_lowercase().contains("daemon") => {
+            Some(Hinted::new(
+                format!("no docker daemon answers; the image is built: {built}"),
+                "start docker or set DOCKER_HOST, then run `docker load -i` of that file; podman needs no daemon: --load podman",
+            ))
+        }
+        Err(_) => None,
+    }
 }

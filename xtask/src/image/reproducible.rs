@@ -52,6 +52,8 @@ pub fn verify(
         let mut command = cmd!(sh, "{program} {arguments...} --output {output}")
             .without_env(env.of_cargo_run())
             .without_env(["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"])
+            // Each its own, whatever folder the configuration above names for all.
+            .env("CARGO_TARGET_DIR", checkout.join("target"))
             .env("CARGO_MANIFEST_DIR", &checkout)
             .env("SOURCE_DATE_EPOCH", created.seconds().to_string());
         if let Some(home) = home {

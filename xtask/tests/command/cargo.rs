@@ -280,6 +280,56 @@ fn a_program_for_one_kind_of_processor_is_warned_of() {
 }
 
 #[test]
+fn the_proof_says_for_which_processors_it_holds() {
+    let fixture = Fixture::new();
+    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
+    let mut command = fixture.command(&["image", "app", "--verify-reproducible", "--quiet"]);
+    command.env("RUSTFLAGS", "-Ctarget-cpu=native");
+    let run = fixture.run_command(command);
+    let says = "app: both builds agree in every file and byte, on processors like this machine's alone \
+        (target-cpu=native)\n";
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{}", run.stderr);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn stripping_keeps_the_notes_of_probes() {
+    let fixture = Fixture::new();
+    fixture.write(
+        "server/src/main.rs",
+        "std::arch::global_asm!(\".pushsection .note.stapsdt,\\\"\\\",\\\"note\\\"\", \".balign 4\", \".4byte 8, 4, 3\", \
+         \".asciz \\\"stapsdt\\\"\", \".4byte 7\", \".popsection\");\nfn main() {}\n",
+    );
+    definition(&fixture, "package = \"server\"\n");
+    fixture.succeeds(&["image", "app"]);
+    let program = fs::read(fixture.path("target/images/app/bin/amd64/server")).unwrap();
+    let note = [&8_u32.to_le_bytes()[..], &4_u32.to_le_bytes(), &3_u32.to_le_bytes(), b"stapsdt\0"].concat();
+    let at = program.windows(note.len()).position(|window| window == note).expect("the note is there");
+    let section = tare_oci::elf::section_at(&program, at as u64);
+    assert_eq!(section.as_deref(), Some(".note.stapsdt"));
+}
+
+#[test]
+fn a_target_folder_that_cannot_be_written_has_a_way_out() {
+    if !super::support::is_root() {
+        return super::support::left_out("a checkout that cannot be written");
+    }
+    let fixture = Fixture::new();
+    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
+    let target = fixture.path("target");
+    fs::create_dir(&target).unwrap();
+    let words = ["-t", "tmpfs", "-o", "ro", "tare-test"].map(std::ffi::OsStr::new);
+    super::support::system("mount", &[&words[..], &[target.as_os_str()]].concat());
+    let run = image(&fixture, &[]);
+    super::support::system("umount", &["-l".as_ref(), target.as_os_str()]);
+    let hint = "hint: ROOT/target cannot be written: set CARGO_TARGET_DIR to a folder that can be\n";
+    assert!(run.code == Some(2) && run.stderr.ends_with(hint), "{}", run.stderr);
+    let elsewhere = fixture.outside().join("elsewhere");
+    let run = image(&fixture, &[("CARGO_TARGET_DIR", elsewhere.to_str().unwrap())]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
 fn flags_for_a_compiler_that_links_are_named_with_their_build_script() {
     for flag in ["-Wl,-z,noexecstack", "-rdynamic", "-pthread"] {
         let fixture = Fixture::new();

@@ -17,6 +17,8 @@ mod compiled;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
+mod daemons;
+#[cfg(test)]
 mod definitions;
 #[cfg(test)]
 mod git;

@@ -55,6 +55,39 @@ fn a_program_that_could_not_run_in_the_image_is_refused() {
 }
 
 #[test]
+fn objects_libraries_and_programs_of_other_systems_are_refused() {
+    let hint = "hint: name the executable that a linker makes for Linux, in `output` under [build]\n";
+    let with = |at: usize, bytes: &[u8]| {
+        let mut program = Elf::STATIC.bytes();
+        program[at..at + bytes.len()].copy_from_slice(bytes);
+        program
+    };
+    let mut library = with(16, &[3]);
+    library[24..32].fill(0);
+    for (program, says) in [
+        (
+            with(16, &[1]),
+            "a relocatable object, as `cc -c` and `rustc --emit obj` write it, not a program for Linux",
+        ),
+        (with(16, &[4]), "a core dump, not a program for Linux"),
+        (library, "a shared library, not a program for Linux"),
+        (with(7, &[9]), "a file for FreeBSD, not a program for Linux"),
+        (with(7, &[12]), "a file for OpenBSD, not a program for Linux"),
+    ] {
+        let says = format!("error: image app: ROOT/images/app/program: {says}\n{hint}");
+        for more in ["", "static = false\n"] {
+            let fixture = Fixture::new();
+            fixture.write("images/app/program", &program);
+            fixture.refuses_definitions(&[(&format!("[build]\noutput = \"program\"\n{more}"), &says)]);
+        }
+    }
+    // A static program that can be anywhere in memory.
+    let fixture = Fixture::new();
+    fixture.write("images/app/server", with(16, &[3]));
+    fixture.succeeds(&["image", "app"]);
+}
+
+#[test]
 fn a_program_that_cannot_be_read_is_refused() {
     let fixture = Fixture::new();
     fixture.write("images/app/folder/file", "");

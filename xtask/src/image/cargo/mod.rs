@@ -128,7 +128,7 @@ impl<'a> Invocation<'a> {
     /// The processor that the user's flags name, if its programs do not run on every one of the platform.
     #[must_use]
     pub fn special_cpu(&self) -> Option<String> {
-        special_cpu(&self.config.rustflags(self.target))
+        named_cpu(&self.config.rustflags(self.target))
     }
 
     /// The command as one would type it, without the flags that only move paths.
@@ -399,8 +399,21 @@ fn sysroot(env: &Environment) -> Option<PathBuf> {
     cmd!(sh, "rustc --print sysroot").capture_text().ok().map(PathBuf::from)
 }
 
+/// The processor that the user's flags name for one of the platforms, as [`Invocation::special_cpu`].
+///
+/// # Errors
+/// When the user's cargo configuration cannot be understood.
+pub fn special_cpu(
+    workspace: &Workspace,
+    env: &Environment,
+    platforms: &[Platform],
+) -> anyhow::Result<Option<String>> {
+    let config = CargoConfig::read(&workspace.root, env)?;
+    Ok(platforms.iter().find_map(|platform| named_cpu(&config.rustflags(platform.target()))))
+}
+
 /// A processor in `-C target-cpu` that is not one of the platform's least.
-fn special_cpu(flags: &[String]) -> Option<String> {
+fn named_cpu(flags: &[String]) -> Option<String> {
     let mut words = flags.iter().map(|flag| flag.strip_prefix("-C").unwrap_or(flag).trim());
     let named = words.rfind(|word| word.starts_with("target-cpu="))?;
     let cpu = named.split_once('=').map_or("", |(_, cpu)| cpu);
@@ -436,7 +449,7 @@ mod tests {
             (&["-C target-cpu=x86-64"], None),
         ] {
             let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-            assert_eq!(special_cpu(&flags).as_deref(), expected, "{flags:?}");
+            assert_eq!(named_cpu(&flags).as_deref(), expected, "{flags:?}");
         }
     }
 }
