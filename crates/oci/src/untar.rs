@@ -1,6 +1,7 @@
 //! Reading tar as others wrote it: ustar and GNU's form, with the long names of GNU and the extended headers of pax.
 //!
-//! Pax records are cut by their length, as the format demands (POSIX.1-2017, pax, "pax Extended Header"), so that a
+//! The crate tar reads the headers. The loop over them is ours, because the crate cuts pax records at line feeds:
+//! pax records are cut by their length, as the format demands (POSIX.1-2017, pax, "pax Extended Header"), so that a
 //! value may hold any byte. An archive that different programs would read differently is refused: this is also how
 //! entries are hidden from a scanner. Nothing that an archive says makes memory grow beyond [`HEADERS_LIMIT`].
 
@@ -10,7 +11,9 @@ mod header;
 use std::io::{self, Read, Seek};
 
 use self::extended::{Extended, check_global};
-use self::header::{DEVICE_MAJOR, DEVICE_MINOR, GID, Header, LINK, MODE, MTIME, SIZE, UID, number};
+use self::header::{Header, more_segments};
+use ::tar::EntryType;
+
 use super::shown::shown;
 
 const BLOCK: u64 = 512;
@@ -124,24 +127,28 @@ impl<R: Read> Untar<R> {
                 };
             };
             left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
-            let flag = header.flag();
-            if !matches!(flag, b'x' | b'g' | b'L' | b'K') {
-                return self.entry(&header, extended, left).map(Some);
-            }
             let size =
-                u64::try_from(header.number(SIZE)?).map_err(|_| damaged("a header of less than no bytes"))?;
-            left = left.checked_sub(size).ok_or_else(too_many_headers)?;
-            let bytes = self.block_of(size)?;
-            match flag {
-                b'x' => extended.add(&bytes)?,
-                b'g' => check_global(&bytes)?,
-                b'L' => set_once(&mut extended.gnu_path, bytes, "two long names for one entry")?,
-                _ => set_once(&mut extended.gnu_link, bytes, "two long targets for one entry")?,
+                || u64::try_from(header.size()?).map_err(|_| damaged("a header of less than no bytes"));
+            let mut content = || -> io::Result<Vec<u8>> {
+                let size = size()?;
+                left = left.checked_sub(size).ok_or_else(too_many_headers)?;
+                self.block_of(size)
+            };
+            match header.kind() {
+                EntryType::XHeader => extended.add(&content()?)?,
+                EntryType::XGlobalHeader => check_global(&content()?)?,
+                EntryType::GNULongName => {
+                    set_once(&mut extended.gnu_path, content()?, "two long names for one entry")?;
+                }
+                EntryType::GNULongLink => {
+                    set_once(&mut extended.gnu_link, content()?, "two long targets for one entry")?;
+                }
+                _ => return self.entry(&header, &extended, left).map(Some),
             }
         }
     }
 
-    fn entry(&mut self, header: &Header, extended: Extended, left: u64) -> io::Result<ReadEntry> {
+    fn entry(&mut self, header: &Header, extended: &Extended, left: u64) -> io::Result<ReadEntry> {
         let path = match extended.name("path", &extended.path, &extended.gnu_path)? {
             Some(path) => path,
             None => header.path(),
@@ -151,7 +158,7 @@ impl<R: Read> Untar<R> {
             io::Error::new(error.kind(), format!("{name}: {error}"))
         };
         check_name(&path).map_err(named)?;
-        let (entry, content) = self.described(header, &extended, &path, left).map_err(named)?;
+        let (entry, content) = self.described(header, extended, &path, left).map_err(named)?;
         self.content = content;
         Ok(ReadEntry { path, ..entry })
     }
@@ -164,52 +171,47 @@ impl<R: Read> Untar<R> {
         path: &[u8],
         left: u64,
     ) -> io::Result<(ReadEntry, Content)> {
-        let kind = match header.flag() {
+        let kind = match header.kind() {
             // Before POSIX a directory was a file whose name ends so.
-            b'\0' if path.ends_with(b"/") => 'd',
-            b'\0' | b'0' | b'7' | b'S' => '-',
-            b'1' => 'h',
-            b'2' => 'l',
-            b'3' => 'c',
-            b'4' => 'b',
-            b'5' => 'd',
-            b'6' => 'p',
+            EntryType::Regular if header.is_old() && path.ends_with(b"/") => 'd',
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => '-',
+            EntryType::Link => 'h',
+            EntryType::Symlink => 'l',
+            EntryType::Char => 'c',
+            EntryType::Block => 'b',
+            EntryType::Directory => 'd',
+            EntryType::Fifo => 'p',
             _ => '?',
         };
-        let natural = |field, name: &str| {
-            let number = header.number(field)?;
-            u64::try_from(number).map_err(|_| damaged(format!("its {name} is negative")))
+        let natural = |number: io::Result<i64>, name: &str| {
+            u64::try_from(number?).map_err(|_| damaged(format!("its {name} is negative")))
         };
         let record = |key: &str| extended.natural(key).transpose();
-        let stored = record("size").unwrap_or_else(|| natural(SIZE, "size"))?;
+        let stored = record("size").unwrap_or_else(|| natural(header.size(), "size"))?;
         let owner = (
-            record("uid").unwrap_or_else(|| natural(UID, "user"))?,
-            record("gid").unwrap_or_else(|| natural(GID, "group"))?,
+            record("uid").unwrap_or_else(|| natural(header.uid(), "user"))?,
+            record("gid").unwrap_or_else(|| natural(header.gid(), "group"))?,
         );
-        let mtime = extended.time("mtime").transpose().unwrap_or_else(|| header.number(MTIME))?;
+        let mtime = extended.time("mtime").transpose().unwrap_or_else(|| header.mtime())?;
         for time in ["atime", "ctime"] {
             extended.time(time)?;
         }
-        let mode = (header.number(MODE)? & 0o7_777_777) as u32;
-        if header.is_posix_or_gnu() {
-            // They mean nothing in most entries, and Go refuses an archive where they are damaged.
-            header.number(DEVICE_MAJOR)?;
-            header.number(DEVICE_MINOR)?;
-        }
+        let mode = header.mode()? & 0o7_777_777;
+        header.check_device()?;
         if stored > 0 && !matches!(kind, '-' | '?') {
             // Some programs skip it, others read it as the next headers.
             return Err(damaged("it is no regular file and has content"));
         }
         let link = match (kind, extended.name("linkpath", &extended.link, &extended.gnu_link)?) {
             ('l' | 'h', Some(link)) => Some(link),
-            ('l' | 'h', None) => Some(header.text(LINK).to_vec()),
+            ('l' | 'h', None) => Some(header.link()),
             _ => None,
         };
         if link.as_ref().is_some_and(|link| link.len() > NAME_LIMIT) {
             return Err(damaged(format!("its target has more than {NAME_LIMIT} bytes")));
         }
-        let sparse = match header.flag() {
-            b'S' => Some(self.sparse(header, stored, left)?),
+        let sparse = match header.kind() {
+            EntryType::GNUSparse => Some(self.sparse(header, stored, left)?),
             _ => None,
         };
         let size = sparse.as_ref().map_or(stored, |sparse| sparse.size);
@@ -224,26 +226,13 @@ impl<R: Read> Untar<R> {
     /// GNU's older form of a sparse file: four segments in the header, 21 in each block that follows
     /// (GNU tar manual, "Storing Sparse Files").
     fn sparse(&mut self, header: &Header, stored: u64, mut left: u64) -> io::Result<Sparse> {
-        let wrong = |_| damaged("a sparse file with negative numbers");
-        let number = |field: &[u8]| u64::try_from(number(field)?).map_err(wrong);
-        let size = number(&header.0[483..495])?;
-        let mut segments = Vec::new();
-        let mut add = |table: &[u8]| -> io::Result<()> {
-            for segment in table.chunks_exact(24) {
-                if segment[0] == 0 {
-                    break;
-                }
-                segments.push((number(&segment[..12])?, number(&segment[12..])?));
-            }
-            Ok(())
-        };
-        add(&header.0[386..482])?;
-        let mut more = header.0[482] != 0;
+        let (size, mut segments, mut more) = header.sparse()?;
         while more {
             left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
             let block = self.block()?.ok_or_else(|| cut_short("a header"))?;
-            add(&block[..504])?;
-            more = block[504] != 0;
+            let (next, is_continued) = more_segments(&block)?;
+            segments.extend(next);
+            more = is_continued;
         }
         let (mut end, mut sum) = (0_u64, 0_u64);
         for (offset, length) in &segments {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::header::CHECKSUM;
+use super::header::{CHECKSUM, GID, MODE, MTIME, SIZE, UID};
 use super::*;
 use crate::capabilities::Capabilities;
 use crate::tar;
