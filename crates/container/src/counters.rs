@@ -35,6 +35,8 @@ pub struct Counters {
     pub memory_peak: Option<u64>,
     /// Bytes of anonymous memory (not backed by a file).
     pub memory_anon: Option<u64>,
+    /// Bytes of files in memory: of tmpfs, `/dev/shm` and shared memory. Only their removal frees them.
+    pub memory_shmem: Option<u64>,
     /// Times the limit was reached and nothing could be reclaimed; version 2 only.
     pub oom: Option<u64>,
     /// Processes that were killed for that.
@@ -70,11 +72,13 @@ impl Counters {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the cgroup counts no CPU time"));
         }
         let anon = if matches!(cgroup, Cgroup::V1(_)) { "rss" } else { "anon" };
+        let memory = text("memory", "memory.stat", "memory.stat");
         let events = text("memory", "memory.oom_control", "memory.events");
         let mut counters = Self {
             memory: number("memory", "memory.usage_in_bytes", "memory.current"),
             memory_peak: number("memory", "memory.max_usage_in_bytes", "memory.peak"),
-            memory_anon: text("memory", "memory.stat", "memory.stat").and_then(|text| value(&text, anon)),
+            memory_anon: memory.as_deref().and_then(|text| value(text, anon)),
+            memory_shmem: memory.as_deref().and_then(|text| value(text, "shmem")),
             oom: events.as_deref().and_then(|text| value(text, "oom")),
             oom_kill: events.as_deref().and_then(|text| value(text, "oom_kill")),
             pids: number("pids", "pids.current", "pids.current"),

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,6 +15,7 @@ use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 use super::affinity;
 use super::cgroup::{self, Cgroup};
+use super::confinement::Confinement;
 use super::counters::Counters;
 use super::error::ContainerError;
 use super::kind::RuntimeKind;
@@ -25,6 +26,10 @@ use super::refusal::refused;
 use super::rights::is_root;
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
+
+mod arguments;
+
+use self::arguments::{arguments, publication};
 
 /// Marks our containers; its value is the owner, `@`, and the host that the owner is a process of: others may
 /// use the same daemon.
@@ -149,7 +154,7 @@ impl Daemon {
             let Some((name, label)) = line.trim().split_once(' ') else { continue };
             let Some((owner, host)) = label.split_once('@') else { continue };
             let dead = host == host_name() && owner.parse::<Owner>().is_ok_and(|owner| !owner.lives());
-            if dead && self.read(&["rm", "--force", name]).is_ok() {
+            if dead && self.read(&["rm", "--force", "--volumes", name]).is_ok() {
                 removed.push(format!("{} container {name}", self.kind));
             }
         }
@@ -184,6 +189,7 @@ impl Daemon {
         &self,
         target: &Target,
         spec: &ContainerSpec,
+        confinement: &Confinement,
         state: &Path,
     ) -> Result<(Box<dyn Driver>, Folder), ContainerError> {
         let image = self.load(target, state)?;
@@ -196,7 +202,7 @@ impl Daemon {
             _ => spec.ports.iter().map(|port| publication(*port, self.here)).collect::<Result<_, _>>()?,
         };
         let begun = tare_load::clock::now();
-        self.read(&arguments(&folder.id, &image, spec, has_own_loopback, &published))?;
+        self.read(&arguments(&folder.id, &image, spec, confinement, has_own_loopback, &published))?;
         let container = DaemonContainer {
             kind: self.kind,
             program: self.program.clone(),
@@ -309,66 +315,6 @@ fn write_archive(target: &Target, name: &str, out: impl Write) -> io::Result<()>
     archive.into_inner()?.flush()
 }
 
-/// How a port is published, as `--publish` takes it.
-///
-/// A daemon of this host chooses the port of the host. Any other may publish on the loopback of a host that is
-/// not this one, where the port that it chooses may be one that another server has here. So it gets a port
-/// that is free here: without the container no server answers there.
-fn publication(port: u16, here: bool) -> Result<String, ContainerError> {
-    if here {
-        return Ok(format!("127.0.0.1::{port}"));
-    }
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let free = free.map_err(|error| ContainerError::new("no port of 127.0.0.1 is free").because(error))?;
-    Ok(format!("127.0.0.1:{}:{port}", free.port()))
-}
-
-/// The command line of a creation. Pure.
-fn arguments(
-    id: &str,
-    image: &str,
-    spec: &ContainerSpec,
-    has_own_loopback: bool,
-    published: &[String],
-) -> Vec<String> {
-    let mut arguments: Vec<String> = vec!["create".to_owned(), "--name".to_owned(), id.to_owned()];
-    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--label", &format!("{LABEL}={}@{}", Owner::this(), host_name())]);
-    add(&["--security-opt", "no-new-privileges", "--cap-drop", "ALL"]);
-    add(&["--cap-add", "AUDIT_WRITE", "--cap-add", "KILL", "--cap-add", "NET_BIND_SERVICE"]);
-    match &spec.network {
-        Network::Host => add(&["--network", "host"]),
-        _ if has_own_loopback => add(&["--network", "none"]),
-        _ => published.iter().for_each(|port| add(&["--publish", port])),
-    }
-    let limits = &spec.limits;
-    if let Some(cpu) = limits.cpu {
-        add(&["--cpu-period", &cpu.period.to_string(), "--cpu-quota", &cpu.quota.to_string()]);
-    }
-    if let Some(cpuset) = &limits.cpuset {
-        add(&["--cpuset-cpus", &cpuset.to_string()]);
-    }
-    if let Some(memory) = limits.memory {
-        let swap = limits.swap.map_or_else(|| "-1".to_owned(), |swap| (memory + swap).to_string());
-        add(&["--memory", &memory.to_string(), "--memory-swap", &swap]);
-    }
-    if let Some(pids) = limits.pids {
-        add(&["--pids-limit", &pids.to_string()]);
-    }
-    add(&["--read-only", "--tmpfs", "/tmp"]);
-    for (name, value) in &spec.env {
-        add(&["--env", &format!("{name}={value}")]);
-    }
-    if let Some([program, rest @ ..]) = spec.args.as_deref() {
-        add(&["--entrypoint", program, image]);
-        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-        add(&rest);
-    } else {
-        add(&[image]);
-    }
-    arguments
-}
-
 impl DaemonContainer {
     fn read(&self, arguments: &[&str]) -> Result<String, ContainerError> {
         read(self.kind, &self.program, arguments)
@@ -474,6 +420,14 @@ impl Driver for DaemonContainer {
             u64::from(self.ended.get().map_or_else(said, |ended| ended.oom_killed))
         });
         self.oom_kills_seen.fetch_max(kills, Ordering::Relaxed).max(kills)
+    }
+
+    fn writes_to_memory(&self) -> bool {
+        false
+    }
+
+    fn explain(&self, _: &str) -> Option<String> {
+        None
     }
 
     fn limits(&self) -> Result<Limits, ContainerError> {

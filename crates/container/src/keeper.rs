@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) pid: Option<i32>,
+    pub(crate) in_memory: bool,
     pub(crate) created: Option<u64>,
     pub(crate) started: Option<u64>,
     pub(crate) executed: Option<u64>,
@@ -234,8 +235,9 @@ impl Shared {
             let event = serde_json::from_str(&line);
             let mut events = lock(&self.events);
             match event {
-                Ok(Event::Created { pid, at, .. }) => {
+                Ok(Event::Created { pid, at, in_memory, .. }) => {
                     events.pid = Some(pid);
+                    events.in_memory = in_memory;
                     events.created = Some(at);
                 }
                 Ok(Event::Started { at }) => events.started = Some(at),
@@ -273,12 +275,13 @@ mod tests {
     #[test]
     fn events_of_a_keeper_are_kept_and_its_end_too() {
         let shared = Shared::default();
-        let events = "{\"event\":\"created\",\"pid\":7,\"begun\":1,\"at\":2}\n\
+        let events = "{\"event\":\"created\",\"pid\":7,\"begun\":1,\"at\":2,\"in_memory\":false}\n\
             {\"event\":\"started\",\"at\":3}\n{\"event\":\"executed\",\"at\":4}\n\
             {\"event\":\"exited\",\"at\":5,\"code\":null,\"signal\":9}\n{\"event\":\"removed\"}\n";
         shared.listen(events.as_bytes());
         let expected = Events {
             pid: Some(7),
+            in_memory: false,
             created: Some(2),
             started: Some(3),
             executed: Some(4),

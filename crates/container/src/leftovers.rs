@@ -236,7 +236,7 @@ fn remove_left(
         let sh = Shell::new().map_err(|error| error.to_string())?;
         let state = path.join(RUNTIME_STATE);
         let command = match kind.is_daemon() {
-            true => cmd!(sh, "{program} rm --force {id}"),
+            true => cmd!(sh, "{program} rm --force --volumes {id}"),
             false => cmd!(sh, "{program} --root {state} delete --force {id}"),
         };
         // The container may have ended already; its remains are removed below.
@@ -364,7 +364,7 @@ mod tests {
             let found = swept(&state, &|asked| (asked == kind).then(|| program.clone()));
             assert_eq!(found, [Leftover::Removed(what)]);
             let expected = match kind {
-                RuntimeKind::Podman => format!("rm --force {}\n", dead.id),
+                RuntimeKind::Podman => format!("rm --force --volumes {}\n", dead.id),
                 _ => format!("--root {}/runtime delete --force {}\n", path.display(), dead.id),
             };
             assert_eq!(fs::read_to_string(&called).unwrap(), expected);

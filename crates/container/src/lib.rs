@@ -2,7 +2,8 @@
 //!
 //! The modules form layers. Each module uses only modules of earlier layers:
 //!
-//! 1. facts and values: [`error`], [`kind`], [`rights`], [`cleanup`], [`user`], [`cgroup`], [`network`];
+//! 1. facts and values: [`error`], [`kind`], [`rights`], [`cleanup`], [`user`], [`cgroup`], [`network`], [`capability`],
+//!    [`confinement`], `seccomp`;
 //! 2. images and resources: [`target`] finds the image that a user names, [`unpack`] and [`roots`] make and keep a
 //!    root of its layers, [`counters`], [`host`] and [`group`] read and make cgroups, [`choice`] chooses a runtime,
 //!    [`leftovers`] removes the containers of killed runs;
@@ -12,12 +13,15 @@
 //!
 //! This package knows neither how an image was built nor which figures are measured.
 
+pub mod advice;
 mod affinity;
 #[cfg(target_os = "linux")]
 mod bundle;
+pub mod capability;
 pub mod cgroup;
 pub mod choice;
 pub mod cleanup;
+pub mod confinement;
 pub mod counters;
 mod daemon;
 pub mod error;
@@ -26,6 +30,8 @@ pub mod host;
 #[cfg(target_os = "linux")]
 mod keeper;
 pub mod kind;
+#[cfg(target_os = "linux")]
+mod layers;
 pub mod leftovers;
 pub mod life;
 #[cfg_attr(
@@ -41,13 +47,17 @@ pub mod rights;
 #[cfg(target_os = "linux")]
 pub mod roots;
 pub mod runtime;
+#[cfg(target_os = "linux")]
+mod seccomp;
 pub mod spec;
 pub mod target;
 #[cfg(target_os = "linux")]
 pub mod unpack;
 pub mod user;
 
+pub use capability::{Capabilities, Capability};
 pub use cleanup::Cleanup;
+pub use confinement::{Confinement, Tightening};
 pub use counters::Counters;
 pub use error::ContainerError;
 pub use kind::RuntimeKind;

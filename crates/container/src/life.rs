@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::advice;
 use super::cleanup::{Cleanup, Removable};
+use super::confinement::Confinement;
 use super::counters::Counters;
 use super::error::ContainerError;
 use super::group::Kept;
@@ -78,6 +80,10 @@ pub(crate) trait Driver: Debug + Send + Sync {
     fn pid(&self) -> Option<i32>;
     fn counters(&self) -> Option<Counters>;
     fn oom_kills(&self) -> u64;
+    /// Whether the layer over its root is memory, as far as is known.
+    fn writes_to_memory(&self) -> bool;
+    /// What the image lacks, if the runtime's last words are that it cannot run the program.
+    fn explain(&self, output: &str) -> Option<String>;
     fn limits(&self) -> Result<Limits, ContainerError>;
     /// The address of this host at which a port is reached, or none if only the container's own network has one;
     /// or why there is none.
@@ -105,6 +111,7 @@ struct Inner {
     runtime: RuntimeKind,
     driver: Box<dyn Driver>,
     limits: Limits,
+    confinement: Confinement,
     removed: AtomicBool,
     /// It goes when everything in it has ended.
     folder: Mutex<Option<Folder>>,
@@ -118,12 +125,14 @@ impl Container {
         driver: Box<dyn Driver>,
         folder: Folder,
         limits: Limits,
+        confinement: Confinement,
         kept: Arc<Kept>,
         cleanup: &Cleanup,
     ) -> Self {
         let (id, removed) = (folder.id.clone(), AtomicBool::new(false));
         let folder = Mutex::new(Some(folder));
-        let inner = Arc::new(Inner { id, runtime, driver, limits, removed, folder, _kept: kept });
+        let inner =
+            Arc::new(Inner { id, runtime, driver, limits, confinement, removed, folder, _kept: kept });
         cleanup.register(Arc::downgrade(&inner) as Weak<dyn Removable>);
         Self { inner }
     }
@@ -191,6 +200,26 @@ impl Container {
     #[must_use]
     pub fn memory_limit(&self) -> Option<u64> {
         self.inner.limits.memory
+    }
+
+    /// How it is confined.
+    #[must_use]
+    pub fn confinement(&self) -> &Confinement {
+        &self.inner.confinement
+    }
+
+    /// Whether what it writes into its root is kept in memory, and counts as its own, because no file system of this
+    /// host can hold it.
+    #[must_use]
+    pub fn writes_to_memory(&self) -> bool {
+        self.inner.driver.writes_to_memory()
+    }
+
+    /// What helps a server that has ended, going by its last words; none where they are not understood.
+    #[must_use]
+    pub fn advice(&self, output: &str) -> Option<String> {
+        let of_program = self.inner.driver.explain(output);
+        of_program.or_else(|| advice::on(output, &self.inner.confinement))
     }
 
     /// The limits in force, as the kernel has them, or as the daemon says where the kernel's files cannot be

@@ -7,15 +7,20 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tare_keeper::{Command, Create};
+use rustix::process::Resource;
+use tare_keeper::{Command, Create, LastStep};
+use tare_tool::process::{Execute as _, Shell, cmd};
 
+use super::advice;
 use super::bundle::{self, Place};
 use super::cgroup::{self, Cgroup};
+use super::confinement::Confinement;
 use super::counters::Counters;
 use super::error::ContainerError;
 use super::group::Parent;
 use super::keeper::Keeper;
 use super::kind::RuntimeKind;
+use super::layers::Layer;
 use super::leftovers::{Folder, Owner, RUNTIME_STATE, Record};
 use super::life::{Clock, Driver, Exit, Follower};
 use super::limits::Limits;
@@ -24,6 +29,7 @@ use super::options::Options;
 use super::refusal::refused;
 use super::rights::Rights;
 use super::roots::{Cache, Keep, Root};
+use super::seccomp;
 use super::spec::{ContainerSpec, Network};
 use super::target::Target;
 use super::unpack::read_inside;
@@ -43,6 +49,8 @@ pub(crate) struct OciRuntime {
     pub(crate) parent: Parent,
     /// Whether this process is root on the host; root in a user namespace does not count.
     root: bool,
+    /// Whether the program filters system calls.
+    filters: bool,
     options: Options,
 }
 
@@ -56,8 +64,12 @@ struct KeptContainer {
     group: PathBuf,
     shares_host_network: bool,
     pair: Mutex<Option<Pair>>,
+    /// What is run.
+    command: Vec<String>,
+    /// What the container writes, which goes before the image's files.
+    _layer: Layer,
     /// The unpacked image, which is kept as long as this lives.
-    _root: Root,
+    root: Root,
 }
 
 impl OciRuntime {
@@ -79,12 +91,13 @@ impl OciRuntime {
         }
         let parent = Parent::find(root)?;
         parent.prepare()?;
-        Ok(Self { kind, program, keeper, parent, root, options })
+        let filters = program.as_deref().is_none_or(|program| filters(kind, program));
+        Ok(Self { kind, program, keeper, parent, root, filters, options })
     }
 
     /// The root file system of an image, which is unpacked on first use.
-    pub(crate) fn root_of(&self, target: &Target, spec: &ContainerSpec) -> Result<Root, ContainerError> {
-        Cache::new(&self.options.cache, Keep::default()).rootfs(target, &spec.mount_points(&target.config))
+    pub(crate) fn root_of(&self, target: &Target) -> Result<Root, ContainerError> {
+        Cache::new(&self.options.cache, Keep::default()).rootfs(target)
     }
 
     /// Creates a container whose limits are in force.
@@ -92,6 +105,7 @@ impl OciRuntime {
         &self,
         target: &Target,
         spec: &ContainerSpec,
+        confinement: &Confinement,
     ) -> Result<(Box<dyn Driver>, Folder), ContainerError> {
         let Self { kind, parent, options, .. } = self;
         if !self.root && !matches!(spec.network, Network::Loopback | Network::Host) {
@@ -99,15 +113,14 @@ impl OciRuntime {
             return Err(error.with_hint("leave `network` out of the profile, or add `--sudo`"));
         }
         cgroup::check_enforceable(&parent.existing, &spec.limits)?;
-        let root = self.root_of(target, spec)?;
+        let root = self.root_of(target)?;
         let record = Record { owner: Owner::this(), cgroup: Some(parent.path.clone()), runtime: *kind };
         let folder =
             Folder::create(&options.state, &record).map_err(ContainerError::on("create", &options.state))?;
-        let rootfs = root.path();
-        let (passwd, group) = (read_inside(rootfs, "etc/passwd"), read_inside(rootfs, "etc/group"));
-        let user =
-            user::resolve(target.config.execution.user().as_deref().unwrap_or_default(), &passwd, &group);
-        let mut user = user.map_err(ContainerError::new)?;
+        let layer = Layer::create(&options.cache, &folder.id)?;
+        let image = root.path();
+        let (passwd, group) = (read_inside(image, "etc/passwd"), read_inside(image, "etc/group"));
+        let mut user = user::resolve(&confinement.user, &passwd, &group).map_err(ContainerError::new)?;
         if !self.root {
             // The only user that exists in the namespace, which was made without the right to map others.
             (user.uid, user.gid) = (0, 0);
@@ -116,20 +129,29 @@ impl OciRuntime {
         let is_embedded = *kind == RuntimeKind::Embedded;
         let shares_host_network = spec.network == Network::Host;
         let group = parent.path.join(&folder.id);
-        let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let most = |resource| rustix::process::getrlimit(resource).maximum;
+        let single_user = !self.root;
         let place = Place {
             id: &folder.id,
-            rootfs,
+            rootfs: &folder.path.join("rootfs"),
+            layer: layer.path(),
             cgroup: &group,
             cgroup_folders: parent.group.join(&folder.id),
             user: &user,
-            nofile: nofile.unwrap_or(NOFILE_MOST).min(NOFILE_MOST),
+            nofile: most(Resource::Nofile).unwrap_or(NOFILE_MOST).min(NOFILE_MOST),
+            // None is no limit (getrlimit(2)).
+            nproc: most(Resource::Nproc).unwrap_or(u64::MAX),
             runtime_makes_network: !is_embedded && !shares_host_network,
-            single_user: !self.root,
+            single_user,
+            keeper_finishes: is_embedded,
+            filters: self.filters,
         };
         let config = folder.path.join("config.json");
-        let document = bundle::document(spec, &target.config, &place).to_string();
+        let document = bundle::document(spec, confinement, &target.config, &place).to_string();
         fs::write(&config, document).map_err(ContainerError::on("write", &config))?;
+        let capabilities = bundle::capabilities(confinement);
+        let inside = |path: &String| PathBuf::from(path.trim_start_matches('/'));
+        let resolver = shares_host_network.then(|| fs::read_to_string("/etc/resolv.conf").ok()).flatten();
         let request = Create {
             bundle: folder.path.clone(),
             state: folder.path.join(RUNTIME_STATE),
@@ -137,8 +159,27 @@ impl OciRuntime {
             cgroup: group.clone(),
             program: self.program.clone(),
             new_network: is_embedded && !shares_host_network,
+            network_parameters: bundle::network_parameters(spec, confinement, single_user),
+            root: tare_keeper::Root {
+                lower: image.to_path_buf(),
+                layer: layer.path().to_path_buf(),
+                folders: bundle::folders(confinement, &target.config).iter().map(inside).collect(),
+                shared_folders: confinement.tmpfs.iter().map(inside).collect(),
+                files: bundle::files(&folder.id, resolver.as_deref())
+                    .into_iter()
+                    .map(|(path, content)| (path.into(), content))
+                    .collect(),
+                volumes: bundle::mounted_volumes(confinement).iter().map(inside).collect(),
+                user_namespace: single_user,
+            },
+            owner: (user.uid, user.gid),
+            last_step: is_embedded.then(|| LastStep {
+                filter: seccomp::program(&capabilities).unwrap_or_default(),
+                capabilities: capabilities.iter().map(|it| it.bit()).sum(),
+            }),
         };
-        let failed = |reason: String| refused(*kind, "create", &reason);
+        let command = spec.command(&target.config);
+        let failed = |reason: String| unstartable(*kind, "create", &reason, image, &command);
         let keeper = Keeper::create(&self.keeper, request).map_err(failed)?;
         let Some(pid) = keeper.events().pid else { return Err(failed("it has no process".to_owned())) };
         let cgroup = Cgroup::of_process(pid)?;
@@ -152,8 +193,17 @@ impl OciRuntime {
             Network::Bridge(bridge) => Some(bridge.join(pid)?),
         };
         let pair = Mutex::new(pair);
-        let container =
-            KeptContainer { kind: *kind, keeper, cgroup, group, shares_host_network, pair, _root: root };
+        let container = KeptContainer {
+            kind: *kind,
+            keeper,
+            cgroup,
+            group,
+            shares_host_network,
+            pair,
+            command,
+            _layer: layer,
+            root,
+        };
         Ok((Box::new(container), folder))
     }
 }
@@ -170,8 +220,15 @@ impl Driver for KeptContainer {
         self.keeper.send(&Command::Start).map_err(|reason| self.refused("start", &reason))
     }
 
+    fn explain(&self, output: &str) -> Option<String> {
+        let last = output.lines().last().filter(|line| line.contains("exec"))?;
+        advice::on_program(self.root.path(), self.command.first()?, last)
+    }
+
     fn wait_executed(&self) -> Result<(), ContainerError> {
-        self.keeper.wait_executed().map_err(|reason| self.refused("start", &reason))
+        let failed =
+            |reason: String| unstartable(self.kind, "start", &reason, self.root.path(), &self.command);
+        self.keeper.wait_executed().map_err(failed)
     }
 
     fn clock(&self) -> Clock {
@@ -195,6 +252,10 @@ impl Driver for KeptContainer {
 
     fn oom_kills(&self) -> u64 {
         Counters::oom_kills(&self.cgroup).unwrap_or(0)
+    }
+
+    fn writes_to_memory(&self) -> bool {
+        self.keeper.events().in_memory
     }
 
     fn limits(&self) -> Result<Limits, ContainerError> {
@@ -245,6 +306,33 @@ impl Driver for KeptContainer {
         });
         drop(self.pair.lock().unwrap_or_else(PoisonError::into_inner).take());
         result
+    }
+}
+
+/// Whether a runtime was built with a filter of system calls, which it refuses a bundle for if it was not. runc and
+/// crun say so with their version; youki has one unless it was built without.
+fn filters(kind: RuntimeKind, program: &Path) -> bool {
+    let says = match kind {
+        RuntimeKind::Runc => "libseccomp",
+        RuntimeKind::Crun => "+SECCOMP",
+        _ => return true,
+    };
+    let version = Shell::new().ok().and_then(|sh| cmd!(sh, "{program} --version").capture_text().ok());
+    version.is_some_and(|version| version.contains(says))
+}
+
+/// The error of a program that cannot be run, with what the image lacks.
+fn unstartable(
+    kind: RuntimeKind,
+    operation: &str,
+    reason: &str,
+    image: &Path,
+    command: &[String],
+) -> ContainerError {
+    let error = refused(kind, operation, reason);
+    match command.first().and_then(|program| advice::on_program(image, program, reason)) {
+        Some(advice) => error.with_hint(advice),
+        None => error,
     }
 }
 

@@ -60,7 +60,7 @@ impl Root {
 }
 
 /// Changes when the same layers give another root.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Beside a root's folder: its bytes as text, with the time of its last use as the file's.
 const RECORD: &str = "used";
 
@@ -71,11 +71,11 @@ impl Cache {
         Self { folder: folder.into(), keep }
     }
 
-    /// The root of an image, unpacked if it is not there yet, with folders where something will be mounted.
+    /// The root of an image, unpacked if it is not there yet. Nothing is added to what the layers have.
     ///
     /// # Errors
     /// When a layer is damaged, hostile or too large, or the cache cannot be written.
-    pub fn rootfs(&self, target: &Target, mount_points: &[String]) -> Result<Root, ContainerError> {
+    pub fn rootfs(&self, target: &Target) -> Result<Root, ContainerError> {
         let (diff_ids, blobs) = (&target.config.diff_ids, &target.image.layers);
         if diff_ids.len() != blobs.len() {
             let (name, listed, found) = (&target.name, diff_ids.len(), blobs.len());
@@ -83,7 +83,7 @@ impl Cache {
             return Err(ContainerError::new(message));
         }
         let root = is_root();
-        let key = format!("{FORMAT}\n{}\n{root}\n{}", chain_id(diff_ids), mount_points.join("\n"));
+        let key = format!("{FORMAT}\n{}\n{root}", chain_id(diff_ids));
         let place = self.folder.join(Digest::of(key.as_bytes()).hex());
         // Before anything in it is used.
         private::own_folder(&self.folder)?;
@@ -102,7 +102,7 @@ impl Cache {
         cache::remove(&staging).map_err(ContainerError::on("remove", &staging))?;
         fs::create_dir(&staging).map_err(ContainerError::on("create", &staging))?;
         let bounds = Bounds::for_compressed(target.stored_bytes());
-        let result = unpack(target, &staging, bounds, mount_points, root);
+        let result = unpack(target, &staging, bounds, root);
         if let Err(error) = result {
             // The next run tries again.
             let _ = cache::remove(&staging);

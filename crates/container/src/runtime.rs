@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd, find_program};
@@ -9,10 +10,13 @@ use tare_tool::process::{Execute as _, Shell, cmd, find_program};
 use super::affinity;
 use super::cgroup;
 use super::cleanup;
+use super::confinement::Confinement;
 use super::daemon::Daemon;
 use super::error::ContainerError;
 use super::group::{Kept, Parent};
 use super::kind::RuntimeKind;
+#[cfg(target_os = "linux")]
+use super::layers;
 use super::leftovers::{self, Leftover};
 use super::life::Container;
 use super::limits::{CpuSet, Limits};
@@ -32,6 +36,8 @@ pub struct Runtime {
     maker: Maker,
     /// Keeps the group of this process as long as this and its containers live.
     kept: Arc<Kept>,
+    /// Whether a container's layer had to be memory.
+    in_memory: AtomicBool,
     /// What dead owners had left.
     swept: Vec<Leftover>,
 }
@@ -55,6 +61,8 @@ impl Runtime {
         let root = is_root();
         let find = |kind: RuntimeKind| find_program(kind.name(), options.path.as_ref());
         let mut swept = leftovers::sweep(&options.state, &find);
+        #[cfg(target_os = "linux")]
+        layers::sweep(&options.cache);
         let kept = Kept::hold(root);
         let maker = match program {
             Some(program) if kind.is_daemon() => {
@@ -70,7 +78,8 @@ impl Runtime {
                 return Err(error.with_hint("choose `--runtime docker`"));
             }
         };
-        Ok(Self { kind, options: options.clone(), root, maker, kept, swept })
+        let in_memory = AtomicBool::new(false);
+        Ok(Self { kind, options: options.clone(), root, maker, kept, in_memory, swept })
     }
 
     /// Its version, as the first line of `PROGRAM --version` has it.
@@ -131,6 +140,13 @@ impl Runtime {
         self.daemon().is_some_and(|daemon| !daemon.joins()) && spec.network != Network::Host
     }
 
+    /// Whether what its containers so far wrote into their roots was kept in memory, and counted as theirs, because
+    /// the file system of the cache cannot hold a layer.
+    #[must_use]
+    pub fn writes_to_memory(&self) -> bool {
+        self.in_memory.load(Ordering::Relaxed)
+    }
+
     /// Whether it can keep containers to these CPUs by a cpuset.
     #[must_use]
     pub fn has_cpuset(&self, cpus: &CpuSet) -> bool {
@@ -146,12 +162,11 @@ impl Runtime {
     ///
     /// # Errors
     /// When the image is damaged or hostile, or the cache cannot be written.
-    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "daemons make their own mounts"))]
-    pub fn prepare(&self, target: &Target, spec: &ContainerSpec) -> Result<Option<PathBuf>, ContainerError> {
+    pub fn prepare(&self, target: &Target) -> Result<Option<PathBuf>, ContainerError> {
         match &self.maker {
             Maker::Daemon(daemon) => daemon.load(target, &self.options.state).map(|_| None),
             #[cfg(target_os = "linux")]
-            Maker::Oci(runtime) => Ok(Some(runtime.root_of(target, spec)?.path().to_path_buf())),
+            Maker::Oci(runtime) => Ok(Some(runtime.root_of(target)?.path().to_path_buf())),
         }
     }
 
@@ -166,15 +181,18 @@ impl Runtime {
                 ContainerError::new(format_args!("{} has neither entrypoint nor command", target.name));
             return Err(error.with_hint("say what to run under `args` of the profile"));
         }
+        let confinement = Confinement::of(&target.config, &spec.tightening)?;
         let making = cleanup::making();
         let (driver, folder) = match &self.maker {
-            Maker::Daemon(daemon) => daemon.create(target, spec, &self.options.state)?,
+            Maker::Daemon(daemon) => daemon.create(target, spec, &confinement, &self.options.state)?,
             #[cfg(target_os = "linux")]
-            Maker::Oci(runtime) => runtime.create(target, spec)?,
+            Maker::Oci(runtime) => runtime.create(target, spec, &confinement)?,
         };
         let (limits, kept) = (spec.limits.clone(), Arc::clone(&self.kept));
-        let container = Container::new(self.kind, driver, folder, limits, kept, &self.options.cleanup);
+        let container =
+            Container::new(self.kind, driver, folder, limits, confinement, kept, &self.options.cleanup);
         drop(making);
+        self.in_memory.fetch_or(container.writes_to_memory(), Ordering::Relaxed);
         // Of a daemon's there is none yet.
         if let Some((pid, cpus)) = container.pid().zip(spec.affinity.as_ref()) {
             affinity::pin(pid, cpus);

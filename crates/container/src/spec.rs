@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tare_oci::spec::Configuration;
 
+use super::confinement::Tightening;
 use super::limits::{CpuSet, Limits};
 use super::network::Bridge;
 
@@ -19,6 +20,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// CPUs that its threads are kept to by affinity, where groups have no cpuset.
     pub affinity: Option<CpuSet>,
+    /// How it is confined, beside what docker and the image say.
+    pub tightening: Tightening,
     /// How it is reached.
     pub network: Network,
     /// TCP ports that its server is asked on. A daemon publishes them where its containers' networks cannot be
@@ -63,25 +66,6 @@ impl ContainerSpec {
         variables.extend(config.execution.env().iter().flatten().filter_map(|it| it.split_once('=')));
         variables.extend(self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
-
-    /// Places in the root that something is mounted on, which a read-only root must have.
-    #[must_use]
-    pub fn mount_points(&self, config: &Configuration) -> Vec<String> {
-        let fixed = ["/dev", "/proc", "/sys", "/tmp"].into_iter().map(str::to_owned);
-        fixed.chain(self.memory_mounts(config)).collect()
-    }
-
-    /// Volumes, which are memory.
-    pub(crate) fn memory_mounts(&self, config: &Configuration) -> Vec<String> {
-        let volumes = config.execution.volumes().iter().flatten();
-        let mut mounts: Vec<String> = volumes
-            .map(|path| format!("/{}", path.trim_matches('/')))
-            .filter(|path| path.len() > 1 && path != "/tmp")
-            .collect();
-        mounts.sort_unstable();
-        mounts.dedup();
-        mounts
     }
 }
 

@@ -66,13 +66,7 @@ impl Target {
 ///
 /// # Errors
 /// When a layer is damaged, hostile or too large, or the folder cannot be written.
-pub fn unpack(
-    target: &Target,
-    folder: &Path,
-    bounds: Bounds,
-    mount_points: &[String],
-    as_root: bool,
-) -> Result<(), ContainerError> {
+pub fn unpack(target: &Target, folder: &Path, bounds: Bounds, as_root: bool) -> Result<(), ContainerError> {
     let on = || ContainerError::on("write", folder);
     let mut tree = Tree::open(folder, bounds, as_root).map_err(on())?;
     for layer in &target.image.layers {
@@ -95,7 +89,7 @@ pub fn unpack(
             return Err(error.with_hint("fetch or build it again"));
         }
     }
-    tree.finish(mount_points).map_err(on())
+    tree.finish().map_err(on())
 }
 
 /// A name from an image, fit for a terminal.
@@ -367,11 +361,7 @@ impl Tree {
         self.folders.retain(|folder, _| !folder.starts_with(path));
     }
 
-    fn finish(mut self, mount_points: &[String]) -> io::Result<()> {
-        for point in mount_points {
-            let path = clean(point.as_bytes())?;
-            self.folder(&path)?;
-        }
+    fn finish(self) -> io::Result<()> {
         // Deepest first: a folder that forbids to be entered is left last.
         for (path, finish) in self.folders.iter().rev() {
             let folder = self.existing(path)?;
@@ -462,18 +452,21 @@ fn remove_at(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
 /// A text file of a root. Links are resolved inside the root. Empty if there is none.
 pub(crate) fn read_inside(root: &Path, path: &str) -> String {
     const LIMIT: u64 = 1 << 20;
-    let read = || -> io::Result<String> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
-        let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?);
-        if !file.metadata()?.is_file() {
-            return Ok(String::new());
-        }
-        let mut text = Vec::new();
-        file.take(LIMIT).read_to_end(&mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    read().unwrap_or_default()
+    let bytes = bytes_inside(root, path, LIMIT).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The beginning of a file of a root, found inside it whatever links say; none of anything but a file.
+pub(crate) fn bytes_inside(root: &Path, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+    let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?);
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }

@@ -13,7 +13,9 @@ use libcontainer::workload::default::DefaultExecutor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
-use tare_keeper::Create;
+use tare_keeper::{Create, LastStep};
+
+use crate::last_step;
 
 /// Runs the image's program in the state that programs expect at their start.
 ///
@@ -22,6 +24,7 @@ use tare_keeper::Create;
 #[derive(Clone)]
 struct Expected {
     progress: Rc<PipeWriter>,
+    last_step: Option<Rc<LastStep>>,
 }
 
 /// Comes over the pipe when nothing is left to do but to call the program.
@@ -36,6 +39,9 @@ impl Executor for Expected {
         #[expect(unsafe_code, reason = "signal(2) is unsafe for the handler that it may be given")]
         // SAFETY: the default action is no handler, and no other thread is there to expect one.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(error)?;
+        if let Some(step) = &self.last_step {
+            last_step::take(step).map_err(ExecutorError::Other)?;
+        }
         // When the keeper is killed, no other process would end the container. It is set last, because a change
         // of user clears it (prctl(2)).
         set_pdeathsig(Signal::SIGKILL).map_err(error)?;
@@ -66,7 +72,10 @@ pub(crate) fn create(
     let nothing = File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
     let duplicate = || output.as_fd().try_clone_to_owned().map_err(|error| error.to_string());
     let container = ContainerBuilder::new(request.id.clone(), SyscallType::default())
-        .with_executor(Expected { progress: Rc::new(progress) })
+        .with_executor(Expected {
+            progress: Rc::new(progress),
+            last_step: request.last_step.clone().map(Rc::new),
+        })
         .with_stdin(nothing)
         .with_stdout(duplicate()?)
         .with_stderr(duplicate()?)

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use libcontainer::container::Container;
@@ -11,12 +11,13 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, fchown};
 use tare_keeper::{Command, Create, Event, cgroup, line};
 
 use crate::command_line::{self, Created};
 use crate::embedded::{self, REACHED};
 use crate::network;
+use crate::root;
 
 /// No command is longer.
 const COMMAND_LIMIT: usize = 1 << 20;
@@ -77,26 +78,32 @@ impl Keeper {
     fn create(request: Create) -> Result<Self, String> {
         let begun = now()?;
         let output = io::stderr().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-        let made = Self::make(&request, &output);
-        let (made, pid, progress) = match made {
+        let made = root::mount(&request.bundle.join("rootfs"), &request.root)
+            .and_then(|in_memory| Ok((in_memory, Self::make(&request, &output)?)));
+        let (in_memory, (made, pid, progress)) = match made {
             Ok(made) => made,
             Err(error) => {
                 // What was made before it failed.
                 let _ = cgroup::remove(&request.cgroup);
                 let _ = fs::remove_dir_all(request.state.join(&request.id));
+                let _ = root::remove(&request.root);
                 return Err(error);
             }
         };
         let keeper =
             Self { request, made, pid: Pid::from_raw(pid), progress, said: Vec::new(), ended: false };
-        send(&Event::Created { pid, begun, at: now()? })?;
+        send(&Event::Created { pid, begun, at: now()?, in_memory })?;
         Ok(keeper)
     }
 
     fn make(request: &Create, output: &OwnedFd) -> Result<(Made, i32, Option<PipeReader>), String> {
         if request.new_network {
-            network::new_network()?;
+            network::new_network(&request.network_parameters)?;
         }
+        // Whoever opens a pipe again needs its permissions, which its end that is open does not.
+        let (user, group) = request.owner;
+        fchown(output.as_raw_fd(), Some(user.into()), Some(group.into()))
+            .map_err(|error| format!("cannot give the output to user {user}: {error}"))?;
         if let Some(program) = &request.program {
             let created = command_line::create(request, program, output)?;
             let pid = created.pid;
@@ -219,11 +226,12 @@ impl Keeper {
         };
         cgroup::remove(&self.request.cgroup).map_err(|error| format!("cannot remove the cgroup {error}"))?;
         let folder = self.request.state.join(&self.request.id);
+        let layer = root::remove(&self.request.root);
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(format!("cannot remove {}: {error}", folder.display()))
             }
-            _ => deleted,
+            _ => deleted.and(layer),
         }
     }
 }

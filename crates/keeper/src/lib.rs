@@ -9,6 +9,7 @@
 
 pub mod cgroup;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,44 @@ pub struct Create {
     /// Whether to enter a new network namespace first and set loopback up. Runtimes with a command line do
     /// so by themselves when the bundle asks for it.
     pub new_network: bool,
+    /// Kernel parameters of the new network namespace, by their names in sysctl(8).
+    pub network_parameters: BTreeMap<String, String>,
+    /// The root that the bundle names.
+    pub root: Root,
+    /// User and group that own the container's output, which it may open again by `/dev/stdout`.
+    pub owner: (u32, u32),
+    /// What libcontainer leaves to the keeper; other runtimes do it by themselves.
+    pub last_step: Option<LastStep>,
+}
+
+/// The root of a container: a layer of its own over an image's files (overlayfs). It is mounted in the keeper's own
+/// mount namespace, on the folder `rootfs` of the bundle, and goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The image's files, which nothing here changes.
+    pub lower: PathBuf,
+    /// An empty folder for the layer. It is removed with the container.
+    pub layer: PathBuf,
+    /// Folders that the root must have, from its top.
+    pub folders: Vec<PathBuf>,
+    /// Folders that the root must have and every user may write to, with the sticky bit: for file systems in memory,
+    /// which take a folder's mode.
+    pub shared_folders: Vec<PathBuf>,
+    /// Files that take the place of the image's, with their content.
+    pub files: Vec<(PathBuf, String)>,
+    /// Folders of the root that are mounted on the folders `volumes/0`, `volumes/1`, … of the layer.
+    pub volumes: Vec<PathBuf>,
+    /// Whether this is in a user namespace, where overlayfs keeps its attributes among the user's.
+    pub user_namespace: bool,
+}
+
+/// What is done between the creation of a container and its program: with it, nothing could be created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStep {
+    /// Instructions of the filter of system calls (linux/filter.h), as big-endian numbers: code, jumps, operand.
+    pub filter: Vec<u64>,
+    /// The capabilities that are kept, as a set of bits (capget(2)).
+    pub capabilities: u64,
 }
 
 /// What happened.
@@ -60,6 +99,9 @@ pub enum Event {
         begun: u64,
         /// When it ended.
         at: u64,
+        /// Whether what is written into its root is kept in memory, because no file system of this host can hold
+        /// the layer. It counts as the container's memory.
+        in_memory: bool,
     },
     /// It was let run.
     Started {
@@ -112,6 +154,18 @@ mod tests {
             cgroup: "/tare/a".into(),
             program: None,
             new_network: true,
+            network_parameters: BTreeMap::new(),
+            root: Root {
+                lower: "/r".into(),
+                layer: "/l".into(),
+                folders: vec!["proc".into()],
+                shared_folders: vec!["tmp".into()],
+                files: vec![("etc/hosts".into(), "127.0.0.1 localhost\n".to_owned())],
+                volumes: vec![],
+                user_namespace: false,
+            },
+            owner: (0, 0),
+            last_step: Some(LastStep { filter: vec![u64::MAX], capabilities: 1 }),
         });
         for command in [create, Command::Start, Command::Signal { number: 15 }, Command::Remove] {
             let line = line(&command).unwrap();

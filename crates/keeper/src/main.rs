@@ -11,7 +11,11 @@ mod embedded;
 #[cfg(target_os = "linux")]
 mod keeper;
 #[cfg(target_os = "linux")]
+mod last_step;
+#[cfg(target_os = "linux")]
 mod network;
+#[cfg(target_os = "linux")]
+mod root;
 
 use std::process::ExitCode;
 

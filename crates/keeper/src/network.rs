@@ -1,18 +1,26 @@
 //! The network namespace that the keeper enters before there is a container.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-/// Enters a new network namespace, in which loopback is up.
+/// Enters a new network namespace, in which loopback is up and the parameters have these values.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn new_network() -> Result<(), String> {
+pub(crate) fn new_network(parameters: &BTreeMap<String, String>) -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
-    loopback_up().map_err(|error| format!("cannot set loopback up: {error}"))
+    loopback_up().map_err(|error| format!("cannot set loopback up: {error}"))?;
+    for (name, value) in parameters {
+        // Those of the namespace of the process that opens them.
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        fs::write(&file, value).map_err(|error| format!("cannot set sysctl {name} to {value}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Sets the flag IFF_UP of the first interface, which in a new network is loopback (rtnetlink(7)).

@@ -48,7 +48,10 @@ fn bundle(world: &World) -> PathBuf {
     let folder = world.folder.path().join("bundle");
     fs::create_dir(&folder).unwrap();
     let config = world.options.state.join(container.id()).join("config.json");
-    let text = fs::read_to_string(config).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(config).unwrap()).unwrap();
+    // The container's own root is mounted for its keeper alone.
+    config["root"]["path"] = runtime.prepare(&world.image()).unwrap().unwrap().to_str().unwrap().into();
+    let text = config.to_string();
     fs::write(folder.join("config.json"), text.replace(container.id(), "tare-cost")).unwrap();
     folder
 }

@@ -52,6 +52,11 @@ fn built() -> &'static (PathBuf, PathBuf) {
     })
 }
 
+/// The program that images of tests run.
+pub(crate) fn program() -> &'static Path {
+    &built().0
+}
+
 /// As cargo built it beside the tests, or as TARE_KEEPER says.
 fn keeper(folder: &Path) -> PathBuf {
     if let Some(path) = std::env::var_os("TARE_KEEPER") {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
+use tare_container::Tightening;
 use tare_container::group::Parent;
 use tare_container::group::group_of;
 use tare_container::leftovers::{Leftover, sweep};
@@ -71,17 +72,25 @@ fn a_container_lives_and_leaves_nothing() {
 }
 
 #[test]
-fn the_root_is_read_only_and_memory_is_not() {
+fn a_root_is_writable_unless_it_is_said_to_be_read_only() {
     if !possible() {
         return;
     }
     let world = World::new();
     let runtime = world.runtime();
     let arguments = ["write=/x", "write=/tmp/x", "write=/dev/shm/x", "write=/proc/sys/kernel/hostname"];
-    let container = world.run(&runtime, ContainerSpec::default(), &arguments);
-    assert_eq!(container.wait(BOUND).unwrap(), Some(exit(0)));
-    until("its output", || container.output_tail().lines().count() == 4);
-    assert_eq!(container.output_tail(), "ReadOnlyFilesystem\nwritten\nwritten\nReadOnlyFilesystem\n");
+    // The image has no /tmp, and a read-only root has one in memory.
+    for (read_only, expected) in [
+        (false, "written\nNotFound\nwritten\nReadOnlyFilesystem\n"),
+        (true, "ReadOnlyFilesystem\nwritten\nwritten\nReadOnlyFilesystem\n"),
+    ] {
+        let tightening = Tightening { read_only: Some(read_only), ..Tightening::default() };
+        let spec = ContainerSpec { tightening, ..ContainerSpec::default() };
+        let container = world.run(&runtime, spec, &arguments);
+        assert_eq!(container.wait(BOUND).unwrap(), Some(exit(0)));
+        until("its output", || container.output_tail().lines().count() == 4);
+        assert_eq!(container.output_tail(), expected);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod adapters;
+mod confinement;
 mod cost;
 mod daemon;
 mod fake;

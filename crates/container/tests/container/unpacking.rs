@@ -74,7 +74,7 @@ impl Unpacked {
         let layout = folder.path().join("layout");
         write_layout(&layout, layers, &json!({}));
         let target = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap();
-        let result = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target, &[]);
+        let result = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target);
         let result = result.map(|root| root.path().to_path_buf()).map_err(|error| {
             let source = std::error::Error::source(&error).and_then(std::error::Error::source);
             source.map_or_else(|| error.to_string(), ToString::to_string)
@@ -189,7 +189,7 @@ fn size_and_number_are_bounded() {
         [(10, 3, None), (9, 3, Some("b: too many bytes for its size")), (10, 2, Some("c: too many entries"))]
     {
         let root = tempfile::tempdir().unwrap();
-        let result = unpack(&target, root.path(), Bounds { bytes, entries }, &[], as_root());
+        let result = unpack(&target, root.path(), Bounds { bytes, entries }, as_root());
         let error = result.err().map(|error| error.source().unwrap().source().unwrap().to_string());
         assert_eq!(error.as_deref(), expected);
     }
@@ -213,7 +213,7 @@ fn damaged_layers_and_documents_are_named_and_leave_nothing() {
     fs::write(&blob, &changed).unwrap();
     let place = format!("blobs/sha256/{}", digest.hex());
     let unpack = || {
-        let error = Cache::new(&cache, Keep::default()).rootfs(&target, &[]).unwrap_err();
+        let error = Cache::new(&cache, Keep::default()).rootfs(&target).unwrap_err();
         error.source().unwrap().to_string()
     };
     let found = tare_oci::digest::Digest::of(&changed);
@@ -371,13 +371,12 @@ fn runs_at_the_same_time_share_one_root() {
             std::thread::spawn(move || {
                 let target = Target::resolve(&layout, None, &temporary).unwrap();
                 let cache = Cache::new(cache, Keep::default());
-                cache.rootfs(&target, &["/proc".to_owned()]).unwrap().path().to_path_buf()
+                cache.rootfs(&target).unwrap().path().to_path_buf()
             })
         })
         .collect();
     let roots: Vec<PathBuf> = runs.into_iter().map(|run| run.join().unwrap()).collect();
     assert!(roots.iter().all(|root| root == &roots[0]));
-    assert!(roots[0].join("proc").is_dir());
     let mut text = String::new();
     fs::File::open(roots[0].join("a")).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "1");
@@ -396,7 +395,7 @@ fn what_was_used_longest_ago_goes_and_what_is_in_use_stays() {
     };
     let cache = folder.path().join("cache");
     let a_day = Duration::from_secs(24 * 60 * 60);
-    let use_ = |name: &str, keep| Cache::new(&cache, keep).rootfs(&image(name), &[]).unwrap();
+    let use_ = |name: &str, keep| Cache::new(&cache, keep).rootfs(&image(name)).unwrap();
     let everything = Keep { bytes: u64::MAX, age: 100 * a_day };
     let unused_for = |root: &Root, days: u32| {
         let record = fs::File::options().append(true).open(root.path().with_extension("used")).unwrap();
@@ -498,7 +497,7 @@ fn umoci_unpacks_the_same() {
         .unwrap();
     assert!(umoci.status.success(), "{}", String::from_utf8_lossy(&umoci.stderr));
     let target = Target::resolve(layout.to_str().unwrap(), None, folder.path()).unwrap();
-    let root = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target, &[]).unwrap();
+    let root = Cache::new(folder.path().join("cache"), Keep::default()).rootfs(&target).unwrap();
     let (ours, mut theirs) = (tree(root.path()), tree(&bundle.join("rootfs")));
     // It empties this folder after it has set its time, and does not set it again.
     let emptied = Path::new("opaque/deep");

@@ -108,7 +108,7 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
     let asked = Arc::new(AtomicBool::new(false));
     let runtime = stage::open(kind, session, &AtSignal::Stop(Arc::clone(&asked)))?;
     let spec = spec(arguments, &profile, target, &ports)?;
-    runtime.prepare(target, &spec)?;
+    runtime.prepare(target)?;
     let container = runtime.create(target, &spec)?;
     container.start()?;
     let output = container.follow_output(Box::new(std::io::stdout()))?;
@@ -164,6 +164,7 @@ fn spec(
         args: args.map(|args| subject::with_args(target, args)),
         env: profile.env.clone(),
         limits: subject::possible(&limits)?,
+        tightening: profile.container.clone(),
         ports: ports.iter().map(|port| port.container).collect(),
         ..ContainerSpec::default()
     })

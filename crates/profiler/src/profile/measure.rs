@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tare_container::Confinement;
 use tare_container::host::HostLoad;
 use tare_container::runtime::Runtime;
 use tare_container::target::Target;
@@ -265,6 +266,16 @@ fn where_(subject: &Subject<'_>) -> String {
     format!("Server on CPU {} ({how}), generator and prober on CPU {}.", list(server), list(generator))
 }
 
+/// How the container differs from one by plain docker, and where its files are memory.
+fn confined(subject: &Subject<'_>) -> Option<String> {
+    let confinement = Confinement::of(&subject.target.config, &subject.spec.tightening).ok()?;
+    let mut said = confinement.differences;
+    if subject.runtime.writes_to_memory() {
+        said.push("what the server writes to files is memory, and counts as the server's".to_owned());
+    }
+    (!said.is_empty()).then(|| format!("Other than under plain docker: {}.", said.join("; ")))
+}
+
 /// Who says that the limits are in force, where it is not the kernel.
 fn limits_by(subject: &Subject<'_>) -> Option<String> {
     let kind = subject.runtime.kind();
@@ -288,6 +299,7 @@ fn reached_by(subject: &Subject<'_>) -> Option<String> {
 /// How the starts were measured.
 fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
     let mut notes = vec![where_(subject)];
+    notes.extend(confined(subject));
     notes.extend(limits_by(subject));
     notes.extend(reached_by(subject));
     notes.push(
@@ -320,6 +332,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
 /// How the loads were measured.
 fn about_loads(subject: &Subject<'_>, cases: &[Case]) -> Section {
     let mut notes = vec![where_(subject)];
+    notes.extend(confined(subject));
     notes.extend(limits_by(subject));
     notes.extend(reached_by(subject));
     if let Some(case) = cases.first() {

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tare_container::host::HostFacts;
 use tare_container::rights::is_root;
-use tare_container::spec::ContainerSpec;
 use tare_container::target::{Target, host_architecture};
-use tare_container::{ContainerError, Runtime};
+use tare_container::{Confinement, ContainerError, Runtime};
 use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 
@@ -137,6 +136,21 @@ pub fn repeat_for_baseline(
     Ok(Baseline::of(first, &second, &profile.gates)?)
 }
 
+/// The settings of a profile, and how the image's containers are confined by it.
+fn facts_of(profile: &Profile, target: &Target) -> report::ProfileFacts {
+    let mut facts = report::profile_facts(profile);
+    // A label that cannot be is an error of the first container.
+    if let Ok(confinement) = Confinement::of(&target.config, &profile.container) {
+        let container = match confinement.differences.is_empty() {
+            true => "as docker".to_owned(),
+            false => confinement.differences.join("; "),
+        };
+        facts.settings.insert("container".to_owned(), container);
+        facts.settings.insert("read-only".to_owned(), confinement.read_only.to_string());
+    }
+    facts
+}
+
 /// A report before anything was measured.
 fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
     let Image { target, name, .. } = image;
@@ -166,7 +180,7 @@ fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Re
             version: runtime.version(),
             rootless: !is_root(),
         }),
-        profile: report::profile_facts(profile),
+        profile: facts_of(profile, target),
         runs: vec![],
         verdicts: vec![],
         overall: Overall::Pass,
@@ -193,7 +207,7 @@ fn measured(
         return Ok(runs);
     }
     let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
-    let prepare = |target| runtime.prepare(target, &ContainerSpec::default()).map_err(PassError::from);
+    let prepare = |target| runtime.prepare(target).map_err(PassError::from);
     let mut roots: Vec<PathBuf> = prepare(target)?.into_iter().collect();
     let baseline = baseline_image(profile, &options.cache)?;
     if let Some(baseline) = &baseline {

@@ -28,10 +28,12 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// The server ended by itself.
-    #[error("the server ended: {exit}")]
+    #[error("the server ended: {exit}{}", advice.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
     Ended {
         /// How.
         exit: Exit,
+        /// What it failed on and what helps, if its last words say so.
+        advice: Option<String>,
         /// What it printed last.
         output: String,
     },
@@ -158,6 +160,7 @@ impl<'a> Subject<'a> {
             env: profile.env.clone(),
             limits: wanted,
             affinity,
+            tightening: profile.container.clone(),
             network,
             ports: vec![Port::of(target, profile.ready.port).number],
         };
@@ -259,6 +262,13 @@ pub fn why_not_ready(container: &Container, port: &Port, source: ProbeError) -> 
     })
 }
 
+/// The error of a server that has ended.
+#[must_use]
+pub fn how_it_ended(container: &Container, exit: Exit) -> PassError {
+    let output = container.output_tail();
+    PassError::Ended { exit, advice: container.advice(&output), output }
+}
+
 /// That processes of a server were killed for want of memory, if any were, and what it did not do then.
 #[must_use]
 pub fn out_of_memory(container: &Container, then: Option<String>) -> Option<PassError> {
@@ -283,5 +293,5 @@ fn killed(kills: u64, limit: Option<u64>, then: Option<&str>) -> String {
 pub fn ended(container: &Container) -> Result<Option<PassError>, PassError> {
     // Wait for the exit first: the server's last output arrives before it.
     let exit = container.wait(Duration::from_millis(100))?;
-    Ok(exit.map(|exit| PassError::Ended { exit, output: container.output_tail() }))
+    Ok(exit.map(|exit| how_it_ended(container, exit)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use tare_container::Tightening;
 use tare_oci::units::Nanoseconds;
 
 use super::Profile;
@@ -73,6 +74,7 @@ impl Profile {
                 .map_err(|error| Problem::new(&format!("limits.{number}.{}", error.field), error.message))?;
         }
         ensure("passes", !self.passes.is_empty(), || "a profile without passes measures nothing".to_owned())?;
+        container(&self.container)?;
         let method = &ready.method;
         ensure("ready.method", is_token(method), || format!("`{method}` is not a method"))?;
         path("ready.path", &ready.path)?;
@@ -116,6 +118,34 @@ fn headers(key: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem>
         ensure(key, free, || format!("the header `{name}` is the generator's to set"))?;
         let plain = !value.contains(|c: char| c.is_control() && c != '\t');
         ensure(key, plain, || format!("the value of `{name}` has a control character"))?;
+    }
+    Ok(())
+}
+
+fn container(container: &Tightening) -> Result<(), Problem> {
+    for (key, paths) in [("container.tmpfs", &container.tmpfs), ("container.volumes", &container.volumes)] {
+        for path in paths {
+            let parts = || path.split('/').skip(1);
+            let good = path.starts_with('/')
+                && path.len() > 1
+                && parts().all(|part| part != ".." && part != ".")
+                // What separates options of mounts and of command lines.
+                && !path.contains([':', ',']) && !path.contains(char::is_control);
+            ensure(key, good, || format!("`{path}` is not the absolute path of a folder below `/`"))?;
+        }
+    }
+    for (name, value) in &container.sysctls {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let good = name.contains('.') && name.chars().all(known) && !name.split('.').any(str::is_empty);
+        ensure("container.sysctls", good, || {
+            format!("`{name}` is not a kernel parameter: write it as in sysctl(8)")
+        })?;
+        let plain = !value.contains(char::is_control);
+        ensure("container.sysctls", plain, || format!("the value of `{name}` has a control character"))?;
+    }
+    if let Some(user) = &container.user {
+        let good = !user.is_empty() && !user.starts_with('-') && !user.contains(char::is_whitespace);
+        ensure("container.user", good, || format!("`{user}` is not a user: write UID, UID:GID or a name"))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! column. Whether the host can honour its limits is found where the container is made.
 
 mod check;
+mod container;
 mod gates;
 mod parse;
 mod shipped;
@@ -12,6 +13,7 @@ pub mod values;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tare_container::Tightening;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 pub use self::check::Problem;
@@ -43,6 +45,9 @@ pub struct Profile {
     pub env: Vec<(String, String)>,
     /// Arguments in place of the image's own.
     pub args: Option<Vec<String>>,
+    /// How the container is confined, beside what docker and the image's labels say.
+    #[serde(deserialize_with = "container::tightening")]
+    pub container: Tightening,
     /// How generator and server reach each other.
     pub network: Network,
     /// What is measured, in the order of [`Pass::ALL`]; never empty.
@@ -155,6 +160,7 @@ impl Default for Profile {
             ready: Ready::default(),
             env: vec![],
             args: None,
+            container: Tightening::default(),
             network: Network::Loopback,
             passes: Pass::ALL.to_vec(),
             size: SizeOptions::default(),

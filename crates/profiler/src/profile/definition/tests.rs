@@ -361,14 +361,54 @@ fn limits_are_the_same_after_a_report() {
     assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);
 }
 
+#[test]
+fn a_container_is_tightened_by_keys_that_are_checked() {
+    let profile = read(
+        "[container]\nread-only = true\ncapabilities = [\"cap_kill\", \"CHOWN\"]\nuser = \"7:8\"\n\
+         sysctls = { \"net.core.somaxconn\" = \"9\" }\ntmpfs = [\"/run\"]\nvolumes = [\"/a/b\"]\n",
+    );
+    let expected = tare_container::Tightening {
+        read_only: Some(true),
+        capabilities: Some(["CHOWN", "KILL"].map(|name| name.parse().unwrap()).into()),
+        no_new_privileges: None,
+        user: Some("7:8".to_owned()),
+        sysctls: [("net.core.somaxconn".to_owned(), "9".to_owned())].into(),
+        tmpfs: vec!["/run".to_owned()],
+        volumes: vec!["/a/b".to_owned()],
+    };
+    assert_eq!(profile.unwrap().container, expected);
+    for (text, message) in [
+        ("tmpfs = [\"run\"]", "`run` is not the absolute path of a folder below `/`"),
+        ("tmpfs = [\"/\"]", "`/` is not the absolute path of a folder below `/`"),
+        ("volumes = [\"/a/../b\"]", "`/a/../b` is not the absolute path of a folder below `/`"),
+        ("volumes = [\"/a:/b\"]", "`/a:/b` is not the absolute path of a folder below `/`"),
+        ("sysctls = { \"../x\" = \"1\" }", "`../x` is not a kernel parameter: write it as in sysctl(8)"),
+        ("user = \"\"", "`` is not a user: write UID, UID:GID or a name"),
+        (
+            "capabilities = [\"FLY\"]",
+            "`FLY` is no capability: write it as in capabilities(7), for example \"NET_BIND_SERVICE\"",
+        ),
+    ] {
+        assert_eq!(wrong(&format!("[container]\n{text}")).2, message, "{text}");
+    }
+}
+
 /// Every key of the raw forms stands in docs/profile-toml.md.
 #[test]
 fn every_key_is_documented() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/profile-toml.md");
     let text = std::fs::read_to_string(path).unwrap();
     let mut keys = Vec::new();
-    for table in ["", "[limits]", "[ready]", "[size]", "[startup]", "[throughput]", "[[throughput.requests]]"]
-    {
+    for table in [
+        "",
+        "[container]",
+        "[limits]",
+        "[ready]",
+        "[size]",
+        "[startup]",
+        "[throughput]",
+        "[[throughput.requests]]",
+    ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));
         let known = hint.split("the keys here are ").nth(1).unwrap();
         keys.extend(known.split(", ").map(str::to_owned));

@@ -169,7 +169,7 @@ impl Served {
 /// A server that has ended says why.
 fn still_runs(container: &Container) -> Result<(), PassError> {
     match container.wait(Duration::ZERO)? {
-        Some(exit) => Err(PassError::Ended { exit, output: container.output_tail() }),
+        Some(exit) => Err(subject::how_it_ended(container, exit)),
         None => Ok(()),
     }
 }
