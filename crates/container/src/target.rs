@@ -166,12 +166,6 @@ impl Target {
         self.temporary.as_ref().map(|file| file.0.as_path())
     }
 
-    /// The port of the first TCP port that the image exposes.
-    #[must_use]
-    pub fn exposed_port(&self) -> Option<u16> {
-        self.exposed_ports().next()
-    }
-
     /// The TCP ports that the image exposes.
     pub fn exposed_ports(&self) -> impl Iterator<Item = u16> {
         self.config.execution.exposed_ports().iter().flatten().filter_map(|port| match port.split_once('/') {

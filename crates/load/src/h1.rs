@@ -212,7 +212,7 @@ impl<'a> Worker<'a> {
         let scan_every = (self.plan.timeout / 10).clamp(1_000_000, 100_000_000);
         let mut next_scan = schedule.began + scan_every;
         let mut boundary = schedule.from;
-        let mut has_begun = false;
+        let (mut has_begun, mut has_ended) = (false, false);
         loop {
             let now = clock::now();
             if self.is_running && lane.stop.load(Ordering::Relaxed) {
@@ -227,10 +227,16 @@ impl<'a> Worker<'a> {
                     boundary = schedule.to;
                 }
                 if now >= schedule.to && self.is_running {
-                    self.meter.stop();
-                    self.recorder.at_end();
-                    self.is_running = false;
-                    boundary = u64::MAX;
+                    if !has_ended {
+                        has_ended = true;
+                        self.meter.stop();
+                        self.recorder.at_end();
+                    }
+                    // What was planned before is sent a moment later, as far as the server keeps up.
+                    let planned = self.pacer.next().map(|offset| schedule.began + offset);
+                    let is_behind = planned.is_some_and(|planned| planned < schedule.to);
+                    self.is_running = is_behind && now < schedule.to + self.plan.backlog();
+                    boundary = if self.is_running { now + LINGER } else { u64::MAX };
                 }
             }
             if now >= next_scan {

@@ -320,7 +320,8 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
     let timeout = Duration::from_nanos(shared.plan.timeout);
     let mut requests = 0_u64;
     loop {
-        let left = Duration::from_nanos(to.saturating_sub(clock::now()));
+        let late = to + shared.plan.backlog();
+        let left = Duration::from_nanos(late.saturating_sub(clock::now()));
         if left.is_zero() {
             return;
         }
@@ -339,7 +340,7 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
         }
         let request = shared.choice.borrow_mut().next();
         let sent = clock::now();
-        if sent >= to {
+        if sent >= late {
             return;
         }
         let started = Started { request, planned, sent };

@@ -26,7 +26,7 @@ pub struct Outcome {
     /// The requests among them with a complete and correct answer, even if it arrived after the span.
     pub completed: u64,
     /// Requests of an open loop that were planned in the measured span and for which no connection was
-    /// free before its end.
+    /// free before its end, nor in a tenth of it (1 s at most) after that.
     pub unsent: u64,
     /// What went wrong: with the requests of the measured span, and with connections before the load and in the span.
     pub errors: Errors,

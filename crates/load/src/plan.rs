@@ -70,6 +70,15 @@ impl Plan {
         request == 0 || (self.sample_every > 0 && request.is_multiple_of(self.sample_every))
     }
 
+    /// How long after the end of an open loop its last requests may be sent: a stall of a moment just before the end is part
+    /// of their latency, and a server that is too slow has no more room for its backlog.
+    pub(crate) fn backlog(&self) -> u64 {
+        match self.pace {
+            Pace::Closed => 0,
+            Pace::Open { .. } => (self.duration / 10).min(SECOND),
+        }
+    }
+
     /// The error of a request that is given up.
     pub(crate) fn late(&self) -> String {
         format!("no whole answer within {} ms", self.timeout / 1_000_000)

@@ -12,6 +12,7 @@ use tare_tool::ui::Ui;
 
 use crate::profile::baseline::Baseline;
 use crate::profile::definition;
+use crate::profile::kept::keep;
 use crate::profile::measure::Step;
 use crate::profile::profiling::{self, Image, Options};
 use crate::profile::render;
@@ -38,11 +39,12 @@ pub(super) struct ProfileArguments {
     images: Vec<String>,
     #[command(flatten)]
     common: CommonArguments,
-    /// Compare with these figures, and judge `max-regression` gates by them. A folder, and with several images: FILE/IMAGE.json
+    /// Judge `max-regression` gates by the figures in this file. By a folder: noisy ones by measuring the image that is
+    /// kept in it and this one in turns
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Measure twice, and if both runs agree write their figures to this file. A folder, and with several images:
-    /// FILE/IMAGE.json
+    /// Measure twice, and if both runs agree write their figures to this file. To a folder (`DIR/`, and with several
+    /// images): IMAGE.json and the image itself, of one run
     #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
     save_baseline: Option<PathBuf>,
     /// Write the reports here instead of target/profiles/IMAGE/PROFILE; with several images to FOLDER/IMAGE
@@ -137,11 +139,14 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let names = distinct(subjects.iter().map(|subject| subject.image.name.as_str()));
     let several = subjects.len() > 1;
     // All of them before the first minute of measuring.
-    let baselines = names.iter().map(|name| {
-        let file = arguments.baseline.as_deref().map(|path| place(path, name, several));
-        file.map(|file| Baseline::read(&session.env.current_dir.join(file))).transpose()
+    let baselines = names.iter().map(|name| -> anyhow::Result<_> {
+        let Some(path) = arguments.baseline.as_deref() else { return Ok(None) };
+        let file = session.env.current_dir.join(place(path, name, several));
+        let baseline = Baseline::read(&file)?;
+        let before = before(Some((file.as_path(), &baseline)).filter(|_| profile.runs_image()), session)?;
+        Ok(Some((baseline, before)))
     });
-    let baselines = baselines.collect::<Result<Vec<_>, _>>()?;
+    let baselines = baselines.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = match way {
         None => None,
         Some(Way::Here(kind)) => Some(stage::open(kind, session, &AtSignal::Leave)?),
@@ -150,19 +155,30 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let mut outcome = Outcome::Done;
     for ((Subject { image, .. }, name), baseline) in subjects.iter().zip(&names).zip(&baselines) {
         let progress = || Progress::new(session.ui, image.name.clone(), runtime.as_ref().map(Runtime::kind));
-        let (cache, baseline) = (session.cache(), baseline.as_ref());
-        let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline };
+        let (baseline, before) = match baseline {
+            Some((baseline, before)) => (Some(baseline), before.as_ref()),
+            None => (None, None),
+        };
+        let cache = session.cache();
+        let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline, before };
         let mut shown = progress();
         let report = profiling::profile(image, &profile, &options, |step| shown.show(&step))?;
         drop(shown);
         let saving = arguments.save_baseline.as_deref().map(|path| place(path, name, several));
+        let keeps = several || arguments.save_baseline.as_deref().is_some_and(is_folder);
         let saved = saving.as_deref().map(|file| {
+            if keeps {
+                // Noisy gates measure the kept image again: nothing of this run is compared with but what is exact.
+                let exact: Vec<_> = profile.gates.iter().filter(|gate| gate.is_exact()).cloned().collect();
+                let baseline = Baseline::of(&report, &report, &exact)?;
+                return save(&baseline, file, Some(image), session);
+            }
             session.ui.status("Repeating", "all of it, because a baseline needs two runs that agree");
             let mut shown = progress();
             let watch = |step: Step<'_>| shown.show(&step);
             let baseline = profiling::repeat_for_baseline(&report, image, &profile, &options, watch)?;
             drop(shown);
-            save(&baseline, file, session)
+            save(&baseline, file, None, session)
         });
         let saved_to = saving.as_deref().filter(|_| matches!(saved, Some(Ok(()))));
         publish(arguments, session, (image, name, several), &report, saved_to)?;
@@ -186,19 +202,52 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     distinct
 }
 
-/// Where the baseline of an image is: the file itself, or the image's own in the folder where the path is one or there are
-/// several images.
+/// Where the baseline of an image is: the file itself, or the image's own in the folder where the path is one, or ends as
+/// one, or there are several images.
 fn place(path: &Path, image: &str, several: bool) -> PathBuf {
-    if several || path.is_dir() { path.join(format!("{image}.json")) } else { path.to_path_buf() }
+    if several || is_folder(path) { path.join(format!("{image}.json")) } else { path.to_path_buf() }
 }
 
-fn save(baseline: &Baseline, file: &Path, session: &Session) -> anyhow::Result<()> {
-    let file = session.env.current_dir.join(file);
-    let write = || {
-        file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        baseline.write(&file)
+fn is_folder(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/')
+}
+
+/// The image that is kept beside a baseline in a folder.
+fn kept(baseline: &Path) -> PathBuf {
+    baseline.with_extension("image")
+}
+
+/// Opens the image of a baseline, where it is kept and is the one that was measured.
+fn before(baseline: Option<(&Path, &Baseline)>, session: &Session) -> anyhow::Result<Option<Image>> {
+    let Some((path, baseline)) =
+        baseline.map(|(path, it)| (kept(path), it)).filter(|(path, _)| path.exists())
+    else {
+        return Ok(None);
     };
-    sudo::as_user(session.user(), write)?.with_context(|| format!("cannot write {}", file.display()))?;
+    let mut image = Image::open(&path.to_string_lossy(), &stage::temporary(&session.cache())?)?;
+    let digest = image.target.digest.unwrap_or(image.target.image_id).to_string();
+    anyhow::ensure!(
+        digest == baseline.image,
+        "{} is {digest}, and the baseline beside it is of {}",
+        path.display(),
+        baseline.image
+    );
+    image.name = "the baseline".to_owned();
+    Ok(Some(image))
+}
+
+/// Writes a baseline, and the image beside it where it is to be kept.
+fn save(baseline: &Baseline, file: &Path, image: Option<&Image>, session: &Session) -> anyhow::Result<()> {
+    let file = session.env.current_dir.join(file);
+    let write = || -> anyhow::Result<()> {
+        let wrote = || format!("cannot write {}", file.display());
+        file.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(wrote)?;
+        if let Some(image) = image {
+            keep(&image.target, &kept(&file))?;
+        }
+        baseline.write(&file).with_context(wrote)
+    };
+    sudo::as_user(session.user(), write)??;
     session.ui.status("Saved", &format!("the baseline {}", session.plan.workspace.show(&file)));
     Ok(())
 }
@@ -302,5 +351,6 @@ mod tests {
         assert_eq!(place(&file, "app", false), file);
         assert_eq!(place(&file, "app", true), file.join("app.json"));
         assert_eq!(place(folder.path(), "app", false), folder.path().join("app.json"));
+        assert_eq!(place(Path::new("gone/"), "app", false), Path::new("gone/app.json"));
     }
 }

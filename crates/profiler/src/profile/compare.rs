@@ -53,7 +53,7 @@ impl Key {
         self.metric.starts_with(metric::ERRORS)
     }
 
-    fn definition(&self) -> &'static Metric {
+    pub(super) fn definition(&self) -> &'static Metric {
         metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
     }
 
@@ -272,10 +272,24 @@ pub fn compare<E>(
     keys: &[Key],
     exact: &BTreeMap<Key, (f64, f64)>,
     rules: &Rules,
+    measure: impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
+) -> Result<Comparison, E> {
+    compare_each(keys, exact, rules, |_| rules.resolution, measure)
+}
+
+/// The same with a resolution for each metric, in place of the one of the rules.
+///
+/// # Errors
+/// What the closure returns.
+pub fn compare_each<E>(
+    keys: &[Key],
+    exact: &BTreeMap<Key, (f64, f64)>,
+    rules: &Rules,
+    resolution: impl Fn(&Key) -> f64,
     mut measure: impl FnMut([Side; 2], &[Key]) -> Result<[Samples; 2], E>,
 ) -> Result<Comparison, E> {
     let mut rows: Vec<Row> =
-        exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b, rules.resolution)).collect();
+        exact.iter().filter_map(|(key, (a, b))| exact_row(key, *a, *b, resolution(key))).collect();
     let mut keys: Vec<Key> = keys.iter().filter(|key| !exact.contains_key(key)).cloned().collect();
     keys.sort_by_key(|key| (metric::position(key.metric), key.case.clone()));
     keys.dedup();
@@ -287,14 +301,14 @@ pub fn compare<E>(
     #[expect(clippy::cast_precision_loss, reason = "a few dozen metrics and looks")]
     let level = rules.error / (keys.len().max(1) * rules.looks.max(1)) as f64;
     let (errors, mut open): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(Key::counts_errors);
-    let found = symmetric(rules.resolution);
+    let found = |key: &Key| symmetric(resolution(key));
 
     // A against itself; again for what seems too noisy, since a few disturbances look like that too.
-    let enough = |pairs: Option<&Pairs>| {
-        pairs.is_none_or(|pairs| may_tell(&pairs.differences, found, rules.pairs * rules.looks))
+    let enough = |key: &Key, pairs: Option<&Pairs>| {
+        pairs.is_none_or(|pairs| may_tell(&pairs.differences, found(key), rules.pairs * rules.looks))
     };
     let mut noise = measure_pairs(&open, &errors, rules.calibration, [Side::A, Side::A], &mut measure)?;
-    let again: Vec<Key> = open.iter().filter(|key| !enough(noise.get(*key))).cloned().collect();
+    let again: Vec<Key> = open.iter().filter(|key| !enough(key, noise.get(*key))).cloned().collect();
     for (key, more) in measure_pairs(&again, &errors, rules.calibration, [Side::A, Side::A], &mut measure)? {
         noise.entry(key).or_default().extend(more);
     }
@@ -304,7 +318,7 @@ pub fn compare<E>(
             rows.push(Row::not_measured(key.clone()));
             return false;
         };
-        let decidable = enough(Some(pairs));
+        let decidable = enough(key, Some(pairs));
         if !decidable {
             let a: Vec<f64> = pairs.a.iter().chain(&pairs.b).copied().collect();
             let a = stats::median(&a);
@@ -329,7 +343,7 @@ pub fn compare<E>(
                 rows.push(Row::not_measured(key.clone()));
                 return false;
             };
-            let finding = judge(&pairs.differences, key.definition().direction, found, level);
+            let finding = judge(&pairs.differences, key.definition().direction, found(key), level);
             if finding == Finding::Undecided && look < rules.looks {
                 return true;
             }
@@ -345,6 +359,7 @@ pub fn compare<E>(
         });
     }
     for key in errors {
+        let found = found(&key);
         let of_a = noise.get(&key).is_some_and(|pairs| pairs.a.iter().chain(&pairs.b).sum::<f64>() > 0.0);
         rows.push(match all.get(&key) {
             Some(pairs) => errors_row(key, pairs, of_a, |differences, direction| {

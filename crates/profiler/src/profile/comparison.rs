@@ -12,7 +12,7 @@ use super::definition::values::Load;
 use super::definition::{Limits, Profile};
 use super::measure::{self, Setting, Stage, Step};
 use super::measurement::Measurement;
-use super::metric::{self, Direction, Pass};
+use super::metric::{self, Class, Direction, Pass};
 use super::profiling::{Image, Options, ProfileError};
 use super::render::terminal::plain;
 use super::report::{Event, EventKind};
@@ -34,6 +34,8 @@ pub struct Question {
     pub sizes: bool,
     /// The difference to find, and the chance of a false alarm.
     pub rules: Rules,
+    /// Other differences to find, for some of the metrics.
+    pub resolutions: BTreeMap<Key, f64>,
     /// Starts in one measurement of one image. There are many measurements, which is better than many starts in each:
     /// the machine changes between them.
     pub starts: u32,
@@ -50,7 +52,14 @@ impl Question {
     pub fn new(metrics: &[String], passes: &[Pass]) -> Result<Self, MetricError> {
         let (rules, duration) = (Rules::default(), Nanoseconds(1_000_000_000));
         let sizes = metrics.is_empty() && (passes.is_empty() || passes.contains(&Pass::Size));
-        Ok(Self { keys: keys(metrics, passes)?, sizes, rules, starts: 3, duration })
+        Ok(Self {
+            keys: keys(metrics, passes)?,
+            sizes,
+            rules,
+            resolutions: BTreeMap::new(),
+            starts: 3,
+            duration,
+        })
     }
 }
 
@@ -112,11 +121,13 @@ pub fn compare(
     let mut exact = exact(&sizes);
     exact.retain(|key, _| question.sizes || question.keys.contains(key));
     let mut pair = 0;
-    let mut comparison = compare::compare(&question.keys, &exact, &question.rules, |sides, keys| {
-        pair += 1;
-        watch(Step::Comparing { pair, sides, metrics: keys.len() });
-        call.pair(sides.map(|side| (side, if side == Side::A { a } else { b })), keys)
-    })?;
+    let resolution = |key: &Key| question.resolutions.get(key).copied().unwrap_or(question.rules.resolution);
+    let mut comparison =
+        compare::compare_each(&question.keys, &exact, &question.rules, resolution, |sides, keys| {
+            pair += 1;
+            watch(Step::Comparing { pair, sides, metrics: keys.len() });
+            call.pair(sides.map(|side| (side, if side == Side::A { a } else { b })), keys)
+        })?;
     if !exact.is_empty() {
         comparison.sizes = size::diff(&sizes[0], &sizes[1]);
     }
@@ -170,6 +181,35 @@ fn keys(names: &[String], passes: &[Pass]) -> Result<Vec<Key>, MetricError> {
         keys.push(of_load(metric::ERRORS));
     }
     Ok(keys)
+}
+
+/// What measures the noisy gates of a profile again, each to the difference that it allows: none where it has none.
+pub(super) fn of_gates(profile: &Profile) -> Option<Question> {
+    let mut resolutions: BTreeMap<Key, f64> = BTreeMap::new();
+    for gate in &profile.gates {
+        let metric = gate.definition();
+        let asked = metric.class == Class::Noisy && profile.passes.contains(&metric.pass);
+        // A difference that no machine shows is not looked for.
+        let Some(allowed) = gate.max_regression.filter(|allowed| asked && *allowed >= LEAST) else {
+            continue;
+        };
+        let least = resolutions.entry(again(metric.id)).or_insert(allowed);
+        *least = least.min(allowed);
+    }
+    let keys: Vec<Key> = resolutions.keys().cloned().collect();
+    let (rules, duration) = (Rules::default(), Nanoseconds(1_000_000_000));
+    (!keys.is_empty()).then_some(Question { keys, sizes: false, rules, resolutions, starts: 3, duration })
+}
+
+/// The least difference that is worth pairs.
+const LEAST: f64 = 0.001;
+
+/// What a gate's metric is when it is measured again: loads are closed loops then, whatever case the gate names.
+pub(super) fn again(metric: &'static str) -> Key {
+    match metric::find(metric).map(|metric| metric.pass) {
+        Some(Pass::Throughput) => of_load(metric),
+        _ => Key::new(metric),
+    }
 }
 
 /// A metric of the load of comparisons.

@@ -28,6 +28,19 @@ pub struct Figures<'a> {
     pub measurements: &'a [Measurement],
     /// What it is compared with, if anything is.
     pub baseline: Option<&'a Baseline>,
+    /// What measuring the baseline's image and this one in turns came to.
+    pub again: &'a [Again],
+}
+
+/// A regression gate's metric, measured again with the baseline's image in turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// The metric.
+    pub metric: &'static str,
+    /// Whether the image is worse.
+    pub outcome: Outcome,
+    /// By how much, in one line.
+    pub reason: String,
 }
 
 /// Judges the gates on the metrics of `passes`, in their order: one verdict for every figure that a gate is
@@ -77,7 +90,8 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
             if value < min { (Outcome::Fail, "under") } else { (Outcome::Pass, "not under") };
         findings.push((outcome, format!("{figure} is {relation} the minimum of {}", shown(min, unit))));
     }
-    if let Some(allowed) = gate.max_regression {
+    let again = figures.again.iter().find(|it| gate.max_regression.is_some() && it.metric == gate.metric);
+    if let Some(allowed) = gate.max_regression.filter(|_| again.is_none()) {
         findings.push(match figures.baseline {
             None => (Outcome::Skipped, "there is no baseline to compare with".to_owned()),
             Some(baseline) => match baseline.find(figures.limits, measurement) {
@@ -86,6 +100,33 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
             },
         });
     }
+    let of_figure = judge_findings(gate, measurement, figures, &findings, again.is_none());
+    // What was measured in turns has its own certainty: no doubt about this run's figure concerns it.
+    match again {
+        None => of_figure,
+        Some(again) if findings.is_empty() => (again.outcome, again.reason.clone()),
+        Some(again) => {
+            let rank = |outcome| {
+                [Outcome::Fail, Outcome::Unreliable, Outcome::Pass].iter().position(|it| *it == outcome)
+            };
+            let (worse, better) = ((again.outcome, again.reason.clone()), of_figure);
+            match rank(worse.0).cmp(&rank(better.0)) {
+                std::cmp::Ordering::Less => worse,
+                std::cmp::Ordering::Greater => better,
+                std::cmp::Ordering::Equal => (worse.0, format!("{}; {}", better.1, worse.1)),
+            }
+        }
+    }
+}
+
+/// What the bounds found, with the doubts about the figure. The baseline's doubts count where it was compared with.
+fn judge_findings(
+    gate: &Gate,
+    measurement: &Measurement,
+    figures: &Figures<'_>,
+    findings: &[(Outcome, String)],
+    with_baseline: bool,
+) -> (Outcome, String) {
     let has = |outcome| findings.iter().any(|(found, _)| *found == outcome);
     let worst = [Outcome::Fail, Outcome::Unreliable, Outcome::Pass]
         .into_iter()
@@ -95,7 +136,7 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
     let decisive = findings.iter().filter(|(found, _)| *found == worst || worst == Outcome::Pass);
     let reason = decisive.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
     // The baseline counts where it decided.
-    let before = figures.baseline.filter(|_| gate.max_regression.is_some());
+    let before = figures.baseline.filter(|_| with_baseline && gate.max_regression.is_some());
     let before = before.and_then(|baseline| baseline.find(figures.limits, measurement));
     let turned = before.and_then(Measurement::bias).map(Bias::turned);
     let bias = measurement.bias().into_iter().chain(turned).reduce(Bias::and);

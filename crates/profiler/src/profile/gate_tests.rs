@@ -11,7 +11,7 @@ fn max(metric: &'static str, max: f64) -> Gate {
 }
 
 fn figures(measurements: &[Measurement]) -> Figures<'_> {
-    Figures { passes: &Pass::ALL, limits: None, measurements, baseline: None }
+    Figures { passes: &Pass::ALL, limits: None, measurements, baseline: None, again: &[] }
 }
 
 /// Outcome and reason of one gate on these figures.
@@ -146,6 +146,7 @@ fn on_the_side_of_the_baseline_every_direction_turns_round() {
             limits: run.limits.as_ref(),
             measurements: &run.measurements,
             baseline: Some(&baseline),
+            again: &[],
         };
         let verdict = judge(&[Gate { max_regression: Some(0.05), ..gate(metric) }], &figures).remove(0);
         (verdict.outcome, verdict.reason)
@@ -199,6 +200,7 @@ fn against(baseline: &Baseline, gate: Gate, change: &dyn Fn(&mut Measurement)) -
         limits: run.limits.as_ref(),
         measurements: &measurements,
         baseline: Some(baseline),
+        again: &[],
     };
     let verdict = judge(&[gate], &figures).remove(0);
     (verdict.outcome, verdict.reason)
@@ -243,6 +245,38 @@ fn a_regression_is_one_that_noise_does_not_explain() {
     // From nothing to something.
     let (outcome, reason) = against(&baseline, gate("throughput.errors", "closed"), &|it| it.value = 3.0);
     assert_eq!((outcome, reason.as_str()), (Outcome::Fail, "3, where the baseline has 0"));
+}
+
+#[test]
+fn what_was_measured_in_turns_decides_and_not_the_stored_figure() {
+    let baseline = Baseline::of(&sample(), &sample(), &[]).unwrap();
+    let metric = "throughput.rate";
+    let scattered = Doubt::Scattered { variation: 0.5, limit: 0.05 };
+    let outcome = |outcome, gate: Gate| {
+        let mut run = sample().runs.remove(1);
+        for it in run.measurements.iter_mut().filter(|it| it.metric == metric) {
+            it.value *= 0.5;
+            it.doubts = vec![scattered.clone()];
+        }
+        let again = [Again { metric, outcome, reason: "in turns".to_owned() }];
+        let figures = Figures {
+            passes: &Pass::ALL,
+            limits: run.limits.as_ref(),
+            measurements: &run.measurements,
+            baseline: Some(&baseline),
+            again: &again,
+        };
+        let verdict = judge(&[gate], &figures).remove(0);
+        (verdict.outcome, verdict.reason)
+    };
+    let only = || Gate { max_regression: Some(0.05), ..gate(metric) };
+    for of in [Outcome::Pass, Outcome::Fail, Outcome::Unreliable] {
+        assert_eq!(outcome(of, only()), (of, "in turns".to_owned()));
+    }
+    // A bound is still one of this run's figure.
+    let bounded = || Gate { min: Some(1.0), ..only() };
+    assert_eq!(outcome(Outcome::Pass, bounded()).0, Outcome::Unreliable);
+    assert_eq!(outcome(Outcome::Fail, bounded()), (Outcome::Fail, "in turns".to_owned()));
 }
 
 #[test]

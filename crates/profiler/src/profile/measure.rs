@@ -314,7 +314,7 @@ fn about_starts(subject: &Subject<'_>, starts: &Starts) -> Section {
         ),
     );
     notes.extend(subject.port().note());
-    if let Some(address) = starts.address.filter(|address| address.is_ipv6()) {
+    if let Some(address) = starts.address.filter(std::net::SocketAddr::is_ipv6) {
         notes.push(format!("The server listens on {address} and not on 127.0.0.1."));
     }
     if !starts.warm.baseline.is_empty() {

@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod cpus;
 pub mod definition;
 pub mod gate;
+pub mod kept;
 pub mod measure;
 pub mod port;
 pub mod profiling;

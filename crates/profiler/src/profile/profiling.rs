@@ -11,10 +11,14 @@ use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 
 use super::baseline::{Baseline, BaselineError, Disagreement};
+use super::compare::{Finding, Row};
+use super::comparison;
 use super::cpus::HostCpus;
-use super::definition::Profile;
+use super::definition::{CpuLimit, Gate, Profile};
+use super::gate::{Again, Outcome};
 use super::measure::{self, Setting, Stage, Step};
 use super::metric::Pass;
+use super::render::units;
 use super::report::{self, Overall, Report, RuntimeFacts, SCHEMA};
 use super::size::SizeError;
 use super::startup::runtime_baseline;
@@ -65,6 +69,9 @@ pub struct Options<'a> {
     pub cache: PathBuf,
     /// The figures that `max-regression` gates are judged by.
     pub baseline: Option<&'a Baseline>,
+    /// The image of the baseline: gates on noisy metrics are judged by measuring it and the image in turns, and by its
+    /// stored figures only where that cannot be.
+    pub before: Option<&'a Image>,
 }
 
 impl Options<'_> {
@@ -91,6 +98,9 @@ pub enum ProfileError {
     /// Two runs that are to make a baseline differ.
     #[error("{0}")]
     Disagreement(#[from] Disagreement),
+    /// The image and that of the baseline cannot be measured in turns.
+    #[error("the image and the baseline's cannot be measured in turns")]
+    Turns(#[source] Box<comparison::CompareError>),
     /// A pass runs the image, and the options have no runtime.
     #[error("the passes of profile {0} run the image, and no runtime is given")]
     NoRuntime(String),
@@ -110,15 +120,80 @@ pub fn profile(
     image: &Image,
     profile: &Profile,
     options: &Options<'_>,
-    watch: impl FnMut(Step<'_>),
+    mut watch: impl FnMut(Step<'_>),
 ) -> Result<Report, ProfileError> {
     let mut report = new_report(image, profile, options.runtime);
     if let Some(baseline) = options.baseline {
-        baseline.check(&report, &profile.gates)?;
+        let gates: &[Gate] = if options.before.is_some() { &[] } else { &profile.gates };
+        baseline.check(&report, gates)?;
     }
-    report.runs = measured(image, profile, options, watch)?;
-    report::judge(&mut report, profile, options.baseline);
+    report.runs = measured(image, profile, options, &mut watch)?;
+    let failed = report.runs.iter().any(|run| !run.events.is_empty());
+    let again = match options.before.filter(|_| options.baseline.is_some() && !failed) {
+        Some(before) => in_turns(before, image, profile, options, watch)?,
+        None => Vec::new(),
+    };
+    report::judge_again(&mut report, profile, options.baseline, &again);
     Ok(report)
+}
+
+/// Measures the metrics of the noisy regression gates again, of the baseline's image and of this one in turns.
+///
+/// What is compared is each image under the profile's limits but its quota, which would interrupt the turns: the server has
+/// as many whole CPUs.
+fn in_turns(
+    before: &Image,
+    image: &Image,
+    profile: &Profile,
+    options: &Options<'_>,
+    watch: impl FnMut(Step<'_>),
+) -> Result<Vec<Again>, ProfileError> {
+    let (Some(question), [limits]) = (comparison::of_gates(profile), profile.limits.as_slice()) else {
+        return Ok(Vec::new());
+    };
+    let mut profile = profile.clone();
+    let whole =
+        limits.cpu.map(|cpu| CpuLimit::cpus(cpu.as_cpus().ceil())).transpose().map_err(PassError::from)?;
+    profile.limits[0].cpu = whole;
+    let options = Options { baseline: None, before: None, ..options.clone() };
+    let comparison = comparison::compare(before, image, &profile, &question, &options, watch);
+    let comparison = comparison.map_err(|error| ProfileError::Turns(Box::new(error)))?;
+    let again = profile.gates.iter().filter_map(|gate| {
+        let key = comparison::again(gate.metric);
+        let row = comparison.rows.iter().find(|row| row.key == key)?;
+        let allowed = question.resolutions.get(&key)?;
+        Some(Again { metric: gate.metric, outcome: outcome(row.finding)?, reason: reason(row, *allowed) })
+    });
+    Ok(again.collect())
+}
+
+/// None where the stored figures have to do.
+fn outcome(finding: Finding) -> Option<Outcome> {
+    match finding {
+        Finding::Better | Finding::Same => Some(Outcome::Pass),
+        Finding::Worse => Some(Outcome::Fail),
+        Finding::Undecided | Finding::TooNoisy => Some(Outcome::Unreliable),
+        Finding::NotMeasured => None,
+    }
+}
+
+fn reason(row: &Row, allowed: f64) -> String {
+    let shown = |value: Option<f64>| value.map(|value| units::shown(value, row.key.definition().unit));
+    let allowed = format!("{:.1} %", allowed * 100.0);
+    if row.finding == Finding::TooNoisy {
+        return format!("in turns with the baseline's image: this machine is too noisy to find {allowed}");
+    }
+    let figures = match (shown(row.b), shown(row.a)) {
+        (Some(now), Some(before)) => format!("{now} beside the baseline's {before}"),
+        _ => "no figures".to_owned(),
+    };
+    let change = row.change.map(|change| format!(", {:+.1} %", change * 100.0)).unwrap_or_default();
+    let finding = match row.finding {
+        Finding::Worse => format!("worse, to find {allowed}"),
+        Finding::Undecided => format!("{allowed} could be neither found nor ruled out"),
+        _ => format!("not worse by {allowed}"),
+    };
+    format!("{figures}{change} in {} pairs: {finding}", row.pairs)
 }
 
 /// Measures a second time what `first` is the report of, and makes a baseline of the second run if both agree.

@@ -8,7 +8,7 @@ pub use tare_report::verdict::Overall;
 
 use super::baseline::Baseline;
 use super::definition::{Gate, Profile, Ready};
-use super::gate::{self, Figures, Verdict};
+use super::gate::{self, Again, Figures, Verdict};
 use super::metric::{self, Pass};
 
 /// The settings of a profile, after the command line.
@@ -72,6 +72,11 @@ fn ready(ready: &Ready) -> String {
 /// Sorts the figures as the metric table has them, judges the gates and comes to the overall verdict: an
 /// image with which something went wrong does not pass, whatever its figures.
 pub fn judge(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>) {
+    judge_again(report, profile, baseline, &[]);
+}
+
+/// The same with what was measured again in turns with the baseline's image.
+pub fn judge_again(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>, again: &[Again]) {
     report.verdicts.clear();
     for run in &mut report.runs {
         // Stable: cases stay as they were measured.
@@ -88,6 +93,7 @@ pub fn judge(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>
             limits: run.limits.as_ref(),
             measurements: &run.measurements,
             baseline,
+            again,
         };
         report.verdicts.extend(gate::judge(&gates, &figures));
     }
@@ -97,7 +103,7 @@ pub fn judge(report: &mut Report, profile: &Profile, baseline: Option<&Baseline>
         verdicts.iter().any(|it| it.gate == key || it.gate.starts_with(&format!("{key}@")))
     };
     let left: Vec<_> = profile.gates.iter().filter(|gate| !judged(gate, &report.verdicts)).cloned().collect();
-    let figures = Figures { passes: &profile.passes, limits: None, measurements: &[], baseline };
+    let figures = Figures { passes: &profile.passes, limits: None, measurements: &[], baseline, again };
     report.verdicts.extend(gate::judge(&left, &figures));
     report.overall = Overall::of(&report.verdicts);
     if report.runs.iter().any(|run| !run.events.is_empty()) {

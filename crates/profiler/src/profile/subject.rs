@@ -41,7 +41,7 @@ pub enum PassError {
     #[error("{source}{}", note.as_ref().map(|note| format!("; {note}")).unwrap_or_default())]
     NotReady {
         /// How.
-        source: ProbeError,
+        source: Box<ProbeError>,
         /// What to know of it: the ports that were not asked, or what the profile may ask for.
         note: Option<String>,
         /// What it printed last.
@@ -255,7 +255,7 @@ pub fn why_not_ready(container: &Container, port: &Port, source: ProbeError) -> 
     Ok(match ended(container)? {
         Some(error) => error,
         None => out_of_memory(container, Some(source.to_string())).unwrap_or_else(|| PassError::NotReady {
-            source,
+            source: source.into(),
             note,
             output: container.output_tail(),
         }),

@@ -40,6 +40,11 @@ impl Gate {
         metric::find(self.metric).unwrap_or(&metric::UNKNOWN)
     }
 
+    /// Whether its metric repeats exactly.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.definition().class == metric::Class::Exact
+    }
+
     /// Whether it bounds this figure.
     pub(crate) fn is_about(&self, measurement: &Measurement) -> bool {
         self.metric == measurement.metric && (self.case.is_none() || self.case == measurement.case)

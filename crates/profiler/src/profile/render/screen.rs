@@ -293,16 +293,24 @@ fn gates(report: &Report) -> Option<Block> {
 fn next(report: &Report, call: &Call<'_>) -> Block {
     let Call { command, image, baseline, .. } = call;
     let text = if report.runs.iter().any(|run| !run.events.is_empty()) {
-        format!("cargo xtask run {image}   (the same container in the foreground)")
+        format!("cargo xtask run {image}  # the same container in the foreground")
     } else if waiting(report) > 0 {
-        let file = baseline.map_or_else(|| format!("{}.baseline.json", report.profile.name), str::to_owned);
+        let file = baseline.map_or_else(|| format!("{}.baseline/", report.profile.name), str::to_owned);
         let then = if baseline.is_some() { "--baseline" } else { "--save-baseline" };
         format!("{command} {then} {file}")
     } else {
-        format!("{command} --full   (measures again and prints every figure)")
+        format!("{command} --full")
     };
-    let lines = wrapped(COLUMNS, &format!("{:<LABEL$}", "Next"), &text);
-    Block { least: lines.len().min(2), lines }
+    Block { lines: command_lines(&text), least: 3 }
+}
+
+/// A command, which can be copied as it stands: a line that is too long goes on as a shell reads it.
+fn command_lines(command: &str) -> Vec<String> {
+    let (label, command) = (format!("{:<LABEL$}", "Next"), plain(command));
+    let whole = wrapped(COLUMNS, &label, &command);
+    let lines = if whole.len() == 1 { whole } else { wrapped(COLUMNS - 2, &label, &command) };
+    let last = lines.len() - 1;
+    lines.into_iter().enumerate().map(|(at, line)| if at < last { line + " \\" } else { line }).collect()
 }
 
 #[cfg(test)]

@@ -81,9 +81,13 @@ Doubt     closed: the generator used 95.8 % of its CPU (over 85.0 %): give the
           than this figure (others: capacity)
 Gates     2 passed, 2 waiting for a baseline
 Report    target/profiles/app/ci/report.md; report.json and junit.xml beside it
-Next      cargo xtask profile app --profile ci --save-baseline ci.baseline.json
+Next      cargo xtask profile app --profile ci --save-baseline ci.baseline/
 ";
     assert_eq!(render(&bound(), &CALL), expected);
+    let long = Call { command: "cargo xtask profile ./some/folder/app --profile ./profiles/ci.toml", ..CALL };
+    let end = "Next      cargo xtask profile ./some/folder/app --profile ./profiles/ci.toml \\\n          \
+               --save-baseline ci.baseline/\n";
+    assert!(render(&bound(), &long).ends_with(end), "{}", render(&bound(), &long));
     let saved = Call { baseline: Some("main.json"), ..CALL };
     assert!(render(&bound(), &saved).ends_with("--profile ci --baseline main.json\n"));
 }
@@ -105,7 +109,7 @@ fn a_crash_stands_before_the_figures() {
     assert_eq!(lines[at], "CRASH in the throughput pass: the server ended with status 101");
     assert_eq!(lines[at + 3], "  | line 19 [31m");
     assert!(
-        text.ends_with("Next      cargo xtask run app   (the same container in the foreground)\n"),
+        text.ends_with("Next      cargo xtask run app  # the same container in the foreground\n"),
         "{text}"
     );
 }
