@@ -34,7 +34,7 @@ pub fn code(
     hint: impl Fn(&(dyn Error + 'static)) -> Option<String>,
 ) -> ExitCode {
     if let Some(code) = signals::ended_by() {
-        ui.error("interrupted", None);
+        ui.interrupted();
         return ExitCode::from(code);
     }
     match result {

@@ -76,7 +76,7 @@ mod unix {
     /// The main thread waits for something that no signal ends, such as a lock.
     #[expect(clippy::exit, reason = "there is no way back to `main` from here")]
     fn leave(ui: Ui) {
-        ui.error("interrupted", None);
+        ui.interrupted();
         std::process::exit(i32::from(code()));
     }
 

@@ -77,6 +77,12 @@ impl Ui {
         }
     }
 
+    /// Says that a signal ends the command. On a terminal the line replaces the progress bar of cargo.
+    pub fn interrupted(self) {
+        self.relay("");
+        self.error("interrupted", None);
+    }
+
     /// The result.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use super::Outcome;
 use crate::image::definition;
 use crate::image::outputs::OutputPaths;
 use crate::workspace::Workspace;
+use tare_oci::digest::Digest;
 use tare_oci::input;
 use tare_oci::units::ByteSize;
 use tare_tool::environment::Environment;
@@ -50,7 +51,7 @@ pub(super) fn run(arguments: &ListArguments, env: &Environment, ui: Ui) -> anyho
         );
         return Ok(Outcome::Done);
     }
-    ui.result(&table(&["image", "built", "platforms", "compressed", "tags", "digest"], &rows, &[3]))?;
+    ui.result(&table(&["image", "build", "platforms", "compressed", "tags", "digest"], &rows, &[3]))?;
     if !has_definitions {
         ui.block("there is no images/NAME/image.toml: these packages can be built by name");
     }
@@ -78,7 +79,7 @@ impl Image {
         let Self { name, default, built } = self;
         let when = if *default { "by default" } else { "when named" };
         let platforms: Vec<&Value> = built["platforms"].as_array().into_iter().flatten().collect();
-        let none = || (String::new(), String::new(), String::new(), "not built".to_owned());
+        let none = || ("not built".to_owned(), String::new(), String::new(), String::new());
         let (names, sizes, tags, digest) =
             if platforms.is_empty() { none() } else { columns(built, &platforms) };
         vec![name.clone(), when.to_owned(), names, sizes, tags, digest]
@@ -91,6 +92,6 @@ fn columns(built: &Value, platforms: &[&Value]) -> (String, String, String, Stri
     let sizes = platforms.iter().filter_map(|platform| platform["size"].as_u64());
     let sizes: Vec<String> = sizes.map(|size| ByteSize(size).to_string()).collect();
     let tags = join(built["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect());
-    let digest = built["digest"].as_str().unwrap_or_default();
-    (names, sizes.join(", "), tags, digest.to_owned())
+    let digest = built["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
+    (names, sizes.join(", "), tags, digest.map(|digest| digest.short()).unwrap_or_default())
 }

@@ -460,7 +460,7 @@ fn list_names_the_packages_where_there_are_no_definitions() {
     let run = fixture.run(&["list"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let expected = vec![
-        vec!["image", "built", "platforms", "compressed", "tags", "digest"],
+        vec!["image", "build", "platforms", "compressed", "tags", "digest"],
         vec!["server", "when", "named", "not", "built"],
     ];
     let says = "there is no images/NAME/image.toml: these packages can be built by name\n";
@@ -478,11 +478,11 @@ fn list_shows_what_is_built_and_what_is_not() {
     let summary = fixture.summary("app");
     let run = fixture.run(&["list"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    let digest = summary["digest"].as_str().unwrap();
+    let digest = &summary["digest"].as_str().unwrap()["sha256:".len()..][..12];
     let size = tare_oci::units::ByteSize(summary["platforms"][0]["size"].as_u64().unwrap()).to_string();
     let (number, unit) = size.split_once(' ').unwrap();
     let expected = vec![
-        vec!["image", "built", "platforms", "compressed", "tags", "digest"],
+        vec!["image", "build", "platforms", "compressed", "tags", "digest"],
         vec!["app", "by", "default", "linux/amd64", number, unit, "app:1,", "app:2", digest],
         vec!["other", "when", "named", "not", "built"],
         vec!["unreadable", "by", "default", "not", "built"],
