@@ -15,7 +15,8 @@ use crate::provenance::{
     Base, BuildFacts, CYCLONEDX_PREDICATE, IN_TOTO, Origin, SIGNATURE_PREDICATE, SLSA, SPDX_PREDICATE,
     provenance, statement,
 };
-use crate::referrers::Artifact;
+use crate::referrers::{Artifact, list, payload};
+use crate::registry::Repository;
 use crate::sbom::{CYCLONEDX, SPDX, cyclonedx, spdx};
 use crate::sign::{BUNDLE, SigningKey, predicate_type};
 
@@ -115,6 +116,34 @@ pub fn attach_reports(name: &str, content: &Content<'_>, reports: &[FoundReport]
         (!artifacts.is_empty()).then(|| Proof { subject: subject.clone(), artifacts })
     };
     content.manifests().filter_map(of).collect()
+}
+
+/// Replaces bundles by those of the repository with the same statement and a signature of the same key: each signature
+/// is another one (ECDSA), so that every repeated run would add its own.
+///
+/// # Errors
+/// When the repository cannot be asked.
+pub fn reuse_bundles(proofs: &mut [Proof], repository: &Repository, key: &SigningKey) -> Result<(), Error> {
+    for Proof { subject, artifacts } in proofs {
+        let is_bundle = |artifact: &&mut Artifact| artifact.artifact_type == BUNDLE;
+        if !artifacts.iter().any(|artifact| artifact.artifact_type == BUNDLE) {
+            continue;
+        }
+        let mut known = Vec::new();
+        for referrer in list(repository, subject.digest())? {
+            if referrer.artifact_type().as_ref().map(ToString::to_string).as_deref() == Some(BUNDLE) {
+                // What others attached and cannot be read is theirs.
+                known.extend(payload(repository, referrer.digest()).ok());
+            }
+        }
+        for artifact in artifacts.iter_mut().filter(is_bundle) {
+            if let Some(same) = known.iter().find(|known| key.has_signed(known, artifact.payload())) {
+                let Artifact { artifact_type, file_name, annotations, .. } = artifact.clone();
+                *artifact = Artifact::new(subject, &artifact_type, &file_name, same.clone(), annotations);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds proofs to those of the same images.

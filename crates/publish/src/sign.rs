@@ -9,7 +9,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+};
 use serde_json::json;
 use ureq::tls::PemItem;
 
@@ -84,6 +86,28 @@ impl SigningKey {
         });
         Ok(sorted(bundle).to_string().into_bytes())
     }
+
+    /// Whether `known` is a bundle with the statement of `bundle` and a signature of this key.
+    pub(crate) fn has_signed(&self, known: &[u8], bundle: &[u8]) -> bool {
+        let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+        let part = |bundle: &serde_json::Value, pointer: &str| {
+            BASE64.decode(bundle.pointer(pointer)?.as_str()?).ok()
+        };
+        let (Some(known), Some(bundle)) = (parse(known), parse(bundle)) else { return false };
+        let payload = "/dsseEnvelope/payload";
+        let (Some(statement), Some(signature)) =
+            (part(&known, payload), part(&known, "/dsseEnvelope/signatures/0/sig"))
+        else {
+            return false;
+        };
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.pair.public_key().as_ref());
+        let frame = |bundle: &serde_json::Value| {
+            (bundle["mediaType"].clone(), bundle["verificationMaterial"].clone())
+        };
+        part(&bundle, payload).as_ref() == Some(&statement)
+            && frame(&known) == frame(&bundle)
+            && public.verify(&pre_authentication(IN_TOTO, &statement), &signature).is_ok()
+    }
 }
 
 /// What is signed (DSSE, `PAE`).
@@ -123,7 +147,6 @@ pub fn short_digest(bundle: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
     #[test]
     fn a_bundle_holds_a_signature_of_its_statement() {
@@ -150,6 +173,16 @@ mod tests {
         let mut changed = signed.clone();
         changed[40] ^= 1;
         assert!(public.verify(&changed, &signature).is_err());
+
+        // What is in a registry is only taken for ours where its signature is.
+        let again = key.sign(&statement).unwrap();
+        assert!(key.has_signed(bundle.to_string().as_bytes(), &again));
+        let mut forged = bundle.clone();
+        forged["dsseEnvelope"]["signatures"][0]["sig"] =
+            json!(BASE64.encode(&signature[..signature.len() - 1]));
+        assert!(!key.has_signed(forged.to_string().as_bytes(), &again));
+        let other = key.sign(b"{}").unwrap();
+        assert!(!key.has_signed(bundle.to_string().as_bytes(), &other));
     }
 
     #[test]

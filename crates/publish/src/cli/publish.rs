@@ -21,7 +21,7 @@ use crate::ci::{Ci, Outputs, Trigger, write_github};
 use crate::content::Content;
 use crate::error::Error;
 use crate::measured::{FoundReport, attached_reports, check_gates};
-use crate::proof::{Proof, Signer, attach_reports, bundle, merge, prove};
+use crate::proof::{Proof, Signer, attach_reports, bundle, merge, prove, reuse_bundles};
 use crate::publish::{Options, Published, destination, publish, to_json, to_markdown};
 use crate::reference::is_tag;
 use crate::registry::{Access, Repository};
@@ -184,7 +184,14 @@ pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> 
             if settings.is_cargo_build { origin.build(of_host) } else { Origin::unknown(of_host) };
         workspace
     });
-    let proofs = proofs(arguments, &content, workspace.as_ref(), ci.as_ref(), &reports)?;
+    let key = arguments.sign_key.as_deref().map(SigningKey::read).transpose()?;
+    let signer = Signer {
+        key: key.as_ref(),
+        build: workspace.as_ref().map(|workspace| &workspace.build),
+        ci: ci.as_ref(),
+        reports: &reports,
+    };
+    let mut proofs = proofs(arguments, &content, workspace.as_ref(), signer)?;
     let mut results = Vec::new();
     for (reference, tag) in &destinations {
         // Blobs of an image that is promoted within a registry are not sent.
@@ -200,9 +207,13 @@ pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> 
             tagging: Some(&TAGGING),
         };
         let bar = Bar::new("Sending", ui);
-        let result = session
-            .open(reference, Access::Push, mount)
-            .and_then(|repository| publish(&content, &repository, &naming, &proofs, options, &bar));
+        let result = session.open(reference, Access::Push, mount).and_then(|repository| {
+            // The same digests go to every repository.
+            if let (true, Some(key)) = (results.is_empty(), &key) {
+                reuse_bundles(&mut proofs, &repository, key)?;
+            }
+            publish(&content, &repository, &naming, &proofs, options, &bar)
+        });
         bar.finish();
         let name = format!("{}/{}", reference.registry(), reference.repository());
         match &result {
@@ -335,22 +346,18 @@ fn proofs(
     arguments: &PublishArguments,
     content: &Content<'_>,
     workspace: Option<&Workspace>,
-    ci: Option<&Ci>,
-    reports: &[FoundReport],
+    signer: Signer<'_>,
 ) -> anyhow::Result<Vec<Proof>> {
-    let key = arguments.sign_key.as_deref().map(SigningKey::read).transpose()?;
     let mut proofs = Vec::new();
-    if !arguments.no_proof && (arguments.proof || key.is_some() || workspace.is_some()) {
+    if !arguments.no_proof && (arguments.proof || signer.key.is_some() || workspace.is_some()) {
         let mut images = content.facts()?;
         if let Some(workspace) = workspace {
             images.iter_mut().for_each(|image| workspace.packages.complete(&mut image.crates));
         }
-        let build = workspace.map(|workspace| &workspace.build);
-        let signer = Signer { key: key.as_ref(), build, ci, reports };
         proofs = prove(arguments.name(), content, &images, signer)?;
     }
     if !arguments.no_proof {
-        merge(&mut proofs, attach_reports(arguments.name(), content, reports));
+        merge(&mut proofs, attach_reports(arguments.name(), content, signer.reports));
     }
     let root = &content.root().descriptor;
     let mut bundles = Vec::new();

@@ -5,9 +5,10 @@ use std::fs;
 
 use tare_publish::artifacts;
 use tare_publish::content::Content;
-use tare_publish::proof::Proof;
+use tare_publish::proof::{Proof, Signer, prove, reuse_bundles};
 use tare_publish::publish::{Options, publish, to_json};
 use tare_publish::referrers::{Artifact, list, missing, restore_referrers};
+use tare_publish::sign::SigningKey;
 use tare_publish::tags::{Naming, Tag};
 
 use crate::images::{Layout, open};
@@ -76,5 +77,35 @@ fn the_folder_has_everything_with_sums_and_restores_what_a_registry_lost() {
         fs::write(target.join("one.json"), "changed").unwrap();
         let error = artifacts::read(&target, &subject).unwrap_err().to_string();
         assert!(error.contains("one.json is not what was published as sha256:"), "{error}");
+    }
+}
+
+#[test]
+fn a_repeated_run_keeps_the_bundles_that_say_the_same() {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().unwrap();
+    let key = |name: &str| {
+        let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+        let random = ring::rand::SystemRandom::new();
+        let key = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let text = base64::engine::general_purpose::STANDARD.encode(key);
+        let path = folder.path().join(name);
+        fs::write(&path, format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
+            .unwrap();
+        SigningKey::read(&path).unwrap()
+    };
+    let (mine, theirs) = (key("mine.pem"), key("theirs.pem"));
+    let registry = TestRegistry::start(Quirks::default());
+    let repository = open(&registry, "app", None);
+    let layout = Layout::of(&["amd64"], &[b"layer"]);
+    let content = layout.open();
+    let subject = content.root().descriptor.digest().clone();
+    for (key, expected) in [(&mine, 2), (&mine, 2), (&theirs, 4), (&mine, 4)] {
+        let signer = Signer { key: Some(key), ..Signer::default() };
+        let mut proofs = prove("app", &content, &[], signer).unwrap();
+        reuse_bundles(&mut proofs, &repository, key).unwrap();
+        publish(&content, &repository, &Naming::Nothing(""), &proofs, Options::default(), &()).unwrap();
+        assert_eq!(list(&repository, &subject).unwrap().len(), expected);
+        assert_eq!(missing(&repository, &subject, &proofs[0].artifacts).unwrap(), []);
     }
 }
