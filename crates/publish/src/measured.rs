@@ -13,7 +13,7 @@ use tare_report::{Measurement, Outcome, Report};
 
 use crate::content::Content;
 use crate::error::Error;
-use crate::referrers::{Artifact, list, payload};
+use crate::referrers::{Artifact, payloads};
 use crate::registry::Repository;
 
 /// The media type of a report.json.
@@ -98,12 +98,8 @@ pub fn artifact(subject: &Descriptor, name: &str, found: &FoundReport) -> Artifa
 pub fn attached_reports(repository: &Repository, content: &Content<'_>) -> Result<Vec<FoundReport>, Error> {
     let mut found = Vec::new();
     for image in content.manifests() {
-        for referrer in list(repository, image.descriptor.digest())? {
-            if referrer.artifact_type().as_ref().map(ToString::to_string).as_deref() != Some(REPORT) {
-                continue;
-            }
-            let place = format!("{}@{}", repository.name(), referrer.digest());
-            let bytes = payload(repository, referrer.digest())?;
+        for (digest, bytes) in payloads(repository, image.descriptor.digest(), REPORT)? {
+            let place = format!("{}@{digest}", repository.name());
             found.extend(FoundReport::parse(place.into(), bytes).ok());
         }
     }

@@ -15,7 +15,7 @@ use crate::provenance::{
     Base, BuildFacts, CYCLONEDX_PREDICATE, IN_TOTO, Origin, SIGNATURE_PREDICATE, SLSA, SPDX_PREDICATE,
     provenance, statement,
 };
-use crate::referrers::{Artifact, list, payload};
+use crate::referrers::{Artifact, payloads};
 use crate::registry::Repository;
 use crate::sbom::{CYCLONEDX, SPDX, cyclonedx, spdx};
 use crate::sign::{BUNDLE, SigningKey, predicate_type};
@@ -129,15 +129,10 @@ pub fn reuse_bundles(proofs: &mut [Proof], repository: &Repository, key: &Signin
         if !artifacts.iter().any(|artifact| artifact.artifact_type == BUNDLE) {
             continue;
         }
-        let mut known = Vec::new();
-        for referrer in list(repository, subject.digest())? {
-            if referrer.artifact_type().as_ref().map(ToString::to_string).as_deref() == Some(BUNDLE) {
-                // What others attached and cannot be read is theirs.
-                known.extend(payload(repository, referrer.digest()).ok());
-            }
-        }
+        let known = payloads(repository, subject.digest(), BUNDLE)?;
         for artifact in artifacts.iter_mut().filter(is_bundle) {
-            if let Some(same) = known.iter().find(|known| key.has_signed(known, artifact.payload())) {
+            if let Some((_, same)) = known.iter().find(|(_, known)| key.has_signed(known, artifact.payload()))
+            {
                 let Artifact { artifact_type, file_name, annotations, .. } = artifact.clone();
                 *artifact = Artifact::new(subject, &artifact_type, &file_name, same.clone(), annotations);
             }

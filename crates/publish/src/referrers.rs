@@ -217,32 +217,55 @@ pub fn missing(
     Ok(lost)
 }
 
-/// The one file of an artifact in a registry.
+/// The files of the referrers that are of this type. What others attached and has several files is left out.
+///
+/// The type is read from each manifest: go-containerregistry lists the media type of the configuration in its place.
 ///
 /// # Errors
-/// When it cannot be fetched, is too large to be a document, or is not what its digest says.
-pub fn payload(repository: &Repository, artifact: &Digest) -> Result<Vec<u8>, Error> {
+/// When one cannot be fetched, or is not what its digest says.
+pub fn payloads(
+    repository: &Repository,
+    subject: &Digest,
+    artifact_type: &str,
+) -> Result<Vec<(Digest, Vec<u8>)>, Error> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Manifest {
+        artifact_type: Option<String>,
+        #[serde(default)]
         layers: Vec<Descriptor>,
     }
-    let name = repository.name();
-    let absent = || Error::Registry(format!("{name} lists {artifact} and does not have it"));
-    let manifest = repository.manifest(artifact.as_ref())?.ok_or_else(absent)?;
-    let wrong = |error| Error::Registry(format!("{artifact} cannot be understood: {error}"));
-    let Manifest { layers } = tare_oci::input::from_json(&manifest.bytes).map_err(wrong)?;
-    let [layer] = layers.as_slice() else {
-        return Err(Error::Registry(format!("{artifact} has {} files instead of one", layers.len())));
-    };
+    let mut found = Vec::new();
+    for referrer in list(repository, subject)? {
+        let listed = referrer.artifact_type().as_ref().map(ToString::to_string);
+        if listed.is_some_and(|listed| listed != artifact_type && listed != MediaType::EmptyJSON.to_string())
+        {
+            continue;
+        }
+        let Some(manifest) = repository.manifest(referrer.digest().as_ref())? else { continue };
+        let wrong = |error| Error::Registry(format!("{} cannot be understood: {error}", referrer.digest()));
+        let read: Manifest = tare_oci::input::from_json(&manifest.bytes).map_err(wrong)?;
+        if let (Some(layer), true) = (
+            read.layers.first(),
+            read.layers.len() == 1 && read.artifact_type.as_deref() == Some(artifact_type),
+        ) {
+            found.push((referrer.digest().clone(), small_blob(repository, layer.digest())?));
+        }
+    }
+    Ok(found)
+}
+
+/// A blob that is a document.
+fn small_blob(repository: &Repository, digest: &Digest) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let (stream, _) = repository.http().retrying(|| repository.blob_from(layer.digest(), 0))?;
+    let (stream, _) = repository.http().retrying(|| repository.blob_from(digest, 0))?;
     let read = stream.take(MANIFEST_LIMIT).read_to_end(&mut bytes);
     read.map_err(|error| Error::Exchange {
-        request: format!("GET {}", repository.url(&format!("blobs/{}", layer.digest()))),
+        request: format!("GET {}", repository.url(&format!("blobs/{digest}"))),
         source: ureq::Error::Io(error),
     })?;
-    if &sha256(&bytes) != layer.digest() {
-        return Err(Error::Registry(format!("{name} answers other bytes for {}", layer.digest())));
+    if &sha256(&bytes) != digest {
+        return Err(Error::Registry(format!("{} answers other bytes for {digest}", repository.name())));
     }
     Ok(bytes)
 }

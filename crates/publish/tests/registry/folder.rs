@@ -95,17 +95,25 @@ fn a_repeated_run_keeps_the_bundles_that_say_the_same() {
         SigningKey::read(&path).unwrap()
     };
     let (mine, theirs) = (key("mine.pem"), key("theirs.pem"));
-    let registry = TestRegistry::start(Quirks::default());
-    let repository = open(&registry, "app", None);
+    let wrong = Quirks {
+        referrers: true,
+        subject: true,
+        listed_type: Some("application/vnd.oci.empty.v1+json"),
+        ..Quirks::default()
+    };
     let layout = Layout::of(&["amd64"], &[b"layer"]);
     let content = layout.open();
     let subject = content.root().descriptor.digest().clone();
-    for (key, expected) in [(&mine, 2), (&mine, 2), (&theirs, 4), (&mine, 4)] {
-        let signer = Signer { key: Some(key), ..Signer::default() };
-        let mut proofs = prove("app", &content, &[], signer).unwrap();
-        reuse_bundles(&mut proofs, &repository, key).unwrap();
-        publish(&content, &repository, &Naming::Nothing(""), &proofs, Options::default(), &()).unwrap();
-        assert_eq!(list(&repository, &subject).unwrap().len(), expected);
-        assert_eq!(missing(&repository, &subject, &proofs[0].artifacts).unwrap(), []);
+    for quirks in [Quirks::default(), wrong] {
+        let registry = TestRegistry::start(quirks);
+        let repository = open(&registry, "app", None);
+        for (key, expected) in [(&mine, 2), (&mine, 2), (&theirs, 4), (&mine, 4)] {
+            let signer = Signer { key: Some(key), ..Signer::default() };
+            let mut proofs = prove("app", &content, &[], signer).unwrap();
+            reuse_bundles(&mut proofs, &repository, key).unwrap();
+            publish(&content, &repository, &Naming::Nothing(""), &proofs, Options::default(), &()).unwrap();
+            assert_eq!(list(&repository, &subject).unwrap().len(), expected);
+            assert_eq!(missing(&repository, &subject, &proofs[0].artifacts).unwrap(), []);
+        }
     }
 }

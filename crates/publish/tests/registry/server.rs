@@ -83,6 +83,8 @@ pub(crate) struct Quirks {
     pub(crate) relative_locations: bool,
     /// Whether the referrers API exists.
     pub(crate) referrers: bool,
+    /// What the referrers API lists as the type of every artifact (go-containerregistry).
+    pub(crate) listed_type: Option<&'static str>,
     /// Whether `OCI-Subject` is answered.
     pub(crate) subject: bool,
     /// Whether manifests have an ETag, and `If-Match` is obeyed.
@@ -104,6 +106,7 @@ impl Default for Quirks {
             mounts: true,
             relative_locations: false,
             referrers: false,
+            listed_type: None,
             subject: false,
             etags: false,
             login: None,
@@ -509,9 +512,10 @@ impl Shared {
         for ((of, digest), (media_type, bytes)) in &store.manifests {
             let document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
             if of == name && document["subject"]["digest"] == subject {
+                let listed = self.quirks.listed_type.map_or(document["artifactType"].clone(), Into::into);
                 manifests
                     .push(serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len(),
-                    "artifactType": document["artifactType"], "annotations": document["annotations"]}));
+                    "artifactType": listed, "annotations": document["annotations"]}));
             }
         }
         let media_type = "application/vnd.oci.image.index.v1+json";
