@@ -135,7 +135,7 @@ fn parameters(docker: &Docker, full: &Built) -> anyhow::Result<()> {
 }
 
 /// Run, asked, found healthy, stopped; as strictly as docker can.
-fn life(
+pub(super) fn life(
     docker: &mut Docker,
     image: &str,
     program: &str,

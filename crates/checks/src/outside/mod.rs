@@ -14,6 +14,7 @@ mod library;
 mod peers;
 mod podman;
 mod readme;
+mod registries;
 mod rootfs;
 mod skopeo;
 mod tarballs;
@@ -59,6 +60,25 @@ const CHECKS: &[Check] = &[
         "crane-registry",
         &[Tool::Namespaces, Tool::Program("crane"), Tool::Program("skopeo")],
         crane::registry,
+    ),
+    check(
+        "registries",
+        &[
+            Tool::Namespaces,
+            Tool::Docker20,
+            Tool::Docker29,
+            Tool::Program("docker"),
+            Tool::Program("docker-registry"),
+            Tool::Program("registry"),
+            Tool::Program("referrers-registry"),
+            Tool::Program("crane"),
+            Tool::Program("oras"),
+            Tool::Program("cosign"),
+            Tool::Program("skopeo"),
+            Tool::Program("podman"),
+            Tool::Program("openssl"),
+        ],
+        registries::all,
     ),
     check("gnu-tar", &[Tool::Root, Tool::Program("tar"), Tool::Program("python3")], tarballs::gnu_tar),
     check("python-tarfile", &[Tool::Program("python3")], tarballs::python),
