@@ -1,5 +1,5 @@
-//! `cargo xtask bench image`, `bench server` and `bench fidelity`: compares packaging with other tools, the sample server
-//! with other servers, and the profiler's figures with known values.
+//! `cargo xtask bench image`, `bench publish`, `bench server` and `bench fidelity`: compares packaging and pushing with
+//! other tools, the sample server with other servers, and the profiler's figures with known values.
 //!
 //! A part measures and returns its result; this module prints and writes it. Results are ratios within a round, in which
 //! all contestants run in turn, because absolute times depend on the machine.
@@ -7,6 +7,7 @@
 mod fidelity;
 mod large;
 mod packaging;
+mod publish;
 mod rebuild;
 mod report;
 mod server;
@@ -61,6 +62,7 @@ pub(crate) const IMAGE: Parts = Parts(
         ("large", large::measure),
     ],
 );
+pub(crate) const PUBLISH: Parts = Parts("publish", &[("publish", publish::measure)]);
 pub(crate) const SERVER: Parts = Parts("server", &[("server", server::measure)]);
 pub(crate) const FIDELITY: Parts = Parts(
     "fidelity",
@@ -82,6 +84,8 @@ const TOOLS: &[Tool] = &[
     Tool::Program("buildx"),
     Tool::Program("podman"),
     Tool::Program("crane"),
+    Tool::Program("skopeo"),
+    Tool::Program("registry"),
     Tool::Program("zopfli"),
     Tool::Program("runc"),
     Tool::Program("wrk"),

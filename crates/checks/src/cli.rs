@@ -49,6 +49,8 @@ struct TestArguments {
 enum BenchCommand {
     /// Size, time and memory of packaging, beside docker, podman, crane, gzip and zopfli
     Image(BenchArguments),
+    /// Pushing an image, beside crane push and skopeo copy
+    Publish(BenchArguments),
     /// The sample server beside a bare epoll loop, hyper, axum, actix-web, Hyperlane and Rocket
     Server {
         #[command(flatten)]
@@ -100,6 +102,7 @@ fn run(command: &Command, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
         Command::Bench(command) => {
             let (parts, common, comparisons, servers) = match command {
                 BenchCommand::Image(common) => (bench::IMAGE, common, 0, &[][..]),
+                BenchCommand::Publish(common) => (bench::PUBLISH, common, 0, &[][..]),
                 BenchCommand::Server { common, servers } => (bench::SERVER, common, 0, &servers[..]),
                 BenchCommand::Fidelity { common, comparisons } => {
                     (bench::FIDELITY, common, *comparisons, &[][..])
