@@ -102,7 +102,9 @@ fn push_at_once(seeds: Range<u64>) {
                         BTreeMap::new(),
                     );
                     let result = push_content(&content, &repository, None, &())
-                        .and_then(|_| push_referrers(&repository, subject.digest(), &[artifact.clone()]))
+                        .and_then(|_| {
+                            push_referrers(&repository, subject.digest(), std::slice::from_ref(&artifact))
+                        })
                         .and_then(|_| tag(&repository, content.root(), "latest", None));
                     if result.is_ok() {
                         let digest = artifact.manifest.descriptor.digest().to_string();
