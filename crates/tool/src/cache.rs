@@ -5,7 +5,7 @@
 //! | `layers` | written layers | [`LIMIT`], together with `crates` |
 //! | `crates` | the crate lists of programs | [`LIMIT`], together with `layers` |
 //! | `roots` | unpacked images (`tare-container`) | [`LIMIT`] |
-//! | `pulled` | images from registries | removed 30 days after their last use |
+//! | `pulled` | images from registries | [`LIMIT`], and 30 days after the last use |
 //! | `temporary` | images from the stores of docker and podman | removed after use |
 //! | `staging` | unfinished files | removed by the next run |
 //!
@@ -40,7 +40,8 @@ pub fn folder(cache: &Path, name: &str) -> Result<PathBuf, PrivateError> {
 }
 
 /// Removes the entries of several folders that were used longest ago, until all entries together have at most `limit`
-/// bytes. An entry is the files of one name before the extension; it was used when the newest of them was changed.
+/// bytes. An entry is a folder, or the files of one name before the extension; it was used when the newest of them was
+/// changed.
 /// Entries that cannot be read or removed are left for the next call.
 pub fn prune(folders: &[&Path], limit: u64) {
     let mut entries: BTreeMap<PathBuf, (SystemTime, u64, Vec<PathBuf>)> = BTreeMap::new();
@@ -50,9 +51,9 @@ pub fn prune(folders: &[&Path], limit: u64) {
         let path = file.path();
         let key = path.with_extension("");
         let (used, bytes, files) = entries.entry(key).or_insert((SystemTime::UNIX_EPOCH, 0, vec![]));
-        if data.is_file() {
+        if data.is_file() || data.is_dir() {
             *used = data.modified().map_or(*used, |modified| modified.max(*used));
-            *bytes += data.len();
+            *bytes += if data.is_dir() { self::bytes(&path) } else { data.len() };
             files.push(path);
         }
     }
@@ -65,7 +66,7 @@ pub fn prune(folders: &[&Path], limit: u64) {
         }
         total -= bytes;
         for file in files {
-            let _ = fs::remove_file(file);
+            let _ = remove(&file);
         }
     }
 }
@@ -303,6 +304,18 @@ mod tests {
             (names(&layers), names(&crates)),
             (vec!["a.blob".into(), "a.json".into()], vec!["d".to_owned()])
         );
+    }
+
+    #[test]
+    fn folders_are_entries_too() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, age) in [("sha256-a", 9), ("sha256-b", 3), ("sha256-c", 5)] {
+            write(&dir.path().join(name).join("blobs/sha256/x"), 10);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
+            File::open(dir.path().join(name)).unwrap().set_modified(time).unwrap();
+        }
+        prune(&[dir.path()], 20);
+        assert_eq!(names(dir.path()), ["sha256-b", "sha256-c"]);
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub(super) fn pull(
     let program = workspace.toolkit(env).build(Part::Publish, env, ui)?;
     let cache = cache::folder(&workspace.cache_dir(), "pulled")?;
     cache::sweep(&cache, UNUSED);
+    cache::prune(&[&cache], cache::LIMIT);
     let reference = reference.strip_prefix("docker://").unwrap_or(reference);
     let sh = Shell::new()?;
     let platform = platform.map(|platform| ["--platform", platform]);
