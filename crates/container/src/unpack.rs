@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -159,6 +159,7 @@ impl Tree {
             return self.whiteout(parent, hidden);
         }
         let folder = self.folder(parent)?;
+        let path = self.real(&folder)?.join(path.file_name().unwrap_or_default());
         self.make(entry, &path, folder.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name)), content)
     }
 
@@ -315,8 +316,15 @@ impl Tree {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        self.in_layer.insert(path.to_path_buf());
+        self.in_layer.insert(self.real(&folder)?.join(name));
         self.existing(path)
+    }
+
+    /// The path of an open folder from the root, without links: two names of a folder are one for whiteouts.
+    fn real(&self, folder: &OwnedFd) -> io::Result<PathBuf> {
+        let path = |file: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let (root, path) = (path(&self.root)?, path(folder)?);
+        path.strip_prefix(root).map(Path::to_path_buf).map_err(|_| refused("a folder outside of the root"))
     }
 
     fn whiteout(&mut self, parent: &Path, name: &[u8]) -> io::Result<()> {
@@ -324,14 +332,14 @@ impl Tree {
         if name.as_os_str().is_empty() || name == Path::new(".") || name == Path::new("..") {
             return Err(refused("a whiteout of nothing"));
         }
-        let path = parent.join(name);
-        if self.in_layer.contains(&path) {
-            return Ok(());
-        }
         let folder = match self.existing(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             folder => folder?,
         };
+        let path = self.real(&folder)?.join(name);
+        if self.in_layer.contains(&path) {
+            return Ok(());
+        }
         if kind_of(folder.as_fd(), name)?.is_some() {
             remove_at(folder.as_fd(), name)?;
             self.forget(&path);
@@ -345,6 +353,7 @@ impl Tree {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             folder => folder?,
         };
+        let path = self.real(&folder)?;
         for name in names(folder.as_fd())? {
             let inner = path.join(&name);
             if !self.in_layer.contains(&inner) {

@@ -326,6 +326,32 @@ fn difficult() -> [Vec<u8>; 2] {
     [lower, upper]
 }
 
+/// A folder has two names where a lower layer has a link to it. A whiteout by one spares what its own layer has by
+/// the other.
+#[test]
+fn whiteouts_follow_links_of_lower_layers_and_spare_their_own_layer() {
+    if !possible() {
+        return;
+    }
+    let below = || {
+        layer(&[
+            folder("usr"),
+            folder("usr/lib"),
+            file("usr/lib/old", "old"),
+            file("usr/lib/both", "old"),
+            symlink("lib", "usr/lib"),
+        ])
+    };
+    let of = |upper: &[u8]| Unpacked::of(&[below(), upper.to_vec()]);
+    let unpacked =
+        of(&layer(&[file("usr/lib/both", "new"), file("lib/.wh.both", ""), file("lib/.wh.old", "")]));
+    assert_eq!(unpacked.read("usr/lib/both").as_deref(), Some("new"));
+    assert_eq!(unpacked.read("usr/lib/old"), None);
+    let unpacked = of(&layer(&[file("lib/both", "new"), file("usr/lib/.wh..wh..opq", "")]));
+    assert_eq!(unpacked.read("lib/both").as_deref(), Some("new"));
+    assert_eq!(unpacked.read("usr/lib/old"), None);
+}
+
 #[test]
 fn layers_lie_over_each_other_as_the_specification_says() {
     if !possible() {
