@@ -12,4 +12,5 @@ mod fake;
 mod fixture;
 mod life;
 mod limits;
+mod servers;
 mod unpacking;
