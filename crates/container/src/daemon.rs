@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tare_oci::digest::Digest;
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 use super::affinity;
@@ -34,6 +35,8 @@ use self::arguments::{arguments, publication};
 /// Marks our containers; its value is the owner, `@`, and the host that the owner is a process of: others may
 /// use the same daemon.
 const LABEL: &str = "tare.owner";
+/// Images that are loaded are tagged in it.
+const REPOSITORY: &str = "tare-run";
 /// signal(7)
 const SIGKILL: i32 = 9;
 /// Lines of output that are asked for.
@@ -158,12 +161,21 @@ impl Daemon {
                 removed.push(format!("{} container {name}", self.kind));
             }
         }
+        let format = "{{.Repository}}:{{.Tag}}";
+        for name in self.read(&["images", "--format", format]).unwrap_or_default().lines() {
+            let owner = name.rsplit_once(':').filter(|(repository, _)| repository.ends_with(REPOSITORY));
+            let dead = owner.and_then(|(_, tag)| owner_of(tag)).is_some_and(|owner| !owner.lives());
+            if dead && self.read(&["rmi", name]).is_ok() {
+                removed.push(format!("{} image {name}", self.kind));
+            }
+        }
         removed
     }
 
     /// Loads an image into the daemon's store once, and returns its name there.
     pub(crate) fn load(&self, target: &Target, folder: &Path) -> Result<String, ContainerError> {
-        let name = format!("tare-run:{}", target.image_id.short());
+        // A tag of this process's own: another's goes with the other.
+        let name = format!("{REPOSITORY}:{}", tag(&target.image_id.short(), Owner::this()));
         let name = match self.kind {
             RuntimeKind::Podman => format!("localhost/{name}"),
             _ => name,
@@ -222,6 +234,20 @@ impl Daemon {
         };
         Ok((Box::new(container), folder))
     }
+}
+
+/// The tag of an image that a process has loaded: the image, the host and the process.
+fn tag(image: &str, owner: Owner) -> String {
+    let host = Digest::of(host_name().as_bytes());
+    format!("{image}-{}-{}", host.short(), owner.to_string().replace(':', "-"))
+}
+
+/// The process of this host that gave a tag.
+fn owner_of(tag: &str) -> Option<Owner> {
+    let (_, rest) = tag.split_once('-')?;
+    let (host, owner) = rest.split_once('-')?;
+    let own = Digest::of(host_name().as_bytes());
+    (host == own.short()).then(|| owner.replace('-', ":").parse().ok())?
 }
 
 /// How many processes of this host the kernel has killed for want of memory, by a limit or in all

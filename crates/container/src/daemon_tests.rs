@@ -53,3 +53,12 @@ fn an_exit_code_above_128_is_a_signal() {
         assert_eq!(exit(&state(code, oom)), expected);
     }
 }
+
+#[test]
+fn tags_name_the_host_and_process_that_gave_them() {
+    let owner = Owner { pid: 7, started: 8, namespace: 9 };
+    assert_eq!(owner_of(&tag("0123456789ab", owner)), Some(owner));
+    for other in ["latest", "0123456789ab", "0123456789ab-elsewhere-7-8-9", "0-", ""] {
+        assert_eq!(owner_of(other), None, "{other}");
+    }
+}

@@ -24,7 +24,7 @@ pub fn group_of(pid: u32) -> PathBuf {
 }
 
 /// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
-fn numbering() -> u64 {
+pub(crate) fn numbering() -> u64 {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
     number.unwrap_or(0)

@@ -25,6 +25,10 @@ pub struct Owner {
     /// When it was started, in ticks since the host was (proc_pid_stat(5), `starttime`); 0 where that
     /// cannot be known.
     pub started: u64,
+    /// The pid namespace that numbers it (pid_namespaces(7)); 0 where there are none. Runs in two containers may share a
+    /// daemon, a network and a folder of records, and cannot see whether the other lives.
+    #[serde(default)]
+    pub namespace: u64,
 }
 
 impl Owner {
@@ -32,12 +36,15 @@ impl Owner {
     #[must_use]
     pub fn this() -> Self {
         let pid = std::process::id();
-        Self { pid, started: started(pid).unwrap_or(0) }
+        Self { pid, started: started(pid).unwrap_or(0), namespace: group::numbering() }
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs, as far as can be seen: a process of another pid namespace counts as running.
     #[must_use]
     pub fn lives(self) -> bool {
+        if self.namespace != 0 && self.namespace != group::numbering() {
+            return true;
+        }
         match self.started {
             0 => exists(self.pid),
             at => started(self.pid) == Some(at),
@@ -47,7 +54,7 @@ impl Owner {
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.pid, self.started)
+        write!(f, "{}:{}:{}", self.pid, self.started, self.namespace)
     }
 }
 
@@ -55,8 +62,9 @@ impl std::str::FromStr for Owner {
     type Err = std::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (pid, started) = text.split_once(':').unwrap_or((text, "0"));
-        Ok(Self { pid: pid.parse()?, started: started.parse()? })
+        let mut parts = text.split(':');
+        let mut next = |default| parts.next().unwrap_or(default);
+        Ok(Self { pid: next("").parse()?, started: next("0").parse()?, namespace: next("0").parse()? })
     }
 }
 
@@ -115,7 +123,7 @@ impl Folder {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let id = format!("{CONTAINER_PREFIX}{}-{number}", std::process::id());
+            let id = format!("{CONTAINER_PREFIX}{}-{}", std::process::id(), of_namespace(number));
             let path = state.join(&id);
             match fs::create_dir(&path) {
                 Ok(()) => {
@@ -131,6 +139,16 @@ impl Folder {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// A number for a name that others in the same daemon, of another pid namespace, do not give.
+fn of_namespace(number: u64) -> String {
+    /// The host's own (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+    const INITIAL: u64 = 0xeffffffc;
+    match group::numbering() {
+        0 | INITIAL => number.to_string(),
+        namespace => format!("{namespace}{number:04}"),
     }
 }
 
@@ -274,13 +292,17 @@ mod tests {
         assert!(!Owner { started: owner.started + 1, ..owner }.lives());
         // As where the start cannot be known.
         assert!(Owner { started: 0, ..owner }.lives());
-        assert_eq!(Owner { pid: i32::MAX.cast_unsigned(), started: 0 }.lives(), cfg!(not(unix)));
+        let gone = Owner { pid: i32::MAX.cast_unsigned(), started: 0, ..owner };
+        assert_eq!(gone.lives(), cfg!(not(unix)));
+        // A process of another container's numbering may live.
+        assert!(Owner { namespace: owner.namespace + 1, ..gone }.lives());
+        assert_eq!("7:8".parse(), Ok(Owner { pid: 7, started: 8, namespace: 0 }));
         assert_eq!(owner.to_string().parse(), Ok(owner));
         let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
         assert_eq!(parse_started(stat), Some(987_654));
     }
 
-    const DEAD: Owner = Owner { pid: u32::MAX, started: 1 };
+    const DEAD: Owner = Owner { pid: u32::MAX, started: 1, namespace: 0 };
 
     fn record(owner: Owner, runtime: RuntimeKind) -> Record {
         Record { owner, cgroup: None, runtime }

@@ -54,7 +54,7 @@ impl Bridge {
         let mut error = ContainerError::new("all networks from 10.231.0.0/24 to 10.231.255.0/24 are in use");
         for network in (0..=u8::MAX).filter(|network| !used.contains(network)) {
             let name = format!("{PREFIX}{:x}b{network:02x}", std::process::id());
-            match ip(&["link", "add", &name, "type", "bridge"]) {
+            match ip(&["link", "add", &name, "group", &group(), "type", "bridge"]) {
                 Ok(()) => {}
                 // Another container of this process has just taken it.
                 Err(failed) if interfaces().contains(&name) => {
@@ -88,7 +88,20 @@ impl Bridge {
         let process = pid.to_string();
         let inside =
             |arguments: &[&str]| run(|sh| cmd!(sh, "nsenter --net --target {process} ip {arguments...}"));
-        ip(&["link", "add", &host, "type", "veth", "peer", "name", "eth0", "netns", &process])?;
+        ip(&[
+            "link",
+            "add",
+            &host,
+            "group",
+            &group(),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &process,
+        ])?;
         let pair = Pair { host, address, _bridge: Arc::clone(self) };
         ip(&["link", "set", &pair.host, "master", &self.name, "up"])?;
         inside(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
@@ -132,6 +145,13 @@ fn interfaces() -> Vec<String> {
 /// Removes the interfaces of dead processes, and returns their names.
 pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
     let mut names = interfaces();
+    if !names.iter().any(|name| link_owner(name).is_some()) {
+        return Vec::new();
+    }
+    // Runs in two containers may share a network, and number their processes apart.
+    let ours = run_for_text(&["-oneline", "link", "show", "group", &group()]).unwrap_or_default();
+    let ours = names_of(&ours);
+    names.retain(|name| ours.contains(name));
     names.retain(|name| link_owner(name).is_some_and(&is_dead));
     names.iter().for_each(|name| remove_link(name));
     names
@@ -147,6 +167,22 @@ fn link_owner(name: &str) -> Option<u32> {
         _ => return None,
     };
     u32::from_str_radix(pid, 16).ok()
+}
+
+/// The group of the interfaces that processes of this pid namespace make: its number, as far as a group has bits.
+fn group() -> String {
+    (super::group::numbering() & 0x7fff_ffff).to_string()
+}
+
+fn run_for_text(arguments: &[&str]) -> Option<String> {
+    let sh = Shell::new().ok()?;
+    cmd!(sh, "ip {arguments...}").capture_text().ok()
+}
+
+/// The names in what `ip -oneline link show` prints: `7: tare1b00: <…` or `8: tare1v0002@if3: <…`.
+fn names_of(text: &str) -> BTreeSet<String> {
+    let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
+    text.lines().filter_map(name).collect()
 }
 
 fn ip(arguments: &[&str]) -> Result<(), ContainerError> {
@@ -180,6 +216,12 @@ mod tests {
             route([10, 1, 7, 0])
         );
         assert_eq!(used_networks(&text), BTreeSet::from([4]));
+    }
+
+    #[test]
+    fn interfaces_are_listed_by_name() {
+        let text = "3: tare1b00: <BROADCAST> mtu 1500\\    link/ether\n4: tare1v0002@if3: <BROADCAST> mtu\n";
+        assert_eq!(names_of(text), ["tare1b00", "tare1v0002"].map(str::to_owned).into());
     }
 
     #[test]
