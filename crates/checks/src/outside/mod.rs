@@ -4,6 +4,8 @@
 //! everything that is started runs in namespaces that end with it.
 
 mod binaries;
+mod cargo;
+mod cargo_cases;
 mod checkout;
 mod crane;
 mod docker;
@@ -50,6 +52,7 @@ const fn check(
 
 /// In the order in which they run: quick ones first, the last looks at what all others left.
 const CHECKS: &[Check] = &[
+    check("configurations", &[], cargo::configurations),
     check("binutils", &[Tool::Program("readelf")], binaries::binutils),
     check("qemu", &[Tool::Namespaces, Tool::Program("qemu-aarch64-static")], binaries::qemu),
     check("h2spec", &[Tool::Namespaces, Tool::Program("h2spec")], h2spec::all),
