@@ -65,9 +65,9 @@ fn links_and_files_in_the_place_of_caches_lead_nowhere() {
         for link in [true, false] {
             fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap_or_default();
             if link {
-                symlink(&secret, &path).unwrap()
+                symlink(&secret, &path).unwrap();
             } else {
-                fs::write(&path, "x").unwrap()
+                fs::write(&path, "x").unwrap();
             }
             let shown = path.display().to_string().replace(&*fixture.root().to_string_lossy(), "ROOT");
             let says = fixture.refuses(&["image", "app", "--quiet"]);

@@ -89,7 +89,7 @@ fn offline_reaches_the_build_of_a_part_and_the_part() {
     let lock = fs::read_to_string(fixture.path("Cargo.lock")).unwrap();
     let revision = "0".repeat(40);
     let locked = "name = \"tare-profiler\"\nversion = \"0.1.0\"\ndependencies = [\n \"no-such\",\n]\n";
-    let lock = lock.replace("name = \"tare-profiler\"\nversion = \"0.1.0\"\n", &locked);
+    let lock = lock.replace("name = \"tare-profiler\"\nversion = \"0.1.0\"\n", locked);
     let package = format!(
         "version = 4\n\n[[package]]\nname = \"no-such\"\nversion = \"1.0.0\"\nsource = \"git+http://127.0.0.1:9/no-such#{revision}\"\n"
     );
