@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::documents::sha256;
-use crate::facts::{Crate, ImageFacts};
+use crate::facts::{Crate, ImageFacts, hex};
 use crate::http::encoded;
 use crate::referrers::sorted;
 
@@ -117,6 +117,15 @@ pub fn cyclonedx(name: &str, image: &ImageFacts) -> Vec<u8> {
     sorted(document).to_string().into_bytes()
 }
 
+/// The SHA-1 of all files' SHA-1 digests, sorted (SPDX 2.3, 7.9.3).
+fn verification_code(image: &ImageFacts) -> String {
+    let files = image.layers.iter().flat_map(|layer| &layer.files);
+    let mut digests: Vec<&str> = files.map(|file| file.sha1.as_str()).collect();
+    digests.sort_unstable();
+    let all = digests.concat();
+    hex(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, all.as_bytes()).as_ref())
+}
+
 /// The contents of one image as SPDX 2.3.
 #[must_use]
 pub fn spdx(name: &str, image: &ImageFacts) -> Vec<u8> {
@@ -141,6 +150,10 @@ pub fn spdx(name: &str, image: &ImageFacts) -> Vec<u8> {
     let mut packages = vec![package(image_id, name, &image.digest, "CONTAINER", image_purl(name, image))];
     packages[0]["checksums"] =
         json!([{"algorithm": "SHA256", "checksumValue": image.digest.replace("sha256:", "")}]);
+    // Only a package whose files were analysed may contain files (SPDX 2.3, 7.8).
+    packages[0]["filesAnalyzed"] = json!(true);
+    packages[0]["packageVerificationCode"] =
+        json!({"packageVerificationCodeValue": verification_code(image)});
     let mut relationships = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", image_id)];
     let id = |at: usize| format!("SPDXRef-crate-{at}");
     for (at, one) in image.crates.iter().enumerate() {
@@ -287,6 +300,12 @@ mod tests {
         ];
         assert_eq!(relations, expected);
         assert_eq!(document["files"][0]["fileName"], "./app/app");
+        let code = &document["packages"][0]["packageVerificationCode"]["packageVerificationCodeValue"];
+        let of_one = ring::digest::digest(
+            &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
+            image().layers[0].files[0].sha1.as_bytes(),
+        );
+        assert_eq!(*code, hex(of_one.as_ref()));
         let odd = ImageFacts { created: Some("2026-01-02T03:04:05.6+01:00".to_owned()), ..image() };
         assert_eq!(created(&odd), "1970-01-01T00:00:00Z");
     }

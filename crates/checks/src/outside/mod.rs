@@ -80,6 +80,7 @@ const CHECKS: &[Check] = &[
             Tool::Program("skopeo"),
             Tool::Program("podman"),
             Tool::Program("openssl"),
+            Tool::Program("validate-sbom"),
         ],
         registries::all,
     ),

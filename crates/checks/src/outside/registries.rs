@@ -67,6 +67,7 @@ pub(super) fn all(context: &Context<'_>) -> anyhow::Result<()> {
         registries.check(kind, both).with_context(|| kind.name)?;
     }
     registries.joined(both, context).context("images that are joined")?;
+    registries.artifacts(both).context("the folder of artifacts")?;
     registries.refusals()?;
     registries.signatures(both).context("cosign")?;
     let config = registries.folder.join("distribution.yml");
@@ -173,7 +174,8 @@ impl Registries {
             "--sign-key",
             &key,
         ];
-        Ok(self.tare(kind, &arguments).capture_text()?)
+        let artifacts = self.path("artifacts");
+        Ok(self.tare(kind, &arguments).args(["--artifacts", &artifacts]).capture_text()?)
     }
 
     fn check(&self, kind: Kind, both: &Built) -> anyhow::Result<()> {
@@ -269,6 +271,19 @@ impl Registries {
         ];
         let said = self.tare(CRANE, &arguments.concat()).capture_text()?;
         same("what publish --join says", &said, &format!("{image}@{}", both.digest))
+    }
+
+    /// The sums are right, and the SBOMs are what their standards say.
+    fn artifacts(&self, both: &Built) -> anyhow::Result<()> {
+        let folder = self.folder.join("artifacts");
+        let sh = &self.running.sh;
+        cmd!(sh, "env -C {folder} sha256sum --check --quiet SHA256SUMS").capture()?;
+        for platform in &both.platforms {
+            let stem = format!("app-{}", platform.platform.replace('/', "-"));
+            let files = ["cdx", "spdx"].map(|kind| folder.join(format!("{stem}.{kind}.json")));
+            cmd!(sh, "validate-sbom {files...}").capture()?;
+        }
+        Ok(())
     }
 
     /// Without the authority, and with a wrong password.
