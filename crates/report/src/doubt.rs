@@ -208,7 +208,9 @@ impl Doubt {
             Self::WrongAnswers { .. } => {
                 ("wrong-answers", "check the requests of the profile and the server under load")
             }
-            Self::Unsent { .. } => ("unsent", "lower `rate`, or give the generator more CPUs or connections"),
+            Self::Unsent { .. } => {
+                ("unsent", "lower the rate, or give the generator more CPUs or `connections`")
+            }
             Self::FewerConnections { .. } => (
                 "fewer-connections",
                 "ask for fewer `connections`, or raise the server's backlog and the limit on open files",

@@ -30,7 +30,7 @@ pub(super) struct LoadArguments {
     /// What to ask for, such as http://127.0.0.1:8080/
     url: Url,
     /// Connections that are kept open
-    #[arg(short, long, value_name = "NUMBER", default_value_t = 64)]
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// How long to measure
     #[arg(short, long, value_name = "TIME", default_value = "10s")]
@@ -42,10 +42,10 @@ pub(super) struct LoadArguments {
     #[arg(long, value_name = "NUMBER")]
     rate: Option<f64>,
     /// Threads that send
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
     /// Requests under way on one connection: pipelined, or with --h2 streams
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pipeline: u32,
     /// The method
     #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]

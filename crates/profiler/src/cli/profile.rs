@@ -14,6 +14,7 @@ use crate::profile::baseline::Baseline;
 use crate::profile::definition;
 use crate::profile::kept::keep;
 use crate::profile::measure::Step;
+use crate::profile::port::Port;
 use crate::profile::profiling::{self, Image, Options};
 use crate::profile::render;
 use crate::profile::render::screen::Call;
@@ -161,6 +162,8 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
         };
         let cache = session.cache();
         let options = Options { runtime: runtime.as_ref(), generator: None, cache, baseline, before };
+        let note = Port::of(&image.target, profile.ready.port).note().filter(|_| profile.runs_image());
+        note.iter().for_each(|note| session.ui.status("Asking", note));
         let mut shown = progress();
         let report = profiling::profile(image, &profile, &options, |step| shown.show(&step))?;
         drop(shown);

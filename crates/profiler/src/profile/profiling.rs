@@ -189,7 +189,7 @@ fn reason(row: &Row, allowed: f64) -> String {
     };
     let change = row.change.map(|change| format!(", {:+.1} %", change * 100.0)).unwrap_or_default();
     let finding = match row.finding {
-        Finding::Worse => format!("worse, to find {allowed}"),
+        Finding::Worse => format!("worse, and the gate allows {allowed}"),
         Finding::Undecided => format!("{allowed} could be neither found nor ruled out"),
         _ => format!("not worse by {allowed}"),
     };
