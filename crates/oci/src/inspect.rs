@@ -12,7 +12,7 @@ use crate::reader::{LayerBlob, Other, OtherKind, ReadError, ReadImage, Source, c
 use crate::spec::Configuration;
 
 /// Larger binaries are not searched for their crates.
-const BINARY_LIMIT: u64 = 512 << 20;
+const BINARY_LIMIT: u64 = 256 << 20;
 /// Files of all layers of all images, which are listed in memory.
 const FILES_LIMIT: usize = 2_000_000;
 

@@ -13,11 +13,11 @@ pub use super::untar::ReadEntry;
 /// Indexes within indexes; one level is usual.
 const DEPTH_LIMIT: usize = 4;
 /// Images in one layout; more is a mistake or an attack.
-const IMAGES_LIMIT: usize = 4096;
+pub(super) const IMAGES_LIMIT: usize = 4096;
 /// Descriptors that are followed, however often indexes name each other: each image may have an attestation.
 const DESCRIPTORS_LIMIT: usize = 2 * IMAGES_LIMIT;
 /// Bytes of all documents, which are kept.
-const DOCUMENTS_LIMIT: u64 = 32 << 20;
+pub(super) const DOCUMENTS_LIMIT: u64 = 32 << 20;
 
 /// One image for one platform, as read.
 #[derive(Debug, Clone)]
@@ -277,24 +277,23 @@ impl Reading<'_> {
             return Ok(());
         }
         let blob = BlobRef::of(descriptor)?;
-        // The same image under another tag.
-        let is_it =
-            |image: &&mut ReadImage| image.manifest.as_ref().is_some_and(|it| it.0.digest == blob.digest);
-        if let Some(known) = self.contents.images.iter_mut().find(is_it) {
-            known.names.extend_from_slice(names);
-            return Ok(());
-        }
-        if !self.source.contains(&blob.path()) {
+        let Some(size) = self.source.contains(&blob.path()).then(|| self.source.size(&blob.path())) else {
             let missing = blob.path();
             self.other(descriptor, OtherKind::NotCarried { platform: platform_of(descriptor), missing });
             return Ok(());
-        }
-        self.spend(blob.size)?;
+        };
+        self.spend(size.unwrap_or(0))?;
         if kind == MediaType::ImageIndex {
             let index: ImageIndex = self.source.document(blob, descriptor.media_type())?;
             return index.manifests().iter().try_for_each(|inner| self.descriptor(inner, names, depth - 1));
         }
         let manifest: ImageManifest = self.source.document(blob, descriptor.media_type())?;
+        // The same image under another tag.
+        let is_it = |image: &&mut ReadImage| image.manifest.as_ref().is_some_and(|it| it.0 == blob);
+        if let Some(known) = self.contents.images.iter_mut().find(is_it) {
+            known.names.extend_from_slice(names);
+            return Ok(());
+        }
         if let Some(kind) = no_image_but(descriptor, &manifest) {
             self.other(descriptor, kind);
             return Ok(());
@@ -309,7 +308,7 @@ impl Reading<'_> {
 
     fn image(&mut self, blob: BlobRef, manifest: ImageManifest, names: &[String]) -> Result<(), ReadError> {
         let config_blob = BlobRef::of(manifest.config())?;
-        self.spend(config_blob.size)?;
+        self.spend(self.source.size(&config_blob.path()).unwrap_or(0))?;
         let config = self.source.configuration(config_blob)?;
         let layer = |(at, layer): (usize, &Descriptor)| {
             let blob = BlobRef::of(layer)?;

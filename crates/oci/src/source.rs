@@ -243,7 +243,10 @@ impl Source {
         };
         let source = Self { path: path.to_path_buf(), files };
         if !source.contains("index.json") && !source.contains("manifest.json") {
-            return Err(ReadError::NotAnImage(path.to_path_buf()));
+            return Err(match source.outside().first() {
+                Some(entry) => ReadError::Refused(format!("{}: {entry} leads out of it", path.display())),
+                None => ReadError::NotAnImage(path.to_path_buf()),
+            });
         }
         Ok(source)
     }
@@ -399,7 +402,43 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Value, ReadError> {
         what: "a key stands twice, or in two cases".to_owned(),
     };
     let read = input::from_unambiguous_json(bytes);
-    read.map_err(|source| ReadError::Json { name: name.to_owned(), source })?.ok_or_else(ambiguous)
+    let read = read.map_err(|source| ReadError::Json { name: name.to_owned(), source })?;
+    let document = read.ok_or_else(ambiguous)?;
+    match list_for_fields(&document) {
+        None => Ok(document),
+        Some(field) => {
+            let what = format!("{field} is a list, where its fields should be");
+            Err(ReadError::Contradiction { name: name.to_owned(), what })
+        }
+    }
+}
+
+/// A list of values in place of an object, which serde takes for the fields in their order and no other reader does.
+fn list_for_fields(document: &Value) -> Option<&'static str> {
+    const OBJECTS: [&str; 6] = ["config", "platform", "subject", "rootfs", "Healthcheck", "annotations"];
+    const LISTS_OF_OBJECTS: [&str; 3] = ["manifests", "layers", "history"];
+    match document {
+        // Docker's list of images, or a document that is one itself.
+        Value::Array(items) => match items.iter().find(|item| !item.is_object()) {
+            Some(_) => Some("the document"),
+            None => items.iter().find_map(list_for_fields),
+        },
+        Value::Object(fields) => {
+            let wrong = |name: &&&str| fields.get(**name).is_some_and(Value::is_array);
+            let in_objects = OBJECTS.iter().filter_map(|name| fields.get(*name)).find_map(list_for_fields);
+            let items =
+                LISTS_OF_OBJECTS.iter().filter_map(|name| Some((*name, fields.get(*name)?.as_array()?)));
+            let in_lists = || {
+                items.flat_map(|(name, items)| items.iter().map(move |item| (name, item))).find_map(
+                    |(name, item)| {
+                        if item.is_array() { Some(name) } else { list_for_fields(item) }
+                    },
+                )
+            };
+            OBJECTS.iter().find(wrong).copied().or(in_objects).or_else(in_lists)
+        }
+        _ => None,
+    }
 }
 
 fn typed<T: DeserializeOwned>(name: &str, document: Value) -> Result<T, ReadError> {

@@ -9,8 +9,9 @@ use std::io;
 use super::archive::DockerManifest;
 use super::digest::{DiffId, Digest, Digesting};
 use super::reader::{
-    BlobRef, Encoding, LayerBlob, Other, OtherKind, ReadEntry, ReadError, Source, contents,
-    instead_of_images, is_not_carried, layer_encoding, no_image_but, platform_of, read_layer,
+    BlobRef, DOCUMENTS_LIMIT, Encoding, IMAGES_LIMIT, LayerBlob, Other, OtherKind, ReadEntry, ReadError,
+    Source, contents, instead_of_images, is_not_carried, layer_encoding, no_image_but, platform_of,
+    read_layer,
 };
 use super::shown::shown;
 use super::spec::{self, Configuration, Descriptor, ImageIndex, ImageManifest, MediaType, oci_media_type};
@@ -49,8 +50,10 @@ pub struct Report {
 struct Validation<'a> {
     source: &'a Source,
     report: Report,
-    /// The blobs that were met, and whether each is intact.
-    met: BTreeMap<Digest, bool>,
+    /// The blobs that were met: their length if they are intact.
+    met: BTreeMap<Digest, Option<u64>>,
+    /// Bytes of documents that may still be read.
+    documents: u64,
     /// Layers that were read, by file.
     layers: BTreeMap<String, (DiffId, Encoding)>,
     /// How many images were met.
@@ -76,7 +79,8 @@ enum Blob {
 /// Only when the source itself cannot be read; what is wrong with it is in the report.
 pub fn validate(source: &Source) -> Result<Report, ReadError> {
     let (met, layers, others) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    let mut validation = Validation { source, report: Report::default(), met, layers, images: 0, others };
+    let (report, documents) = (Report::default(), DOCUMENTS_LIMIT);
+    let mut validation = Validation { source, report, met, documents, layers, images: 0, others };
     for entry in source.outside() {
         validation.problem(entry, "it leads out of the archive");
     }
@@ -162,11 +166,42 @@ impl Validation<'_> {
             if let Some((blob, state)) = self.blob(name, descriptor) {
                 match state {
                     Blob::First => self.manifest_or_index(blob, descriptor, depth),
-                    Blob::Again => {}
+                    Blob::Again => self.again(blob, descriptor),
                     // It may have been one.
                     Blob::Damaged => self.images += 1,
                 }
             }
+        }
+    }
+
+    /// Whether so many more bytes of documents may be read.
+    fn may_read(&mut self, bytes: u64) -> bool {
+        let left = self.documents.checked_sub(bytes);
+        if left.is_none() && self.documents > 0 {
+            let place = self.source.path().display().to_string();
+            self.problem(&place, format!("its documents have more than {DOCUMENTS_LIMIT} bytes"));
+        }
+        self.documents = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// A manifest or index that was checked under another descriptor.
+    fn again(&mut self, blob: BlobRef, descriptor: &Descriptor) {
+        let (name, media_type) = (blob.path(), descriptor.media_type());
+        if !self.may_read(blob.size) {
+            return;
+        }
+        if oci_media_type(media_type) != MediaType::ImageManifest {
+            self.document::<ImageIndex>(&name, self.source.document(blob, media_type));
+            return;
+        }
+        let manifest: Option<ImageManifest> = self.document(&name, self.source.document(blob, media_type));
+        if let Some(config) = manifest.and_then(|manifest| BlobRef::of(manifest.config()).ok())
+            && descriptor.platform().is_some()
+            && self.may_read(config.size)
+            && let Ok(config) = self.source.configuration(config)
+        {
+            self.platform(&name, descriptor, &config);
         }
     }
 
@@ -208,8 +243,14 @@ impl Validation<'_> {
         let blob = self.document(place, BlobRef::of(descriptor))?;
         let name = blob.path();
         match self.met.get(&blob.digest) {
-            Some(true) => return Some((blob, Blob::Again)),
-            Some(false) => return Some((blob, Blob::Damaged)),
+            Some(Some(size)) if *size == blob.size => return Some((blob, Blob::Again)),
+            // This descriptor says something else of it than the first.
+            Some(Some(size)) => {
+                let checked = blob.check(&name, blob.digest, *size);
+                self.document(&name, checked);
+                return Some((blob, Blob::Damaged));
+            }
+            Some(None) => return Some((blob, Blob::Damaged)),
             None => {}
         }
         let checked = self.source.stream(&name).and_then(|stream| {
@@ -222,7 +263,7 @@ impl Validation<'_> {
             self.report.blobs += 1;
         }
         let checked = checked.and_then(|(digest, size)| blob.check(&name, digest, size));
-        self.met.insert(blob.digest, checked.is_ok());
+        self.met.insert(blob.digest, checked.is_ok().then_some(blob.size));
         match self.document(&name, checked) {
             Some(()) => Some((blob, Blob::First)),
             None => Some((blob, Blob::Damaged)),
@@ -231,6 +272,9 @@ impl Validation<'_> {
 
     fn manifest_or_index(&mut self, blob: BlobRef, descriptor: &Descriptor, depth: usize) {
         let (name, media_type) = (blob.path(), descriptor.media_type());
+        if !self.may_read(blob.size) {
+            return;
+        }
         match oci_media_type(media_type) {
             MediaType::ImageIndex if depth == 0 => self.problem(&name, "indexes are nested too deeply"),
             MediaType::ImageIndex => {
@@ -268,18 +312,15 @@ impl Validation<'_> {
         self.images += 1;
         let config = self.blob(name, manifest.config());
         let config = config.filter(|(_, state)| *state != Blob::Damaged).and_then(|(blob, _)| {
+            if !self.may_read(blob.size) {
+                return None;
+            }
             let config = self.document(&blob.path(), self.source.configuration(blob))?;
             self.config(&blob.path(), &config, manifest.layers().len());
             Some(config)
         });
-        if let (Some(config), Some(platform)) = (&config, descriptor.platform()) {
-            let image = &config.image;
-            let same = platform.os() == image.os() && platform.architecture() == image.architecture();
-            self.require(same, name, || {
-                let said = spec::platform(platform.os(), platform.architecture(), platform.variant());
-                let found = spec::platform(image.os(), image.architecture(), &None);
-                format!("the index says {said}, the config says {found}")
-            });
+        if let Some(config) = &config {
+            self.platform(name, descriptor, config);
         }
         for (at, layer) in manifest.layers().iter().enumerate() {
             let Some(blob) = self.document(name, BlobRef::of(layer)) else { continue };
@@ -295,6 +336,18 @@ impl Validation<'_> {
                 self.problem(&blob.path(), what);
             }
         }
+    }
+
+    /// image-index.md: the platform is the config's.
+    fn platform(&mut self, name: &str, descriptor: &Descriptor, config: &Configuration) {
+        let Some(platform) = descriptor.platform() else { return };
+        let image = &config.image;
+        let same = platform.os() == image.os() && platform.architecture() == image.architecture();
+        self.require(same, name, || {
+            let said = spec::platform(platform.os(), platform.architecture(), platform.variant());
+            let found = spec::platform(image.os(), image.architecture(), &None);
+            format!("the index says {said}, the config says {found}")
+        });
     }
 
     /// config.md
@@ -360,7 +413,7 @@ impl Validation<'_> {
             Ok(())
         });
         if let Some(blob) = layer.descriptor {
-            self.met.insert(blob.digest, facts.is_ok());
+            self.met.insert(blob.digest, facts.is_ok().then_some(blob.size));
         }
         if let Err(error @ ReadError::Damaged { .. }) = &facts {
             self.read_problem(name, error);
@@ -385,7 +438,14 @@ impl Validation<'_> {
         else {
             return;
         };
+        if items.len() > IMAGES_LIMIT {
+            let what = format!("it holds {} images, more than any real archive", items.len());
+            return self.problem("manifest.json", what);
+        }
         for item in items {
+            if !self.may_read(self.source.size(&item.config).unwrap_or(0)) {
+                return;
+            }
             let config = self.source.docker_configuration(&item.config);
             self.images += usize::from(!is_layout);
             let Some((config, _)) = self.document(&item.config, config) else { continue };

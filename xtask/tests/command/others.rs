@@ -4,9 +4,11 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use tare_oci::compare::first_difference;
 use tare_oci::digest::Digest;
+use tare_oci::reader::Source;
 
-use crate::inspect::{Layout, built, problems};
+use crate::inspect::{Layout, built, problems, tar_of};
 use crate::support::{Fixture, system};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -312,4 +314,92 @@ fn an_image_does_not_write_to_the_terminal() {
             format!("{layer}: `{escaped}` is no layer's media type"),
         ]
     );
+}
+
+#[test]
+fn every_descriptor_of_a_manifest_is_checked() {
+    type Change = fn(&mut Value);
+    let table: [(Change, &str); 3] = [
+        (|it| it["size"] = json!(1), "bytes, its descriptor says 1"),
+        (
+            |it| it["platform"]["architecture"] = json!("arm64"),
+            "the index says linux/arm64, the config says linux/amd64",
+        ),
+        (
+            |it| it["mediaType"] = json!("application/vnd.oci.image.index.v1+json"),
+            "it is an index with the field `config`",
+        ),
+    ];
+    for (change, says) in table {
+        let (fixture, mut layout) = built();
+        let mut second = layout.index["manifests"][0].clone();
+        change(&mut second);
+        layout.index["manifests"].as_array_mut().unwrap().push(second);
+        let layout = layout.write_index();
+        let found = problems(&fixture);
+        let place = layout.place(layout.manifest_digest());
+        assert!(found.len() == 1 && found[0].starts_with(&place) && found[0].ends_with(says), "{found:?}");
+    }
+}
+
+#[test]
+fn a_list_is_no_object() {
+    type Change = fn(&mut Layout);
+    let values = |value: &Value| {
+        json!([value["mediaType"], value["digest"], value["size"], null, null, null, null, null])
+    };
+    let descriptor = values;
+    let (fixture, mut layout) = built();
+    layout.index["manifests"][0] = descriptor(&layout.index["manifests"][0]);
+    layout.write_index();
+    assert_eq!(problems(&fixture), ["index.json: manifests is a list, where its fields should be"]);
+    let table: [(Change, &str); 3] = [
+        (|it| it.config["config"] = json!([]), "config is a list, where its fields should be"),
+        (
+            |it| it.config["rootfs"] = json!(["layers", it.config["rootfs"]["diff_ids"]]),
+            "rootfs is a list, where its fields should be",
+        ),
+        (
+            |it| it.config["history"] = json!([["2023-11-14T22:13:20Z"]]),
+            "history is a list, where its fields should be",
+        ),
+    ];
+    for (change, says) in table {
+        let (fixture, mut layout) = built();
+        change(&mut layout);
+        let layout = layout.write();
+        let index: Value = serde_json::from_slice(&fs::read(layout.dir.join("index.json")).unwrap()).unwrap();
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(layout.blob(&index["manifests"][0]["digest"])).unwrap())
+                .unwrap();
+        let place = layout.place(&manifest["config"]["digest"]);
+        assert_eq!(problems(&fixture), [format!("{place}: {says}")]);
+    }
+}
+
+#[test]
+fn a_comparison_names_the_file_that_differs() {
+    let of = |files: &[(&str, &[u8])]| {
+        let (fixture, layout) = built();
+        layout.with_layer(&tar_of(files));
+        fixture
+    };
+    let compare = |first: &[(&str, &[u8])], second: &[(&str, &[u8])]| {
+        let (first, second) = (of(first), of(second));
+        let open = |fixture: &Fixture| Source::open(&fixture.layout("app")).unwrap();
+        first_difference(&open(&first), &open(&second)).unwrap().map(|difference| difference.what)
+    };
+    let (a, b, c): ((&str, &[u8]), (&str, &[u8]), (&str, &[u8])) = (("a", b"1"), ("b", b"2"), ("c", b"3"));
+    for (first, second, what) in [
+        (&[a, c][..], &[a, b, c][..], "/b is only in the second"),
+        (&[c], &[a, b, c], "/a is only in the second"),
+        (&[a, b], &[a, b, c], "/c is only in the second"),
+        (&[a, b, c], &[a, c], "/b is only in the first"),
+        (&[a, c], &[c, a], "the same files in another order"),
+        (&[a, a], &[a], "/a is only in the first"),
+        (&[a, ("b", b"x")], &[a, b], "/b: byte 0 differs: 0x78 in the first, 0x32 in the second"),
+    ] {
+        assert_eq!(compare(first, second).as_deref(), Some(what));
+    }
+    assert_eq!(compare(&[a, a, b], &[a, a, b]), None);
 }
