@@ -425,6 +425,16 @@ fn list_for_fields(document: &Value) -> Option<&'static str> {
         },
         Value::Object(fields) => {
             let wrong = |name: &&&str| fields.get(**name).is_some_and(Value::is_array);
+            // Go's sets, whose values are empty objects.
+            let in_set = |(name, _): &&(&str, &str)| {
+                let set = fields.get(*name).and_then(Value::as_object);
+                set.is_some_and(|set| set.values().any(Value::is_array))
+            };
+            const SETS: [(&str, &str); 2] =
+                [("ExposedPorts", "a value of ExposedPorts"), ("Volumes", "a value of Volumes")];
+            if let Some((_, shown)) = SETS.iter().find(in_set) {
+                return Some(shown);
+            }
             let in_objects = OBJECTS.iter().filter_map(|name| fields.get(*name)).find_map(list_for_fields);
             let items =
                 LISTS_OF_OBJECTS.iter().filter_map(|name| Some((*name, fields.get(*name)?.as_array()?)));

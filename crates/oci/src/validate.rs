@@ -55,11 +55,20 @@ struct Validation<'a> {
     /// Bytes of documents that may still be read.
     documents: u64,
     /// Layers that were read, by file.
-    layers: BTreeMap<String, (DiffId, Encoding)>,
+    layers: BTreeMap<String, KnownLayer>,
     /// How many images were met.
     images: usize,
     /// What else the indexes list.
     others: Vec<Other>,
+}
+
+/// A layer that was read.
+#[derive(Clone)]
+struct KnownLayer {
+    diff_id: DiffId,
+    encoding: Encoding,
+    /// The first hard link to what is not in the layer above it.
+    to_below: Option<String>,
 }
 
 /// A blob that a descriptor points at.
@@ -330,7 +339,8 @@ impl Validation<'_> {
                 continue;
             };
             let diff_id = config.as_ref().and_then(|config| config.diff_ids.get(at)).copied();
-            let found = self.layer(&LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id });
+            let stored = LayerBlob { descriptor: Some(blob), file: blob.path(), diff_id };
+            let found = self.layer(&stored, at == 0);
             if let Some(found) = found.filter(|found| *found != encoding) {
                 let what = format!("it is {found:?}, its media type is `{}`", layer.media_type());
                 self.problem(&blob.path(), what);
@@ -365,6 +375,13 @@ impl Validation<'_> {
         if let Some(created) = image.created() {
             self.require(is_rfc3339(created), name, || format!("created `{created}` is not RFC 3339"));
         }
+        for step in image.history().iter().flatten() {
+            if let Some(created) = step.created() {
+                self.require(is_rfc3339(created), name, || {
+                    format!("history: created `{created}` is not RFC 3339")
+                });
+            }
+        }
         if image.history().as_ref().is_some_and(|history| !history.is_empty()) {
             let made = config.history_of_layers().count();
             self.require(made == layers, name, || {
@@ -384,31 +401,41 @@ impl Validation<'_> {
     }
 
     /// layer.md. Its encoding, if it can be read.
-    fn layer(&mut self, layer: &LayerBlob) -> Option<Encoding> {
-        let known = self.layers.get(&layer.file).copied();
-        let (found, encoding) = match known.filter(|(found, _)| is_like(layer.diff_id, *found)) {
+    fn layer(&mut self, layer: &LayerBlob, is_lowest: bool) -> Option<Encoding> {
+        let known =
+            self.layers.get(&layer.file).filter(|known| is_like(layer.diff_id, known.diff_id)).cloned();
+        let known = match known {
             Some(known) => known,
             None => {
                 let read = self.read_layer(layer)?;
-                self.layers.insert(layer.file.clone(), read);
+                self.layers.insert(layer.file.clone(), read.clone());
                 read
             }
         };
         if let Some(said) = layer.diff_id {
+            let found = known.diff_id;
             self.require(found == said, &layer.file, || {
                 format!("its diff id is {found}, the config says {said}")
             });
         }
-        Some(encoding)
+        if let Some(link) = known.to_below.filter(|_| is_lowest) {
+            self.problem(&layer.file, format!("{link}: a hard link to what is not there"));
+        }
+        Some(known.encoding)
     }
 
-    fn read_layer(&mut self, layer: &LayerBlob) -> Option<(DiffId, Encoding)> {
+    fn read_layer(&mut self, layer: &LayerBlob) -> Option<KnownLayer> {
+        let mut to_below = None;
         let mut paths = HashSet::new();
         let mut problems = Vec::new();
         let name = layer.file.as_str();
         // The content goes into the diff id as it is stored. It is not read as a file's: a sparse one
         // of a few bytes can be as long as it likes.
         let facts = read_layer(self.source, layer, |entry, _| {
+            let is_above = |link: &[u8]| paths.contains(&plain(link));
+            if entry.kind == 'h' && to_below.is_none() && !entry.link.as_deref().is_some_and(is_above) {
+                to_below = Some(shown(&entry.path));
+            }
             check_entry(&entry, &mut paths, &mut problems);
             Ok(())
         });
@@ -428,7 +455,7 @@ impl Validation<'_> {
         let facts = self.document(name, facts)?;
         self.report.layers += 1;
         self.report.blobs += usize::from(layer.descriptor.is_some());
-        Some((facts.diff_id, facts.encoding))
+        Some(KnownLayer { diff_id: facts.diff_id, encoding: facts.encoding, to_below })
     }
 
     /// What `docker load` reads; in a tar that is an OCI layout too, the blobs are checked already.
@@ -456,7 +483,7 @@ impl Validation<'_> {
             for (at, file) in layers.into_iter().enumerate() {
                 if !is_layout {
                     let diff_id = config.diff_ids.get(at).copied();
-                    self.layer(&LayerBlob { descriptor: None, file, diff_id });
+                    self.layer(&LayerBlob { descriptor: None, file, diff_id }, at == 0);
                 } else if !self.source.contains(&file) {
                     self.problem("manifest.json", format!("{file} is missing"));
                 }
@@ -485,8 +512,13 @@ fn check_entry(entry: &ReadEntry, paths: &mut HashSet<Vec<u8>>, problems: &mut V
     if entry.kind == '?' {
         problem("an entry of a type that layers do not have");
     }
-    let parts = entry.path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    if !paths.insert(parts.collect::<Vec<_>>().join(&b'/')) {
+    if !paths.insert(plain(&entry.path)) {
         problem("the path stands twice in one layer");
     }
+}
+
+/// A path in one spelling.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.collect::<Vec<_>>().join(&b'/')
 }

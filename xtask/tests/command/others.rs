@@ -353,7 +353,12 @@ fn a_list_is_no_object() {
     layout.index["manifests"][0] = descriptor(&layout.index["manifests"][0]);
     layout.write_index();
     assert_eq!(problems(&fixture), ["index.json: manifests is a list, where its fields should be"]);
-    let table: [(Change, &str); 3] = [
+    let table: [(Change, &str); 5] = [
+        (
+            |it| it.config["config"]["ExposedPorts"] = json!({ "80/tcp": [] }),
+            "a value of ExposedPorts is a list, where its fields should be",
+        ),
+        (|it| it.config["history"][0]["created"] = json!(""), "history: created `` is not RFC 3339"),
         (|it| it.config["config"] = json!([]), "config is a list, where its fields should be"),
         (
             |it| it.config["rootfs"] = json!(["layers", it.config["rootfs"]["diff_ids"]]),

@@ -13,6 +13,7 @@ mod fixtures;
 mod h2spec;
 mod leftovers;
 mod library;
+mod mutations;
 mod peers;
 mod podman;
 mod readme;
@@ -86,6 +87,11 @@ const CHECKS: &[Check] = &[
     ),
     check("gnu-tar", &[Tool::Root, Tool::Program("tar"), Tool::Program("python3")], tarballs::gnu_tar),
     check("python-tarfile", &[Tool::Program("python3")], tarballs::python),
+    check(
+        "mutations",
+        &[Tool::Root, Tool::Program("skopeo"), Tool::Program("umoci"), Tool::Program("timeout")],
+        mutations::verdicts,
+    ),
     check("umoci", &[Tool::Root, Tool::Program("umoci"), Tool::Program("python3")], umoci::unpack),
     check("runc", &[Tool::Namespaces, Tool::Program("umoci"), Tool::Program("runc")], umoci::run),
     check("podman", &[Tool::Namespaces, Tool::Program("podman"), Tool::Program("python3")], podman::load),
