@@ -199,6 +199,9 @@ pub(super) fn layer_encoding(media_type: &MediaType) -> Option<Encoding> {
     }
 }
 
+/// The type that newer versions of BuildKit give their attestations, whose config is then empty.
+const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
 /// What a manifest is that is none of an image's.
 ///
 /// BuildKit gives its attestations the config of an image, as cosign its signatures: layers tell them apart. An image
@@ -215,7 +218,8 @@ pub(super) fn no_image_but(descriptor: &Descriptor, manifest: &ImageManifest) ->
     let says_so =
         annotation(descriptor, "vnd.docker.reference.type").as_deref() == Some("attestation-manifest");
     let unknown = descriptor.platform().as_ref().is_some_and(|it| it.os().to_string() == "unknown");
-    if is_config && (says_so || unknown || (!layers.is_empty() && layers.iter().all(in_toto))) {
+    let typed = manifest.artifact_type().as_ref().is_some_and(|it| it.as_ref() == ATTESTATION);
+    if says_so || typed || is_config && (unknown || (!layers.is_empty() && layers.iter().all(in_toto))) {
         let predicates = layers.iter().filter_map(|layer| annotation(layer, "in-toto.io/predicate-type"));
         let of = annotation(descriptor, "vnd.docker.reference.digest");
         return Some(OtherKind::Attestation { of, predicates: predicates.collect() });

@@ -370,7 +370,10 @@ impl Validation<'_> {
         for (field, value) in
             [("architecture", image.architecture().to_string()), ("os", image.os().to_string())]
         {
-            self.require(!value.is_empty(), name, || format!("{field} is empty"));
+            // Its base says so where crane appends to nothing.
+            if value.is_empty() {
+                self.report.notes.push(format!("{}: {field} is empty", shown(name)));
+            }
         }
         if let Some(created) = image.created() {
             self.require(is_rfc3339(created), name, || format!("created `{created}` is not RFC 3339"));

@@ -73,11 +73,42 @@ fn an_attestation_of_buildkit_is_valid_and_listed() {
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["attestations"], json!([digest]));
 
+    // As newer versions write it.
+    let mut newer: Value =
+        serde_json::from_slice(&fs::read(layout.blob(&descriptor["digest"])).unwrap()).unwrap();
+    newer["artifactType"] = json!("application/vnd.docker.attestation.manifest.v1+json");
+    newer["config"] = put(&layout, &json!({}), "application/vnd.oci.empty.v1+json");
+    let annotations = descriptor["annotations"].clone();
+    let mut layout = layout;
+    let mut descriptor = put(&layout, &newer, MANIFEST);
+    descriptor["annotations"] = annotations;
+    layout.index["manifests"].as_array_mut().unwrap().push(descriptor);
+    let layout = layout.write_index();
+    assert_eq!(
+        valid(&fixture).iter().filter(|line| line.starts_with("note: attestation sha256:")).count(),
+        2
+    );
+
     // Its blobs are checked like others.
     let statement = layout.blob(&json!(Digest::of(b"{}")));
     fs::write(statement, "[]").unwrap();
     let place = format!("blobs/sha256/{}", Digest::of(b"{}").hex());
     assert_eq!(problems(&fixture), [format!("{place}: its digest is {}", Digest::of(b"[]"))]);
+}
+
+#[test]
+fn an_image_of_no_platform_is_valid_as_crane_writes_it() {
+    let (fixture, mut layout) = built();
+    layout.config["os"] = json!("");
+    layout.config["architecture"] = json!("");
+    layout.index["manifests"][0].as_object_mut().unwrap().remove("platform");
+    let layout = layout.write();
+    let index: Value = serde_json::from_slice(&fs::read(layout.dir.join("index.json")).unwrap()).unwrap();
+    let manifest = fs::read(layout.blob(&index["manifests"][0]["digest"])).unwrap();
+    let config = layout.place(&serde_json::from_slice::<Value>(&manifest).unwrap()["config"]["digest"]);
+    let note = |field: &str| format!("note: {config}: {field} is empty");
+    let verdict = "valid: 4 blobs, 2 layers, 14 files and directories checked".to_owned();
+    assert_eq!(valid(&fixture), [note("architecture"), note("os"), verdict]);
 }
 
 #[test]
@@ -394,7 +425,8 @@ fn a_comparison_names_the_file_that_differs() {
         let open = |fixture: &Fixture| Source::open(&fixture.layout("app")).unwrap();
         first_difference(&open(&first), &open(&second)).unwrap().map(|difference| difference.what)
     };
-    let (a, b, c): ((&str, &[u8]), (&str, &[u8]), (&str, &[u8])) = (("a", b"1"), ("b", b"2"), ("c", b"3"));
+    type File = (&'static str, &'static [u8]);
+    let [a, b, c]: [File; 3] = [("a", b"1"), ("b", b"2"), ("c", b"3")];
     for (first, second, what) in [
         (&[a, c][..], &[a, b, c][..], "/b is only in the second"),
         (&[c], &[a, b, c], "/a is only in the second"),

@@ -24,6 +24,7 @@ mod tarballs;
 mod targets;
 mod umoci;
 mod verdicts;
+mod written;
 
 use std::time::Instant;
 
@@ -110,6 +111,21 @@ const CHECKS: &[Check] = &[
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("podman")],
         targets::targets,
     ),
+    check("written-skopeo", &[Tool::Program("skopeo")], written::skopeo),
+    check("written-umoci", &[Tool::Root, Tool::Program("umoci")], written::umoci),
+    check("written-crane", &[Tool::Program("crane"), Tool::Program("tar")], written::crane),
+    check("written-podman", &[Tool::Namespaces, Tool::Program("podman")], written::podman),
+    check(
+        "written-docker-20",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker")],
+        written::docker_classic,
+    ),
+    check(
+        "written-docker-29",
+        &[Tool::Namespaces, Tool::Docker29, Tool::Program("docker")],
+        written::docker_containerd,
+    ),
+    check("written-buildx", &[Tool::Namespaces, Tool::Docker29, Tool::Program("buildx")], written::buildx),
     check("verdicts", &[Tool::Root], verdicts::faults),
     check(
         "runtimes",

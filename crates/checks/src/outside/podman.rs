@@ -59,6 +59,13 @@ impl<'a> Podman<'a> {
         Ok(self.command(&["load", "--quiet", "--input", &archive]).capture_text()?)
     }
 
+    /// Writes an image in one of its forms.
+    pub(super) fn save(&self, format: &str, place: &Path, name: &str) -> anyhow::Result<()> {
+        let place = place.display().to_string();
+        self.command(&["save", "--quiet", "--format", format, "--output", &place, name]).capture()?;
+        Ok(())
+    }
+
     fn inspect(&self, name: &str) -> anyhow::Result<serde_json::Value> {
         let output = self.command(&["image", "inspect", name]).capture()?;
         Ok(at(&json("podman", &output)?, "/0").clone())

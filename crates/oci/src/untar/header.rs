@@ -8,7 +8,6 @@ use ::tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header as Fields};
 use super::{BLOCK, damaged};
 
 pub(super) type Field = std::ops::Range<usize>;
-#[cfg(test)]
 pub(super) const MODE: Field = 100..108;
 pub(super) const UID: Field = 108..116;
 pub(super) const GID: Field = 116..124;
@@ -66,7 +65,8 @@ impl Header {
     }
 
     pub(super) fn mode(&self) -> io::Result<u32> {
-        self.0.mode().map_err(|_| damaged_number())
+        let mode = self.number(MODE, self.0.mode().map(u64::from))?;
+        Ok((mode & 0o7_777_777) as u32)
     }
 
     pub(super) fn size(&self) -> io::Result<i64> {

@@ -246,6 +246,9 @@ fn old_forms_are_read() {
     let listed = read(&[v7(b"folder/"), before(b'K', b"target\0"), header(b"hard", b'1', |_| {})]).unwrap();
     assert_eq!(listed[0].0.kind, 'd');
     assert_eq!((listed[1].0.kind, listed[1].0.link.as_deref()), ('h', Some(&b"target"[..])));
+    // Fields that nobody filled.
+    let blank = header(b"a", b'0', |block| block[100..148].fill(0));
+    assert_eq!(read(&[blank]).unwrap()[0].0.mode, 0);
     // Numbers of GNU's base 256, and before 1970.
     let listed = read(&[header(b"a", b'0', |block| {
         block[UID].copy_from_slice(b"\x80\0\0\0\0\x2d\xc6\xc0");

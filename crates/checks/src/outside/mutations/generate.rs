@@ -25,8 +25,11 @@ pub(super) struct Case {
     /// What is changed.
     pub(super) name: String,
     pub(super) form: Form,
-    write: Box<dyn Fn(&Path, &Path) -> anyhow::Result<()>>,
+    write: Write,
 }
+
+/// Writes an image to a path; the second is that of a secret.
+type Write = Box<dyn Fn(&Path, &Path) -> anyhow::Result<()>>;
 
 impl Case {
     /// Writes it. `secret` is a file that it must not show.
