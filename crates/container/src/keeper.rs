@@ -124,7 +124,7 @@ impl Keeper {
         }
         let stdin = Mutex::new(child.stdin.take());
         let keeper = Self { child: Mutex::new(child), stdin, shared, pipe, begun };
-        keeper.send(&Command::Create(request))?;
+        keeper.send(&Command::Create(Box::new(request)))?;
         let events = keeper.wait(PATIENCE, |events| events.pid.is_some() || events.failed.is_some());
         match events.pid {
             Some(_) => Ok(keeper),

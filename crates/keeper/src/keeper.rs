@@ -64,7 +64,7 @@ fn run() -> Result<(), String> {
     else {
         return Err("the first command must be `create`".to_owned());
     };
-    let mut keeper = Keeper::create(request)?;
+    let mut keeper = Keeper::create(*request)?;
     let result = keeper.serve(&mut commands, &signals);
     let removed = keeper.remove();
     result?;

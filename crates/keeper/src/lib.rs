@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Command {
     /// Create a container; it waits for its start. Must be the first.
-    Create(Create),
+    Create(Box<Create>),
     /// Let it run.
     Start,
     /// Send a signal to its first process.
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn messages_are_one_line_each_and_round_trip() {
-        let create = Command::Create(Create {
+        let create = Command::Create(Box::new(Create {
             bundle: "/b".into(),
             state: "/s".into(),
             id: "a\nb".to_owned(),
@@ -166,7 +166,7 @@ mod tests {
             },
             owner: (0, 0),
             last_step: Some(LastStep { filter: vec![u64::MAX], capabilities: 1 }),
-        });
+        }));
         for command in [create, Command::Start, Command::Signal { number: 15 }, Command::Remove] {
             let line = line(&command).unwrap();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);

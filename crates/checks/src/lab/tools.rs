@@ -21,6 +21,9 @@ pub(crate) enum Tool {
     Docker20,
     /// A Docker daemon with containerd's image store, in the folder that `TARE_DOCKER29` names.
     Docker29,
+    /// Debian packages of servers, in the folder that `TARE_PACKAGES` names: a folder for each server, with its package
+    /// and all that it depends on (`apt-get download`).
+    Packages,
 }
 
 impl fmt::Display for Tool {
@@ -31,6 +34,9 @@ impl fmt::Display for Tool {
             Self::Namespaces => "root with unshare, nsenter, setpriv, mount, ip and bash",
             Self::Docker20 => "dockerd 20.10",
             Self::Docker29 => "TARE_DOCKER29, a folder with dockerd 29 and containerd",
+            Self::Packages => {
+                "TARE_PACKAGES, a folder with Debian packages in nginx-light, lighttpd, apache2, …"
+            }
         })
     }
 }
@@ -81,6 +87,10 @@ fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
             let dockerd = program("dockerd")?;
             let version = cmd!(sh, "{dockerd} --version").capture_text().ok()?;
             version.contains("version 20.10.").then_some(dockerd)
+        }
+        Tool::Packages => {
+            let folder = PathBuf::from(env.get("TARE_PACKAGES")?);
+            folder.is_dir().then_some(folder)
         }
         Tool::Docker29 => {
             let folder = PathBuf::from(env.get("TARE_DOCKER29")?);

@@ -19,6 +19,7 @@ mod podman;
 mod readme;
 mod registries;
 mod rootfs;
+mod servers;
 mod skopeo;
 mod tarballs;
 mod targets;
@@ -132,6 +133,7 @@ const CHECKS: &[Check] = &[
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
         verdicts::runtimes,
     ),
+    check("servers", &[Tool::Root, Tool::Packages, Tool::Program("dpkg-deb")], servers::answer),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("syft-libraries", &[Tool::Program("syft"), Tool::Program("npm")], binaries::syft_libraries),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
@@ -147,8 +149,8 @@ const CHECKS: &[Check] = &[
     check("leftovers", &[], leftovers::none),
 ];
 
-/// Checks that take many minutes: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 1] = ["peers-frameworks"];
+/// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
+const ON_DEMAND: [&str; 2] = ["peers-frameworks", "servers"];
 
 /// Runs the checks whose names contain `part`; false if one failed, or with `require` if one was left
 /// out.
