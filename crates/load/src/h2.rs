@@ -32,6 +32,8 @@ use crate::clock;
 const CONNECTING: usize = 64;
 /// After a failed attempt to connect the next one waits.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How often it is seen whether a server's SETTINGS have come.
+const SETTINGS: Duration = Duration::from_millis(1);
 /// How late an interruption may be seen: 100 ms.
 const SIGNAL: u64 = 100_000_000;
 /// What may be on the way to us, per stream and per connection: the server never waits for us (RFC 9113,
@@ -235,6 +237,8 @@ async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(SendRequest<Bytes>, Connection<T, Bytes>), h2::Error> {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
+    // No stream before the server has said how many it allows: it would refuse those beyond.
+    builder.initial_max_send_streams(0);
     builder.handshake(socket).await
 }
 
@@ -403,6 +407,10 @@ async fn ready(line: &Line) -> SendRequest<Bytes> {
             Some(sender) => match sender.ready().await {
                 // The server's own limit (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113, 5.1.2); beyond it the library would
                 // queue the request, and it would count as sent.
+                // It has not said yet.
+                Ok(sender) if sender.current_max_send_streams() == 0 => {
+                    tokio::time::sleep(SETTINGS).await;
+                }
                 Ok(sender)
                     if line.open.get() >= sender.current_max_send_streams()
                         || (!has_waited && line.waiting.get() > 0) =>
