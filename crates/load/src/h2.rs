@@ -1,23 +1,22 @@
 //! HTTP/2 with prior knowledge, by the crate h2 on one thread, with one task for each stream that may be open.
 
+mod socket;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
+use self::socket::Counted;
 use super::host::Meter;
 use super::outcome::ErrorKind;
 use super::pacer::{Choice, Pacer};
@@ -562,48 +561,4 @@ pub(crate) fn ask(
     Ok(LocalSet::new()
         .block_on(&runtime()?, async { tokio::time::timeout(timeout, asked).await })
         .unwrap_or_else(|_| Err(late())))
-}
-
-/// A socket whose bytes are counted.
-struct Counted {
-    socket: TcpStream,
-    shared: Rc<Shared>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.socket).poll_read(context, buffer);
-        let length = buffer.filled().len() - before;
-        if length > 0 {
-            self.shared.recorder.borrow_mut().received(clock::now(), length);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.socket).poll_write(context, bytes);
-        if let Poll::Ready(Ok(length)) = result {
-            self.shared.recorder.borrow_mut().wrote(clock::now(), length);
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
 }

@@ -47,6 +47,7 @@ pub use profile::compare::Comparison;
 pub use profile::comparison::{CompareError, Question, compare};
 pub use profile::definition::{self, Profile};
 pub use profile::measure::Step;
-pub use profile::profiling::{Image, Options, ProfileError, profile, repeat_for_baseline};
+pub use profile::profiling::{profile, repeat_for_baseline};
+pub use profile::request::{Image, Options, ProfileError};
 pub use tare_container as container;
 pub use tare_report::{Overall, Report};

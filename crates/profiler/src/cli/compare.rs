@@ -10,7 +10,7 @@ use tare_tool::plan::Wanted;
 use crate::profile::compare::{self, Comparison};
 use crate::profile::comparison::{self, CompareError, Question};
 use crate::profile::definition::Profile;
-use crate::profile::profiling::Options;
+use crate::profile::request::Options;
 
 use super::Outcome;
 use super::arguments::CommonArguments;

@@ -9,7 +9,7 @@ use super::Outcome;
 use super::arguments::ContainerArguments;
 use super::stage::{self, Session};
 use super::sudo;
-use crate::profile::profiling::{self, Image};
+use crate::profile::request::{Image, folder_name};
 
 /// An image to measure.
 pub(super) struct Subject {
@@ -66,17 +66,10 @@ pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Ve
             let Some(image) = planned.iter().find(|image| image.name == *name) else {
                 return Err(NotBuilt { what: format!("image {name}") }.into());
             };
-            return Subject::of(
-                PlannedImage { name: profiling::folder_name(name), ..image.clone() },
-                &temporary,
-            );
+            return Subject::of(PlannedImage { name: folder_name(name), ..image.clone() }, &temporary);
         }
         if !is_own(name) {
-            let image = PlannedImage {
-                name: profiling::folder_name(name),
-                location: name.clone(),
-                platforms: vec![],
-            };
+            let image = PlannedImage { name: folder_name(name), location: name.clone(), platforms: vec![] };
             return Subject::of(image, &temporary);
         }
         match planned.iter().find(|image| image.name == *name) {

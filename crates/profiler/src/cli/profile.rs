@@ -15,10 +15,11 @@ use crate::profile::definition;
 use crate::profile::kept::keep;
 use crate::profile::measure::Step;
 use crate::profile::port::Port;
-use crate::profile::profiling::{self, Image, Options};
+use crate::profile::profiling;
 use crate::profile::render;
 use crate::profile::render::screen::Call;
 use crate::profile::report::{Overall, Report};
+use crate::profile::request::{Image, Options, folder_name};
 use tare_container::Runtime;
 
 use super::Outcome;
@@ -109,7 +110,7 @@ pub(super) fn plan(
     if let [image] = arguments.images.as_slice()
         && let Some(path) = &arguments.baseline
     {
-        Baseline::read(&place(path, &profiling::folder_name(image), false))?;
+        Baseline::read(&place(path, &folder_name(image), false))?;
     }
     let keeper = profile.runs_image() && stage::check(&arguments.common.container, &profile, env)?;
     let (images, pulled) = match arguments.images.as_slice() {
@@ -307,7 +308,7 @@ fn publish(
             ui.result(render::terminal::render(report, super::columns()).trim_end())?;
             ui.result("")?;
         }
-        let named = arguments.images.iter().find(|named| profiling::folder_name(named) == image.name);
+        let named = arguments.images.iter().find(|named| folder_name(named) == image.name);
         let named = named.map_or(image.name.as_str(), String::as_str);
         let (command, folder) = (again(&session.words, named), plan.workspace.show(&folder));
         let baseline = saved_to.map(|file| file.to_string_lossy());

@@ -24,7 +24,7 @@ pub enum KeepError {
     },
 }
 
-/// Copies an image to `place`, where [`Image::open`](super::profiling::Image::open) opens it: as an OCI layout of its own,
+/// Copies an image to `place`, where [`Image::open`](super::request::Image::open) opens it: as an OCI layout of its own,
 /// or the docker archive that it is in. What was there is replaced.
 ///
 /// # Errors

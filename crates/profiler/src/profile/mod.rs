@@ -15,6 +15,7 @@ pub mod port;
 pub mod profiling;
 pub mod render;
 pub mod report;
+pub mod request;
 pub mod size;
 pub mod startup;
 pub mod stats;
