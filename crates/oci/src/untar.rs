@@ -196,7 +196,7 @@ impl<R: Read> Untar<R> {
         for time in ["atime", "ctime"] {
             extended.time(time)?;
         }
-        let mode = (header.mode()? & 0o7_777_777) as u32;
+        let mode = header.mode()?;
         header.check_device()?;
         if stored > 0 && !matches!(kind, '-' | '?') {
             // Some programs skip it, others read it as the next headers.
