@@ -245,7 +245,6 @@ fn what_cannot_be_is_refused_before_anything_is_built() {
         hint: install podman, or leave `--runtime` out to use the embedded one\n";
     let podman = ["--runtime", "podman"];
     let lost = "error: ./lost: cannot read ./lost: No such file or directory (os error 2)\n";
-    let registry = "error: `registry.io/app` is no path, and images are not pulled from registries here\n";
     for (arguments, expected) in [
         ([&["profile", "app"][..], &docker].concat(), too_many.as_str()),
         ([&["profile"][..], &docker].concat(), &too_many),
@@ -253,7 +252,6 @@ fn what_cannot_be_is_refused_before_anything_is_built() {
         ([&["profile", "app"][..], &podman].concat(), absent),
         ([&["profile", "compare", "app", "app"][..], &podman].concat(), absent),
         (vec!["profile", "app", "./lost", "--pass", "size"], lost),
-        (vec!["profile", "app", "registry.io/app", "--pass", "size"], registry),
     ] {
         let (output, wanted) = world.plan(&arguments);
         let (code, stdout, stderr) = said(&output);
@@ -285,6 +283,10 @@ fn the_first_step_asks_for_what_is_missing_alone() {
         let expected = json!({"images": images, "keeper": false, "quiet": quiet});
         assert_eq!((said(&output).2, wanted), (String::new(), Some(expected)), "{arguments:?}");
     }
+    let (_, wanted) = world.plan(&["profile", "app", "registry.example/app:1", "--pass", "size"]);
+    let pulled = json!(["registry.example/app:1"]);
+    let expected = json!({"images": {"named": ["app"]}, "keeper": false, "pulled": pulled, "quiet": false});
+    assert_eq!(wanted, Some(expected));
     for arguments in [["profile", "--list-metrics"], ["profile", "--list-profiles"], ["profile", "--help"]] {
         let (output, wanted) = world.plan(&arguments);
         assert_eq!((output.status.code(), wanted), (Some(0), None), "{arguments:?}");
