@@ -150,7 +150,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 2] = ["peers-frameworks", "servers"];
+const ON_DEMAND: [&str; 3] = ["peers-frameworks", "readme", "servers"];
 
 /// Runs the checks whose names contain `part`; false if one failed, or with `require` if one was left
 /// out.
