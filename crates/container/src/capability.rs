@@ -63,11 +63,14 @@ const NAMES: [&str; 41] = [
 
 impl Capability {
     /// Needed to create a container.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) const SETPCAP: Self = Self(8);
     pub(crate) const NET_BIND_SERVICE: Self = Self(10);
     /// Needed to create a container, and what docker's filter of system calls depends on most.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) const SYS_ADMIN: Self = Self(21);
     /// Makes device files, also of the host's disks.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) const MKNOD: Self = Self(27);
 
     /// Its name without `CAP_`.

@@ -42,7 +42,7 @@ pub fn folder_name(location: &str) -> String {
     if name.starts_with('.') { format!("image{name}") } else { name }
 }
 
-/// What [`profile`] needs beside the image and the profile. The default is enough for the size pass alone.
+/// What [`profile`](super::profiling::profile) needs beside the image and the profile. The default is enough for the size pass alone.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
     /// What runs containers.
