@@ -56,7 +56,7 @@ pub fn render(report: &Report, call: &Call<'_>) -> String {
     }
     blocks.extend(headline::doubt(report).map(|(case, doubt, others)| {
         let others =
-            if others.is_empty() { String::new() } else { format!(" (others: {})", others.join(", ")) };
+            if others.is_empty() { String::new() } else { format!(" (also: {})", others.join(", ")) };
         labelled("Doubt", &format!("{case}{doubt}: {}{others}", doubt.advice()), 2)
     }));
     blocks.extend(gates(report));

@@ -78,7 +78,7 @@ Load      CPU per request  5.37 µs, 5.63 µs at 70 %
           peak memory      905.2 kB ?
 Doubt     closed: the generator used 95.8 % of its CPU (over 85.0 %): give the
           generator more CPUs, or the server fewer: the server may be faster
-          than this figure (others: capacity)
+          than this figure (also: capacity)
 Gates     2 passed, 2 waiting for a baseline
 Report    target/profiles/app/ci/report.md, report.json, junit.xml
 Next      cargo xtask profile app --profile ci --save-baseline ci.baseline/
