@@ -86,7 +86,7 @@ impl Capability {
     }
 }
 
-/// The capabilities that docker gives a container unless it is told otherwise.
+/// The capabilities that docker gives a container by default.
 #[must_use]
 pub fn of_docker() -> Capabilities {
     [

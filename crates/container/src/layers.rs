@@ -1,5 +1,5 @@
-//! The writable layers of containers, on disk beside the unpacked images. A layer goes with its container; that of a
-//! process that was killed goes when the next runtime is opened, because the lock on its folder went with the process.
+//! The writable layers of containers, on disk beside the unpacked images. A layer is removed with its
+//! container. After a process was killed, the next runtime removes its layers: the lock on their folder was released.
 
 use std::fs::{self, File};
 use std::io;

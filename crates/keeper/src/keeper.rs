@@ -100,7 +100,7 @@ impl Keeper {
         if request.new_network {
             network::new_network(&request.network_parameters)?;
         }
-        // Whoever opens a pipe again needs its permissions, which its end that is open does not.
+        // The container may open its output again by `/dev/stdout`, which checks the permissions of the pipe.
         let (user, group) = request.owner;
         fchown(output.as_raw_fd(), Some(user.into()), Some(group.into()))
             .map_err(|error| format!("cannot give the output to user {user}: {error}"))?;

@@ -121,7 +121,7 @@ fn in_files(
     Ok((common < listing_a.len()).then(|| "the same files in another order".to_owned()))
 }
 
-/// The places of each path, of which one may stand several times.
+/// The positions of each path in the listing; a path may occur several times.
 fn by_path(listing: &Listing) -> BTreeMap<&[u8], VecDeque<usize>> {
     let mut places = BTreeMap::<&[u8], VecDeque<usize>>::new();
     for (place, (entry, _)) in listing.iter().enumerate() {

@@ -101,7 +101,7 @@ fn slug(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// What tare sends of an image whose program has changed, as a part of what must be sent.
+/// The bytes that tare sends after the program of an image has changed, as a share of the bytes that it must send.
 fn changed(bench: &Bench<'_>, registry: &Isolated, tare: &Path) -> anyhow::Result<Series> {
     let context = &bench.context;
     let binary = context.sample()?.first()?.binary.clone();

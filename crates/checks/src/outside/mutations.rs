@@ -101,7 +101,7 @@ fn is_listed(list: &[(&str, &str)], says: &str) -> bool {
     list.iter().any(|(part, _)| says.contains(part))
 }
 
-/// What we say, of which nothing may be the host's.
+/// The verdict of `inspect --validate`. Its output must not contain the secret of the host.
 fn ours(context: &Context<'_>, place: &Path) -> anyhow::Result<Verdict> {
     let (sh, program) = (&context.sh, &context.program);
     let mut verdict = None;

@@ -253,7 +253,7 @@ impl Registries {
         same("tags", &tags, &expected)
     }
 
-    /// Builds of one platform each are joined into the index that one build of both writes.
+    /// Joining two builds, each for one platform, gives the same index as one build for both platforms.
     fn joined(&self, both: &Built, context: &Context<'_>) -> anyhow::Result<()> {
         let mut archives = Vec::new();
         for platform in &both.platforms {

@@ -12,7 +12,7 @@ use crate::lab::docker::{Docker, Store};
 use crate::lab::expect::same;
 use tare_tool::process::{Execute as _, cmd};
 
-/// What `--validate` says beside the problems, of which there must be none.
+/// The notes of `inspect --validate`, which must find no problem.
 fn notes(context: &Context<'_>, image: &Path) -> anyhow::Result<Vec<String>> {
     let (sh, program) = (&context.sh, &context.program);
     let shown = image.display();
@@ -50,7 +50,7 @@ pub(super) fn skopeo(context: &Context<'_>) -> anyhow::Result<()> {
         cmd!(sh, "skopeo --insecure-policy copy --quiet {all...} {from} {to}").capture()?;
         valid(context, &place, &both.diff_ids()?)?;
     }
-    // The whole index, of which the blobs of one platform alone are there.
+    // An index of two platforms where the blobs of one platform are absent.
     let sparse = folder.join("all");
     let other = both.platforms.get(1).context("there is one platform")?;
     fs::remove_file(sparse.join(tare_oci::blob::blob_path(&other.digest)))?;

@@ -46,8 +46,8 @@ fn compress(compression: Compression, block: &[u8]) -> BlockResult {
 }
 
 impl Compression {
-    /// A digest that changes when the compressor writes other bytes, as a new version of it may: that of a sample,
-    /// compressed. Takes less than a millisecond.
+    /// The digest of a compressed sample, for the key of the layer cache: it changes when another version of the
+    /// compressor writes other bytes. Takes less than a millisecond.
     ///
     /// # Errors
     /// When the compressor refuses its level.

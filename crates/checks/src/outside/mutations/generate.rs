@@ -28,7 +28,7 @@ pub(super) struct Case {
     write: Write,
 }
 
-/// Writes an image to a path; the second is that of a secret.
+/// Writes an image to the first path; the second is the path of a secret, to which the image may point.
 type Write = Box<dyn Fn(&Path, &Path) -> anyhow::Result<()>>;
 
 impl Case {
@@ -62,7 +62,7 @@ struct Image {
     index: Value,
 }
 
-/// The digests and sizes of the documents above a change are those of what stands there.
+/// The documents of an image before it is written. Digests and sizes are computed after a change, so they match it.
 struct Documents {
     layer: Vec<u8>,
     config: Vec<u8>,
