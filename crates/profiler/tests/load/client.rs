@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tare_load::{Blob, Pace, Phase, Protocol, Request, run, run_until, verify};
 
-use super::server::{HELLO, always, plan, serve};
+use super::server::{HELLO, always, plan, serve, serve_async};
 
 /// A server that refuses a body as soon as it has seen the head, and goes on as `then` says.
 fn refusing(then: impl Fn(&mut super::server::Requests) + Send + Sync + 'static) -> std::net::SocketAddr {
@@ -60,36 +60,26 @@ fn a_connection_that_the_server_ends_is_closed_though_the_server_waits() {
 fn two_streams() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let (seen, open) = (Arc::clone(&seen), Arc::new(AtomicUsize::new(0)));
+    let address = serve_async(move |socket| {
+        let (seen, open) = (Arc::clone(&seen), Arc::new(AtomicUsize::new(0)));
+        async move {
+            let mut builder = h2::server::Builder::new();
+            let handshake = builder.max_concurrent_streams(2).handshake::<_, bytes::Bytes>(socket);
+            let Ok(mut connection) = handshake.await else { return };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let (seen, open) = (Arc::clone(&seen), Arc::clone(&open));
                 tokio::spawn(async move {
-                    let mut builder = h2::server::Builder::new();
-                    let handshake = builder.max_concurrent_streams(2).handshake::<_, bytes::Bytes>(socket);
-                    let Ok(mut connection) = handshake.await else { return };
-                    while let Some(Ok((_, mut respond))) = connection.accept().await {
-                        let (seen, open) = (Arc::clone(&seen), Arc::clone(&open));
-                        tokio::spawn(async move {
-                            let now = open.fetch_add(1, Ordering::SeqCst) + 1;
-                            seen.fetch_max(now, Ordering::SeqCst);
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                            open.fetch_sub(1, Ordering::SeqCst);
-                            let head = http::Response::builder().status(200).body(()).unwrap();
-                            if let Ok(mut stream) = respond.send_response(head, false) {
-                                let _ = stream.send_data("Hello".into(), true);
-                            }
-                        });
+                    let now = open.fetch_add(1, Ordering::SeqCst) + 1;
+                    seen.fetch_max(now, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    let head = http::Response::builder().status(200).body(()).unwrap();
+                    if let Ok(mut stream) = respond.send_response(head, false) {
+                        let _ = stream.send_data("Hello".into(), true);
                     }
                 });
             }
-        });
+        }
     });
     (address, most)
 }

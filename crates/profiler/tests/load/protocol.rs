@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tare_load::{Blob, ErrorKind, Pace, Protocol, Request, expect_what_was_answered, run, verify};
 
-use super::server::{HELLO, always, hello, plan, serve};
+use super::server::{HELLO, always, hello, plan, serve, serve_async};
 
 #[test]
 fn answers_come_in_any_pieces() {
@@ -125,37 +125,24 @@ fn what_is_answered_twice_alike_is_expected() {
 
 /// A server of HTTP/2 that answers with the request's body, or Hello, on one thread.
 pub(crate) fn h2_server() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    let Ok(mut connection) = h2::server::handshake(socket).await else { return };
-                    while let Some(Ok((request, mut respond))) = connection.accept().await {
-                        tokio::spawn(async move {
-                            let mut body = request.into_body();
-                            let mut bytes = Vec::new();
-                            while let Some(Ok(piece)) = body.data().await {
-                                body.flow_control().release_capacity(piece.len()).unwrap();
-                                bytes.extend_from_slice(&piece);
-                            }
-                            let bytes = if bytes.is_empty() { b"Hello".to_vec() } else { bytes };
-                            let head = http::Response::builder().status(200).body(()).unwrap();
-                            if let Ok(mut stream) = respond.send_response(head, false) {
-                                let _ = stream.send_data(bytes.into(), true);
-                            }
-                        });
-                    }
-                });
-            }
-        });
-    });
-    address
+    serve_async(|socket| async move {
+        let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                let mut bytes = Vec::new();
+                while let Some(Ok(piece)) = body.data().await {
+                    body.flow_control().release_capacity(piece.len()).unwrap();
+                    bytes.extend_from_slice(&piece);
+                }
+                let bytes = if bytes.is_empty() { b"Hello".to_vec() } else { bytes };
+                let head = http::Response::builder().status(200).body(()).unwrap();
+                if let Ok(mut stream) = respond.send_response(head, false) {
+                    let _ = stream.send_data(bytes.into(), true);
+                }
+            });
+        }
+    })
 }
 
 #[test]

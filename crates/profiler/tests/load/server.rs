@@ -95,3 +95,23 @@ pub(crate) fn hello(path: &str) -> Request {
     request.expect.body = Some(tare_load::Blob(b"Hello".to_vec()));
     request
 }
+
+/// Calls `connected` with every connection, on one thread with a tokio runtime.
+pub(crate) fn serve_async<F: Future<Output = ()> + Send + 'static>(
+    connected: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
+) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(connected(socket));
+            }
+        });
+    });
+    address
+}
