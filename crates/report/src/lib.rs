@@ -4,6 +4,7 @@
 //! profiler's. This package uses none of ours.
 
 pub mod bias;
+pub mod chart;
 pub mod doubt;
 pub mod limits;
 pub mod measurement;
@@ -13,6 +14,7 @@ mod units;
 pub mod verdict;
 
 pub use bias::{Bias, Subject};
+pub use chart::{Curve, CurveKind, Part};
 pub use doubt::{Doubt, Reading};
 pub use limits::{CpuLimit, CpuSet, Limits};
 pub use measurement::Measurement;

@@ -7,15 +7,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chart::{Curve, Part};
 use crate::limits::Limits;
 use crate::measurement::Measurement;
 use crate::metric::Pass;
 use crate::verdict::{Outcome, Overall, Verdict};
 
 /// The version of the report's form; it rises when a reader of the old form would misread the new one.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
-/// The oldest version that is still read: it had fewer kinds of doubt.
+/// The oldest version that is still read: it had fewer kinds of doubt. Version 3 had no parts and curves.
 pub const OLDEST: u32 = 2;
 
 /// What was measured of one image.
@@ -135,6 +136,12 @@ pub struct Run {
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+    /// The image's bytes, layer by layer; of the size pass alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Part>,
+    /// What happened in the course of the loads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Curve>,
 }
 
 /// What one pass says besides its figures.
@@ -304,17 +311,17 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_is_refused_by_its_number_whatever_else_is_in_it() {
-        let other = WRITTEN.replacen("\"schema\": 3", "\"schema\": 4, \"news\": {}", 1);
+        let other = WRITTEN.replacen("\"schema\": 4", "\"schema\": 5, \"news\": {}", 1);
         let error = Report::parse(&other).unwrap_err();
-        assert!(matches!(error, ReportError::Version { found: 4 }), "{error:?}");
-        assert_eq!(error.to_string(), "it is a report of schema 4, and this tare reads schema 2 to 3");
+        assert!(matches!(error, ReportError::Version { found: 5 }), "{error:?}");
+        assert_eq!(error.to_string(), "it is a report of schema 5, and this tare reads schema 2 to 4");
     }
 
     #[test]
     fn a_report_of_the_version_before_is_read() {
-        let before = WRITTEN.replacen("\"schema\": 3", "\"schema\": 2", 1);
+        let before = WRITTEN.replacen("\"schema\": 4", "\"schema\": 2", 1);
         assert_eq!(Report::parse(&before).unwrap().schema, 2);
-        let oldest = WRITTEN.replacen("\"schema\": 3", "\"schema\": 1", 1);
+        let oldest = WRITTEN.replacen("\"schema\": 4", "\"schema\": 1", 1);
         assert!(matches!(Report::parse(&oldest), Err(ReportError::Version { found: 1 })));
     }
 

@@ -111,7 +111,8 @@ pub fn sizes(setting: &Setting<'_>) -> Result<Run, SizeError> {
         limits: None,
         measurements: size::measurements(&result),
         sections: vec![size::section(&result, rows)],
-        events: vec![],
+        bytes: Some(size::parts(&result)),
+        ..Run::default()
     })
 }
 
@@ -176,6 +177,14 @@ pub fn run(
                             capacity = doubts::of_capacity(&rows);
                         }
                         run.measurements.extend(rows);
+                        let steady = throughput::rows::steady(&case.outcome);
+                        let name = case.load.case();
+                        run.curves.extend(throughput::curves::curves(
+                            &name,
+                            &case.outcome,
+                            &steady,
+                            &case.series,
+                        ));
                     }
                     run.sections.push(about_loads(&subject, &cases));
                     run.events.extend(out_of_memory.map(|error| event(Pass::Throughput, &error)));

@@ -170,7 +170,14 @@ pub(crate) fn sample() -> Report {
                         rows: vec![vec!["/app/server <1>".to_owned(), "1.40 MB".to_owned()]],
                     }],
                 }],
-                events: vec![],
+                bytes: Some(tare_report::Part::of(
+                    "image",
+                    vec![tare_report::Part::of(
+                        "layer 1",
+                        vec![tare_report::Part::leaf("/app/server", 1_400_000)],
+                    )],
+                )),
+                ..Run::default()
             },
             Run {
                 limits: Some(profile.limits[0].clone()),
@@ -184,8 +191,12 @@ pub(crate) fn sample() -> Report {
                     },
                     noisy("throughput.errors", "closed", 0.0),
                 ],
-                sections: vec![],
-                events: vec![],
+                curves: vec![tare_report::Curve {
+                    kind: tare_report::CurveKind::Latency,
+                    case: "closed".to_owned(),
+                    points: vec![(0.0, 1e6), (0.5, 2e6), (1.0, 3e6)],
+                }],
+                ..Run::default()
             },
         ],
         verdicts: vec![],

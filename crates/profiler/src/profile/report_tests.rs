@@ -187,7 +187,7 @@ fn the_report_has_the_form_of_the_schema() {
     // And the schema is one that refuses.
     type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
     let changes: [Change<'_>; 6] = [
-        &|it| it["schema"] = 4.into(),
+        &|it| it["schema"] = 5.into(),
         &|it| it["overall"] = "perhaps".into(),
         &|it| it["verdicts"][0]["outcome"] = 1.into(),
         &|it| it["runs"][1]["measurements"][0]["surplus"] = 1.into(),

@@ -16,7 +16,7 @@ fn list(title: impl Into<String>, columns: &[&str], rows: Vec<Vec<String>>, nume
 }
 
 /// Names come from strangers: no control characters for the terminal, and not longer than a line.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     let mut out = String::new();
     for (at, character) in name.chars().enumerate() {
         if at == NAME_SHOWN {

@@ -4,6 +4,7 @@
 //! namespace, on other CPUs and in a cgroup of its own; what the kernel counts of the server is sampled
 //! beside it. Answers are compared in full before the first case and after the last, and in samples between.
 
+pub mod curves;
 pub mod doubts;
 pub mod plan;
 pub mod rows;
