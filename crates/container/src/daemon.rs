@@ -437,6 +437,10 @@ impl Driver for DaemonContainer {
         Counters::read(&self.group()?.whole).ok()
     }
 
+    fn processes(&self) -> Vec<i32> {
+        self.group().and_then(|group| group.innermost.processes().ok()).unwrap_or_default()
+    }
+
     /// As the kernel counts, or else 1 if the daemon says that one was killed. What was seen once remains, since
     /// the kernel's count goes with the container, and docker may end one before it hears of the kill.
     fn oom_kills(&self) -> u64 {

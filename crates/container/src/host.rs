@@ -99,13 +99,24 @@ impl HostLoad {
     }
 }
 
+/// Bytes of memory that can be used without swapping (`MemAvailable` of proc_meminfo(5)); none where there is no `/proc`.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
 fn cpu_model(cpuinfo: &str) -> Option<String> {
     let line = cpuinfo.lines().find(|line| line.starts_with("model name") || line.starts_with("CPU part"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 fn memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    field(meminfo, "MemTotal:")
+}
+
+/// A field of `/proc/meminfo` in bytes.
+fn field(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 

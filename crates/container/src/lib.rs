@@ -5,7 +5,7 @@
 //! 1. facts and values: [`error`], [`kind`], [`rights`], [`cleanup`], [`user`], [`cgroup`], [`network`], [`capability`],
 //!    [`confinement`], `seccomp`;
 //! 2. images and resources: [`target`] finds the image that a user names, [`unpack`] and [`roots`] make and keep a
-//!    root of its layers, [`counters`], [`host`] and [`group`] read and make cgroups, [`choice`] chooses a runtime,
+//!    root of its layers, [`counters`], [`smaps`], [`host`] and [`group`] read and make cgroups, [`choice`] chooses a runtime,
 //!    [`leftovers`] removes the containers of killed runs;
 //! 3. containers: [`spec`] describes how to run one, [`life`] is its life from creation to removal;
 //! 4. their drivers: `oci` with `bundle` and `keeper`, and `daemon`;
@@ -49,6 +49,7 @@ pub mod roots;
 pub mod runtime;
 #[cfg(target_os = "linux")]
 mod seccomp;
+pub mod smaps;
 pub mod spec;
 pub mod target;
 #[cfg(target_os = "linux")]
@@ -64,6 +65,7 @@ pub use kind::RuntimeKind;
 pub use life::{Clock, Container, Exit};
 pub use options::Options;
 pub use runtime::Runtime;
+pub use smaps::ProcessMemory;
 pub use spec::{ContainerSpec, Network};
 pub use tare_report::limits;
 pub use tare_report::limits::{CpuLimit, CpuSet, Limits};

@@ -17,6 +17,7 @@ use super::group::Kept;
 use super::kind::RuntimeKind;
 use super::leftovers::Folder;
 use super::limits::Limits;
+use super::smaps::ProcessMemory;
 
 /// Points in a container's life, ns of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub(crate) trait Driver: Debug + Send + Sync {
     fn clock(&self) -> Clock;
     fn pid(&self) -> Option<i32>;
     fn counters(&self) -> Option<Counters>;
+    /// Its processes, as numbered on this host.
+    fn processes(&self) -> Vec<i32>;
     fn oom_kills(&self) -> u64;
     /// Whether the layer over its root is memory, as far as is known.
     fn writes_to_memory(&self) -> bool;
@@ -187,6 +190,19 @@ impl Container {
     /// When there is no cgroup to be seen.
     pub fn counters(&self) -> Result<Counters, ContainerError> {
         self.inner.driver.counters().ok_or_else(|| Counters::missing(self.inner.runtime))
+    }
+
+    /// The memory that its processes map now.
+    ///
+    /// # Errors
+    /// When none of its processes can be looked at, as where a daemon runs them in a virtual machine.
+    pub fn process_memory(&self) -> Result<ProcessMemory, ContainerError> {
+        ProcessMemory::of(&self.inner.driver.processes()).ok_or_else(|| {
+            let runtime = self.inner.runtime;
+            let message = format!("the memory of the processes of a container of {runtime} cannot be read");
+            ContainerError::new(message)
+                .with_hint("it takes Linux 4.14, and root where root runs the container")
+        })
     }
 
     /// How many of its processes the kernel has killed for want of memory, as far as can be seen: where only a

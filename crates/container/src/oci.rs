@@ -250,6 +250,10 @@ impl Driver for KeptContainer {
         Counters::read(&self.cgroup).ok()
     }
 
+    fn processes(&self) -> Vec<i32> {
+        self.cgroup.processes().unwrap_or_default()
+    }
+
     fn oom_kills(&self) -> u64 {
         Counters::oom_kills(&self.cgroup).unwrap_or(0)
     }

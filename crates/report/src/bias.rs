@@ -47,7 +47,7 @@ impl Bias {
 /// What a figure is about: the columns of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// Requests in a second.
+    /// Requests in a second, and copies that fit.
     Rate,
     /// Latency and service time of requests.
     Latency,
@@ -78,6 +78,10 @@ impl Subject {
             "startup" if name.contains(".cpu-") => Self::Cost,
             "startup" if name.contains(".memory-") => Self::Memory,
             "startup" => Self::Start,
+            "density" if begins(&["copies"]) => Self::Rate,
+            "density" if begins(&["memory."]) => Self::Memory,
+            "density" if begins(&["start."]) => Self::Start,
+            "density" => Self::Cost,
             _ => Self::Count,
         }
     }
@@ -230,6 +234,10 @@ mod tests {
             ("startup.cold.cpu-to-ready", Subject::Cost),
             ("startup.warm.memory-at-ready", Subject::Memory),
             ("size.image.compressed", Subject::Count),
+            ("density.copies", Subject::Rate),
+            ("density.memory.added", Subject::Memory),
+            ("density.start.last", Subject::Start),
+            ("density.idle-cpu", Subject::Cost),
             ("unknown", Subject::Count),
         ] {
             assert_eq!(Subject::of(metric), subject, "{metric}");

@@ -168,6 +168,8 @@ fn main() {
                 }
                 println!("{}", all.len());
             }
+            // The same, kept until the end.
+            "hold" => std::mem::forget(std::hint::black_box(vec![1_u8; value.parse().unwrap()])),
             "worker" => worker(value),
             "worker-under-load" => WORKER.set(value.to_owned()).unwrap(),
             "places" => PLACES.store(value.parse().unwrap(), std::sync::atomic::Ordering::SeqCst),

@@ -46,6 +46,9 @@ impl Progress {
                 }
                 ("Loaded", text)
             }
+            Step::Copied { copies, most, ready } => {
+                ("Copying", format!("{copies} of at most {most}: ready after {:.1} ms", *ready as f64 / 1e6))
+            }
             Step::Comparing { pair, sides: [first, second], metrics } => {
                 if *pair == 1 {
                     self.spin();

@@ -12,6 +12,7 @@ use super::compare::Side;
 use super::cpus::{self, HostCpus, Placement};
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
+use super::density;
 use super::measurement::{Doubt, Measurement};
 use super::metric::Pass;
 use super::report::{Event, EventKind, Run, Section};
@@ -87,6 +88,15 @@ pub enum Step<'a> {
         load: Load,
         /// Answers per second.
         rate: f64,
+    },
+    /// A copy of the density pass is ready.
+    Copied {
+        /// How many run now.
+        copies: u32,
+        /// How many are started at most.
+        most: u32,
+        /// Nanoseconds until it was ready.
+        ready: u64,
     },
     /// Two images are measured in turn.
     Comparing {
@@ -189,6 +199,18 @@ pub fn run(
                     run.sections.push(about_loads(&subject, &cases));
                     run.events.extend(out_of_memory.map(|error| event(Pass::Throughput, &error)));
                     run.events.extend(cases.iter().filter_map(unanswered));
+                })
+            }
+            Pass::Density => {
+                let options = &profile.density;
+                let density = density::run(&subject, options, |copies, ready| {
+                    watch(Step::Copied { copies, most: options.most, ready });
+                });
+                density.map(|density| {
+                    let steal =
+                        HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+                    run.measurements.extend(density::rows::figures(&density, &machine(steal, None)));
+                    run.sections.push(density::rows::section(&density, where_(&subject)));
                 })
             }
         };

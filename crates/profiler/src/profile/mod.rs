@@ -8,6 +8,7 @@ pub mod compare;
 pub mod comparison;
 pub mod cpus;
 pub mod definition;
+pub mod density;
 pub mod gate;
 pub mod kept;
 pub mod measure;

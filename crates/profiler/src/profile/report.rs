@@ -7,7 +7,7 @@ pub use tare_report::report::*;
 pub use tare_report::verdict::Overall;
 
 use super::baseline::Baseline;
-use super::definition::{Gate, Profile, Ready};
+use super::definition::{self, Gate, Profile, Ready};
 use super::gate::{self, Again, Figures, Verdict};
 use super::metric::{self, Pass};
 
@@ -49,7 +49,11 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
     ];
     ProfileFacts {
         name: profile.name.clone(),
-        settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        settings: settings
+            .into_iter()
+            .chain(definition::settings(profile))
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
     }
 }
 

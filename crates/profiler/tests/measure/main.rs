@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod daemon;
+mod density;
 #[path = "../../../container/tests/container/fake.rs"]
 #[expect(dead_code, reason = "the tests of containers need more of it")]
 mod fake;

@@ -10,7 +10,7 @@ use tare_profiler::profile::cpus::{self, HostCpus};
 use tare_profiler::profile::definition::{self, CpuLimit, Profile};
 use tare_profiler::profile::measure::{self, Setting, Stage};
 use tare_profiler::profile::measurement::Measurement;
-use tare_profiler::profile::report::EventKind;
+use tare_profiler::profile::report::{EventKind, Run};
 use tare_profiler::profile::throughput::turns::TurnsError;
 
 use crate::fixture::{World, possible};
@@ -20,8 +20,8 @@ const LOAD: &str = "passes = [\"throughput\"]\n\
                     throughput = { duration = \"250ms\", connections = 4, loads = [\"closed\"] }\n";
 
 /// An image, and what is done with it.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     target: Target,
     runtime: Runtime,
     program: PathBuf,
@@ -30,7 +30,7 @@ struct Scene {
 
 impl Scene {
     /// None where no containers can be made.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !possible() {
             return None;
         }
@@ -55,18 +55,23 @@ impl Scene {
         measure::in_turns([&setting, &setting], &self.stage(), &profile.limits[0])
     }
 
+    /// The profile's passes, under its first limits.
+    pub(crate) fn run(&self, profile: &Profile) -> Run {
+        measure::run(&self.setting(profile), &self.stage(), &profile.limits[0], |_| {}).unwrap()
+    }
+
     /// Whether nothing of any container is left.
-    fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         let state = &self.world.options.state;
         std::fs::read_dir(state).map_or(true, |mut entries| entries.next().is_none())
     }
 }
 
-fn profile(text: &str) -> Profile {
+pub(crate) fn profile(text: &str) -> Profile {
     definition::parse("test", Path::new("test.toml"), text, CpuLimit::cpus(0.5).unwrap()).unwrap()
 }
 
-fn value(measurements: &[Measurement], metric: &str) -> f64 {
+pub(crate) fn value(measurements: &[Measurement], metric: &str) -> f64 {
     measurements.iter().find(|it| it.metric == metric).unwrap_or_else(|| panic!("no {metric}")).value
 }
 

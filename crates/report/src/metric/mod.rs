@@ -22,11 +22,15 @@ pub enum Pass {
     Startup,
     /// Sends it requests.
     Throughput,
+    /// Starts copy after copy until a budget is used up.
+    Density,
 }
 
 impl Pass {
     /// In the order they run.
-    pub const ALL: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
+    pub const ALL: [Self; 4] = [Self::Size, Self::Startup, Self::Throughput, Self::Density];
+    /// Those of a profile that names none.
+    pub const DEFAULT: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
 
     /// Its name in profiles and flags.
     #[must_use]
@@ -35,6 +39,7 @@ impl Pass {
             Self::Size => "size",
             Self::Startup => "startup",
             Self::Throughput => "throughput",
+            Self::Density => "density",
         }
     }
 }
@@ -44,7 +49,8 @@ impl FromStr for Pass {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let pass = Self::ALL.into_iter().find(|pass| pass.name() == text);
-        pass.ok_or_else(|| format!("`{text}` is not a pass: write `size`, `startup` or `throughput`"))
+        let names = Self::ALL.map(Self::name).join(", ");
+        pass.ok_or_else(|| format!("`{text}` is not a pass: the passes are {names}"))
     }
 }
 

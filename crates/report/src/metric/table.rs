@@ -17,6 +17,11 @@ const MEDIAN: &str = "median of the runs";
 const P95: &str = "95th percentile of the runs, nearest rank";
 const LEAST: &str = "least of the runs";
 const DIFFERENCE: &str = "difference of the medians";
+const COPIES: &str = "mean over the copies";
+const FURTHER: &str = "mean over the copies after the first";
+const OF_COPIES: &str = "median of the copies";
+const ONE_COPY: &str = "one sample";
+const COMPUTED: &str = "computed, not measured";
 
 /// What the cases of a metric are.
 const WHOLE: Option<&str> = None;
@@ -150,6 +155,28 @@ const THROUGHPUT: &[Metric] = rows! { Throughput Noisy
         "CPU time of the generator over that of its CPUs: near 1 it is the bottleneck itself";
 };
 
+const DENSITY: &[Metric] = rows! { Density Noisy
+    "density.copies" Count Higher COUNTED WHOLE =>
+        "Copies of the container that ran at once within the budget of the profile";
+    "density.copies-per-host" Count Higher COMPUTED WHOLE =>
+        "Copies for which the memory and the CPUs of this host suffice, by memory.added and idle-cpu of one copy";
+    "density.memory.pss" Bytes Lower COPIES WHOLE =>
+        "Proportional set size of a copy's processes (smaps_rollup): a page that n processes map counts as one n-th";
+    "density.memory.cgroup" Bytes Lower COPIES WHOLE =>
+        "Memory of a copy's cgroup, with the kernel's for it; files of the image count for the copy that read them first";
+    "density.memory.added" Bytes Lower FURTHER WHOLE =>
+        "By how much another copy raised the memory of all copies' cgroups";
+    "density.memory.shared" Bytes Neither COPIES WHOLE =>
+        "Pages of a copy that other processes map as well, such as those of its program";
+    "density.idle-cpu" Share Lower COPIES WHOLE => "CPU time of a copy that nobody asks, as a share of one CPU";
+    "density.start.first" Nanoseconds Lower ONE_COPY WHOLE =>
+        "From the begin of create until the first correct answer, of the first copy";
+    "density.start.median" Nanoseconds Lower OF_COPIES WHOLE =>
+        "From the begin of create until the first correct answer";
+    "density.start.last" Nanoseconds Lower ONE_COPY WHOLE =>
+        "From the begin of create until the first correct answer, of the last copy that fitted, beside all others";
+};
+
 pub(super) fn rows() -> Vec<Metric> {
     let started = |cache: &str| -> Vec<Metric> {
         let row = |metric: &Metric| Metric {
@@ -160,5 +187,5 @@ pub(super) fn rows() -> Vec<Metric> {
         };
         STARTUP.iter().map(row).collect()
     };
-    [SIZE, &started("warm"), &started("cold"), THROUGHPUT].concat()
+    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY].concat()
 }

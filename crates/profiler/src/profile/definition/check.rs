@@ -5,10 +5,10 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use tare_container::Tightening;
-use tare_oci::units::Nanoseconds;
+use tare_oci::units::{ByteSize, Nanoseconds};
 
-use super::Profile;
 use super::values::{Load, Protocol};
+use super::{DensityOptions, Profile};
 
 /// A value of a profile that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Profile {
             within(&key("weight"), request.weight, 1..=10_000)?;
             within(&key("status"), request.status, 100..=599)?;
         }
-        Ok(())
+        density(&self.density)
     }
 }
 
@@ -148,6 +148,17 @@ fn container(container: &Tightening) -> Result<(), Problem> {
         ensure("container.user", good, || format!("`{user}` is not a user: write UID, UID:GID or a name"))?;
     }
     Ok(())
+}
+
+fn density(options: &DensityOptions) -> Result<(), Problem> {
+    let DensityOptions { most, memory, idle_cpus, start } = options;
+    // Each copy is a process of ours, with a thread and some open files.
+    within("density.most", *most, 1..=1000)?;
+    within("density.memory", *memory, ByteSize(1 << 20)..=ByteSize(1 << 44))?;
+    ensure("density.idle-cpus", idle_cpus.is_finite() && *idle_cpus > 0.0, || {
+        format!("`idle-cpus` is {idle_cpus}, which is not a number of CPUs above 0")
+    })?;
+    duration("density.start", *start)
 }
 
 fn loads(loads: &[Load]) -> Result<(), Problem> {

@@ -7,6 +7,7 @@ mod check;
 mod container;
 mod gates;
 mod parse;
+mod passes;
 mod shipped;
 pub mod values;
 
@@ -19,6 +20,8 @@ use tare_oci::units::{ByteSize, Nanoseconds};
 pub use self::check::Problem;
 pub use self::gates::Gate;
 pub use self::parse::parse;
+pub use self::passes::DensityOptions;
+pub(crate) use self::passes::settings;
 pub use self::shipped::{SourceError, find, find_with, names};
 use self::values::{Check, Load, Network, Protocol};
 use super::metric::Pass;
@@ -58,6 +61,8 @@ pub struct Profile {
     pub startup: StartupOptions,
     /// Options of the throughput pass.
     pub throughput: ThroughputOptions,
+    /// Options of the density pass.
+    pub density: DensityOptions,
     /// In the order of the metric table.
     #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
@@ -162,10 +167,11 @@ impl Default for Profile {
             args: None,
             container: Tightening::default(),
             network: Network::Loopback,
-            passes: Pass::ALL.to_vec(),
+            passes: Pass::DEFAULT.to_vec(),
             size: SizeOptions::default(),
             startup: StartupOptions::default(),
             throughput: ThroughputOptions::default(),
+            density: DensityOptions::default(),
             gates: vec![],
         }
     }

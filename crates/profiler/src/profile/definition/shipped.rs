@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(limits("tiny"), ["0.25 CPU, 32MiB memory"]);
         assert!(limits("sweep").len() > 2);
         let default = shipped("default");
-        assert_eq!(default.passes, Pass::ALL);
+        assert_eq!(default.passes, Pass::DEFAULT);
         assert_eq!(default.throughput.loads.first(), Some(&Load::Closed));
         assert!(!shipped("ci").gates.is_empty());
     }

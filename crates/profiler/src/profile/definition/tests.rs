@@ -25,7 +25,7 @@ fn an_empty_profile_has_every_default() {
     let profile = read("").unwrap();
     assert_eq!(profile.limits, [Limits::default()]);
     assert_eq!(profile.limits[0].to_string(), "no limits");
-    assert_eq!(profile.passes, Pass::ALL);
+    assert_eq!(profile.passes, Pass::DEFAULT);
     assert_eq!(profile.throughput.requests, [Request::default()]);
     assert_eq!(profile.ready.path, "/");
     assert_eq!((profile.startup.runs, profile.startup.cold_runs), (20, 10));
@@ -72,6 +72,11 @@ fn every_key_is_understood() {
         keep-alive = true
         check = "status"
         protocol = "h2"
+        [density]
+        most = 7
+        memory = "96MiB"
+        idle-cpus = 0.25
+        start = "2s"
         [[throughput.requests]]
         [[throughput.requests]]
         method = "POST"
@@ -126,6 +131,13 @@ fn every_key_is_understood() {
         requests: vec![Request::default(), posted],
     };
     assert_eq!(profile.throughput, throughput);
+    let density = DensityOptions {
+        most: 7,
+        memory: ByteSize(96 << 20),
+        idle_cpus: 0.25,
+        start: Nanoseconds(2_000_000_000),
+    };
+    assert_eq!(profile.density, density);
 }
 
 #[test]
@@ -218,6 +230,15 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         ("[throughput]\nloads = [\"closed\", \"closed\"]", 2, 1, "`closed` stands twice"),
         ("[throughput]\nkeep-alive = false\npipeline = 2", 2, 1, "a pipeline needs `keep-alive`"),
+        ("[density]\nmost = 0", 2, 1, "`most` is 0, which is not between 1 and 1000"),
+        (
+            "[density]\nmemory = \"1kB\"",
+            2,
+            1,
+            "`memory` is 1.0 kB, which is not between 1.05 MB and 17592.19 GB",
+        ),
+        ("[density]\nidle-cpus = 0", 2, 1, "`idle-cpus` is 0, which is not a number of CPUs above 0"),
+        ("[density]\nstart = \"0s\"", 2, 1, "`start` is 0s, which is not between 100ms and 1h"),
         ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 1, "`GE T` is not a method"),
         ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 1, "`a b` is not a header"),
         (
@@ -407,6 +428,7 @@ fn every_key_is_documented() {
         "[size]",
         "[startup]",
         "[throughput]",
+        "[density]",
         "[[throughput.requests]]",
     ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));

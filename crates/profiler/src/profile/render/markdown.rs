@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::headline;
 use super::screen::verdict;
 use super::terminal::plain;
-use super::{figure, trust};
+use super::{figure, passes, trust};
 use crate::profile::gate::{Outcome, Verdict};
 use crate::profile::measurement::Measurement;
 use crate::profile::metric::Pass;
@@ -97,6 +97,17 @@ fn figures(text: &mut String, report: &Report) {
     text.push('\n');
     if !rest.is_empty() {
         let _ = writeln!(text, "Below only: {}\n", escaped(&rest.join("; ")));
+    }
+    for run in runs.iter().take(LIMITS) {
+        let limits = run.limits.as_ref().filter(|_| runs.len() > 1).map(|limits| format!(" under {limits}"));
+        for (label, line) in passes::lines(run) {
+            let _ = writeln!(
+                text,
+                "{label}{}: {}\n",
+                escaped(limits.as_deref().unwrap_or_default()),
+                escaped(&line)
+            );
+        }
     }
 }
 

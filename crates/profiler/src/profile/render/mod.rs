@@ -5,6 +5,7 @@ mod headline;
 pub mod junit;
 pub mod markdown;
 pub mod metrics;
+mod passes;
 pub mod screen;
 pub mod terminal;
 pub mod units;

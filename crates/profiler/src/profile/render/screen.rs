@@ -7,7 +7,7 @@ use tare_tool::ui::table;
 
 use super::headline::{self, Case, Headline};
 use super::terminal::{plain, wrapped};
-use super::{figure, figure_with_interval};
+use super::{figure, figure_with_interval, passes};
 use crate::profile::gate::{Outcome, Overall, Verdict};
 use crate::profile::report::{Event, Report, Run};
 
@@ -51,7 +51,10 @@ pub fn render(report: &Report, call: &Call<'_>) -> String {
     blocks.extend(size(&head));
     match runs.as_slice() {
         [] => {}
-        [run] => blocks.extend(start(&head, run).into_iter().chain(load(&head))),
+        [run] => {
+            blocks.extend(start(&head, run).into_iter().chain(load(&head)));
+            blocks.extend(passes::lines(run).iter().map(|(label, text)| labelled(label, text, 1)));
+        }
         several => blocks.push(limits(several)),
     }
     blocks.extend(headline::doubt(report).map(|(case, doubt, others)| {

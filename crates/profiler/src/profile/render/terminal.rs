@@ -220,6 +220,7 @@ fn title(pass: Pass) -> &'static str {
         Pass::Size => "Size",
         Pass::Startup => "Start-up",
         Pass::Throughput => "Throughput",
+        Pass::Density => "Density",
     }
 }
 

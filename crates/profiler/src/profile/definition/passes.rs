@@ -1,0 +1,42 @@
+//! Options of the passes that a profile has only if it names them.
+
+use serde::Deserialize;
+use tare_oci::units::{ByteSize, Nanoseconds};
+
+use super::Profile;
+use super::parse;
+
+/// Options of the density pass: the budget that all copies together use up.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DensityOptions {
+    /// The most copies that are started.
+    pub most: u32,
+    /// Memory of all copies, by their proportional set size and by their cgroups.
+    #[serde(deserialize_with = "parse::text")]
+    pub memory: ByteSize,
+    /// CPUs that all copies use while nobody asks them anything.
+    pub idle_cpus: f64,
+    /// The longest time from the begin of create until a copy is ready.
+    #[serde(deserialize_with = "parse::text")]
+    pub start: Nanoseconds,
+}
+
+impl Default for DensityOptions {
+    fn default() -> Self {
+        Self { most: 50, memory: ByteSize(1 << 30), idle_cpus: 0.5, start: Nanoseconds(5_000_000_000) }
+    }
+}
+
+/// The settings that figures of the profile's passes depend on.
+pub(crate) fn settings(profile: &Profile) -> Vec<(&'static str, String)> {
+    use crate::profile::metric::Pass;
+
+    let mut settings = Vec::new();
+    if profile.passes.contains(&Pass::Density) {
+        let DensityOptions { most, memory, idle_cpus, start } = &profile.density;
+        let text = format!("at most {most} in {memory}, {idle_cpus} CPUs at rest, ready within {start}");
+        settings.push(("density", text));
+    }
+    settings
+}
