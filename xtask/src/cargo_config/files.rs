@@ -30,6 +30,16 @@ pub(super) fn read(root: &Path, env: &Environment) -> anyhow::Result<Vec<ConfigF
     Ok(files)
 }
 
+/// A file that cargo finds by its place, and every file that it includes.
+///
+/// # Errors
+/// As [`CargoConfig::read`](super::CargoConfig::read).
+pub(crate) fn with_included(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    load(path, &mut Vec::new(), &mut files)?;
+    Ok(files.into_iter().map(|file| file.path).collect())
+}
+
 /// The files that cargo finds by their place, in the same order.
 pub(crate) fn places(root: &Path, env: &Environment) -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = root.ancestors().map(|dir| dir.join(".cargo")).collect();

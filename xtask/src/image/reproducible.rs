@@ -1,22 +1,23 @@
 //! `--verify-reproducible`: builds the same checkout twice, in different folders and with different CARGO_HOMEs, and
 //! compares every byte.
 
+mod copy;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::git;
+use self::copy::{Originals, copy_file, copy_folder, mirrored};
 use crate::workspace::Workspace;
 use tare_oci::blob::FileError;
 use tare_oci::compare::{Difference, first_difference};
 use tare_oci::input;
 use tare_oci::reader::Source;
 use tare_oci::units::Epoch;
-use tare_tool::environment::{self, Environment, GIT_VARIABLES};
+use tare_tool::environment::{self, Environment};
 use tare_tool::private::FreshFolder;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
@@ -39,10 +40,16 @@ pub fn verify(
     let program = environment::this_program().context("cannot find this program")?;
     // Of different length and depth, as two people's are.
     let folders = [temporary.join("one"), temporary.join("another/folder/of/somebody/else")];
-    let homes = [None, Some(temporary.join("another/cargo-home"))];
+    let own_home = env.cargo_home();
+    // Its configuration may include files by relative paths.
+    let tree_of_home = temporary.join("another/cargo-home");
+    let home = own_home.as_deref().map_or_else(|| tree_of_home.clone(), |own| mirrored(own, &tree_of_home));
+    let homes = [None, Some(home)];
+    let originals = Originals::find(workspace, env)?;
     let mut outputs = Vec::new();
     for (folder, home) in folders.iter().zip(&homes) {
-        let checkout = copy_checkout(workspace, env, folder)?;
+        originals.copy(folder, temporary)?;
+        let checkout = mirrored(&workspace.root, folder);
         let output = folder.join("output");
         let shown = home
             .as_ref()
@@ -57,8 +64,9 @@ pub fn verify(
             .env("CARGO_MANIFEST_DIR", &checkout)
             .env("SOURCE_DATE_EPOCH", created.seconds().to_string());
         if let Some(home) = home {
-            if let Some(own) = env.cargo_home() {
-                seed_cargo_home(&own, home, &checkout.join("Cargo.lock"))?;
+            if let Some(own) = &own_home {
+                originals.copy_home_configuration(&tree_of_home)?;
+                seed_cargo_home(own, home, &checkout.join("Cargo.lock"))?;
             }
             command = command.env("CARGO_HOME", home);
         }
@@ -70,142 +78,13 @@ pub fn verify(
     Ok(first_difference(&Source::open(&outputs[0])?, &Source::open(&outputs[1])?)?)
 }
 
-/// Copies the workspace with the whole repository that it is part of, because packages may refer to their neighbours, and
-/// with the configuration of cargo above. Returns the workspace's folder in the copy.
-fn copy_checkout(workspace: &Workspace, env: &Environment, folder: &Path) -> Result<PathBuf, FileError> {
-    let top = git::checkout_of(&workspace.root).unwrap_or_else(|| workspace.root.clone());
-    let mut copy = folder.to_path_buf();
-    // The outermost first: cargo reads them in all folders above the one that it runs in.
-    let above: Vec<&Path> = top.ancestors().skip(1).collect();
-    for (number, ancestor) in above.into_iter().enumerate().rev() {
-        // The copy may lie below this folder too, and CARGO_HOME is read without being above.
-        let counts = !folder.starts_with(ancestor) && Some(ancestor.join(".cargo")) != env.cargo_home();
-        if counts && copy_configuration(ancestor, &copy.join(format!("above-{number}")))? {
-            copy.push(format!("above-{number}"));
-        }
-    }
-    copy.push("checkout");
-    copy_repository(&top, &copy, &workspace.target_dir)?;
-    let inside = workspace.root.strip_prefix(&top).unwrap_or(Path::new(""));
-    // Configuration that git ignores counts as well.
-    for folder in inside.ancestors() {
-        copy_configuration(&top.join(folder), &copy.join(folder))?;
-    }
-    Ok(copy.join(inside))
-}
-
-/// Copies `.cargo/config.toml` of a folder, and the other TOML files beside it, which it may include, as far as they are
-/// not in the copy yet. Says whether there are any.
-fn copy_configuration(folder: &Path, copy: &Path) -> Result<bool, FileError> {
-    let folder = folder.join(".cargo");
-    let is_configuration =
-        |path: &PathBuf| path.ends_with("config") || path.extension().is_some_and(|it| it == "toml");
-    let entries = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files: Vec<PathBuf> = entries.filter(|path| path.is_file()).filter(is_configuration).collect();
-    if !files.iter().any(|path| path.ends_with("config") || path.ends_with("config.toml")) {
-        return Ok(false);
-    }
-    for file in files {
-        let place = copy.join(".cargo").join(file.file_name().unwrap_or_default());
-        if place.symlink_metadata().is_err() {
-            copy_file(&file, &place)?;
-        }
-    }
-    Ok(true)
-}
-
-/// Copies the files that git tracks or would add, with those of submodules and other repositories inside; without git
-/// every file but those of the target folder.
-fn copy_repository(from: &Path, to: &Path, target_dir: &Path) -> Result<(), FileError> {
-    let list = shell_in(from).and_then(|sh| {
-        let command = cmd!(sh, "git ls-files --cached --others --exclude-standard -z");
-        command.without_env(GIT_VARIABLES).capture()
-    });
-    let is_repository = from.join(".git").exists();
-    let Some(list) = list.ok().filter(|_| is_repository) else {
-        return copy_folder(from, to, &|path| path == target_dir || path.ends_with(".git"));
-    };
-    fs::create_dir_all(to).map_err(FileError::on("create", to))?;
-    let names: BTreeSet<&[u8]> = list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
-    for name in names {
-        let name = path_of(name);
-        let (from, to) = (from.join(&name), to.join(&name));
-        match from.symlink_metadata() {
-            // A submodule that is not checked out has no files.
-            Ok(metadata) if metadata.is_dir() && from.join(".git").exists() => {
-                copy_repository(&from, &to, target_dir)?;
-            }
-            Ok(metadata) if !metadata.is_dir() => copy_file(&from, &to)?,
-            // Deleted and not committed.
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn path_of(name: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    PathBuf::from(std::ffi::OsStr::from_bytes(name))
-}
-
-/// git writes names in UTF-8 there.
-#[cfg(not(unix))]
-fn path_of(name: &[u8]) -> PathBuf {
-    PathBuf::from(String::from_utf8_lossy(name).into_owned())
-}
-
-fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(FileError::on("create", parent))?;
-    }
-    let metadata = from.symlink_metadata().map_err(FileError::on("read", from))?;
-    if metadata.is_symlink() {
-        let target = fs::read_link(from).map_err(FileError::on("read", from))?;
-        return link(&target, to).map_err(FileError::on("create", to));
-    }
-    // Refuses what is no regular file, which `copy` would wait for.
-    let opened = input::open(from).map(drop);
-    opened.and_then(|()| fs::copy(from, to).map(drop)).map_err(FileError::on("copy", from))
-}
-
-#[cfg(unix)]
-fn link(target: &Path, place: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, place)
-}
-
-#[cfg(not(unix))]
-fn link(target: &Path, place: &Path) -> io::Result<()> {
-    let from = place.parent().unwrap_or(Path::new("")).join(target);
-    fs::copy(from, place).map(drop)
-}
-
-fn copy_folder(from: &Path, to: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<(), FileError> {
-    for entry in fs::read_dir(from).map_err(FileError::on("read", from))? {
-        let path = entry.map_err(FileError::on("read", from))?.path();
-        let place = to.join(path.file_name().unwrap_or_default());
-        if skip(&path) {
-            continue;
-        }
-        let metadata = path.symlink_metadata().map_err(FileError::on("read", &path))?;
-        if metadata.is_dir() {
-            copy_folder(&path, &place, skip)?;
-        } else if metadata.is_file() || metadata.is_symlink() {
-            copy_file(&path, &place)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives a new CARGO_HOME what cargo would download into it again: configuration, the index, and the
-/// packed crates of the lock file. Whatever is missing is downloaded.
+/// Gives a new CARGO_HOME what cargo would download into it again: the index and the packed crates of the lock file; and
+/// the credentials for what is missing, which is downloaded.
 fn seed_cargo_home(own: &Path, home: &Path, lock: &Path) -> Result<(), FileError> {
     fs::create_dir_all(home).map_err(FileError::on("create", home))?;
-    for name in ["config.toml", "credentials.toml"] {
-        let from = own.join(name);
-        if from.is_file() {
-            copy_file(&from, &home.join(name))?;
-        }
+    let credentials = own.join("credentials.toml");
+    if credentials.is_file() {
+        copy_file(&credentials, &home.join("credentials.toml"), own)?;
     }
     let wanted = locked_crates(&input::read_to_string(lock).unwrap_or_default());
     for (kind, skip) in [
@@ -218,7 +97,7 @@ fn seed_cargo_home(own: &Path, home: &Path, lock: &Path) -> Result<(), FileError
     ] {
         let from = own.join(kind);
         if from.is_dir() {
-            copy_folder(&from, &home.join(kind), skip)?;
+            copy_folder(&from, &home.join(kind), own, skip)?;
         }
     }
     Ok(())

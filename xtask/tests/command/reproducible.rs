@@ -183,6 +183,79 @@ fn the_proof_builds_what_is_in_submodules_has_odd_names_and_is_configured_above(
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{}", run.stderr);
 }
 
+/// Packages of other workspaces keep their places, a link out of the workspace leads where it led, and what was built
+/// before is built again.
+#[test]
+fn the_proof_builds_packages_outside_the_workspace() {
+    let fixture = Fixture::at("work/shop/rust");
+    let library = |dependencies: &str| {
+        format!(
+            "[package]\nname = \"LIB\"\nversion = \"0.1.0\"\nedition.workspace = true\n[dependencies]\n{dependencies}"
+        )
+    };
+    for (name, dependencies) in [("lib", "deep = { path = \"../deep\" }\n"), ("deep", "")] {
+        fixture.write(format!("../../libs/{name}/Cargo.toml"), library(dependencies).replace("LIB", name));
+        fixture.write(format!("../../libs/{name}/src/lib.rs"), "pub fn word() -> &'static str { file!() }\n");
+    }
+    fixture.write(
+        "../../libs/Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"lib\", \"deep\"]\n[workspace.package]\nedition = \"2024\"\n",
+    );
+    let tests =
+        "[package]\nname = \"tests\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n";
+    fixture.write("../tests/Cargo.toml", tests);
+    fixture.write("../tests/lib.rs", "");
+    fixture.write("../data/words.txt", "a b c");
+    symlink("../../data/words.txt", fixture.path("server/words.txt")).unwrap();
+    fixture.write(
+        "server/Cargo.toml",
+        "[package]\nname = \"server\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\
+         [dependencies]\nlib = { path = \"../../../libs/lib\" }\n[dev-dependencies]\ntests = { path = \"../../tests\" }\n",
+    );
+    fixture.write(
+        "server/src/main.rs",
+        "fn main() {\n    println!(\"{} {}\", lib::word(), include_str!(\"../words.txt\"));\n}\n",
+    );
+    fixture.write("images/app/image.toml", "[build]\npackage = \"server\"\nprofile = \"dev\"\n");
+    let mut cargo = Command::new(env!("CARGO"));
+    fixture.prepare(&mut cargo);
+    cargo.args(["generate-lockfile", "--offline"]);
+    assert_eq!(fixture.run_command(cargo).code, Some(0));
+    // Not in .gitignore, which is not there.
+    fixture.write("target/x86_64-unknown-linux-musl/debug/server", "built before");
+    for git in [false, true] {
+        if git {
+            let mut command = Command::new("git");
+            fixture.prepare(&mut command);
+            command.args(["init", "--quiet"]);
+            assert_eq!(fixture.run_command(command).code, Some(0));
+        }
+        let run = fixture.run(&["image", "app", "--verify-reproducible", "--quiet"]);
+        let says = "app: both builds agree in every file and byte\n";
+        assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{git} {}", run.stderr);
+    }
+}
+
+/// Both as a folder above the workspace and elsewhere, with files beside it and outside it.
+#[test]
+fn the_proof_takes_along_what_the_configuration_in_cargo_home_includes() {
+    for home in ["../.cargo", "../home/me/.cargo"] {
+        let fixture = Fixture::at("me/workspace");
+        fixture.write(format!("{home}/config.toml"), "include = [\"sub/more.toml\", \"../shared.toml\"]\n");
+        fixture.write(format!("{home}/sub/more.toml"), "include = [\"deep.toml\"]\n");
+        fixture.write(format!("{home}/sub/deep.toml"), "[build]\nrustflags = [\"--cfg\", \"deep\"]\n");
+        fixture.write(format!("{home}/../shared.toml"), "[build]\nrustflags = [\"--cfg\", \"shared\"]\n");
+        let program = "#[cfg(all(deep, shared))]\nfn main() {}\n";
+        fixture.write("server/src/main.rs", program);
+        fixture.write("images/app/image.toml", "[build]\npackage = \"server\"\nprofile = \"dev\"\n");
+        let mut command = fixture.command(&["image", "app", "--verify-reproducible", "--quiet"]);
+        command.env("CARGO_HOME", fixture.path(home).canonicalize().unwrap());
+        let run = fixture.run_command(command);
+        let says = "app: both builds agree in every file and byte\n";
+        assert_eq!((run.code, run.stdout.as_str()), (Some(0), says), "{home} {}", run.stderr);
+    }
+}
+
 /// A folder that anybody could have made beforehand, under the name of the process that is about to be.
 #[test]
 fn the_proof_neither_builds_in_nor_removes_a_folder_that_was_there_before() {

@@ -42,9 +42,9 @@ pub(super) fn remapped(
     {
         folders.push((library, format!("/rustc/{commit}")));
     }
-    let local = outside(workspace, config, env);
-    let outside = local.iter().map(|(folder, _)| folder.clone()).collect();
-    folders.extend(local);
+    let local = outside(workspace, config, env, &|kind| kind != DependencyKind::Development);
+    folders.extend(local.iter().map(|local| (local.folder.clone(), format!("/local/{}", local.title))));
+    let outside = local.into_iter().map(|local| local.folder).collect();
     let vendored = config.tables(&["source"]).flat_map(|(table, file)| {
         let named = table.values().filter_map(|source| source.get("directory")?.as_str());
         named.map(|dir| (config.path(dir, file), "/cargo/vendor".to_owned())).collect::<Vec<_>>()
@@ -55,12 +55,40 @@ pub(super) fn remapped(
     Remapped { folders, outside }
 }
 
-/// The local packages outside the workspace's root that its packages may need: path dependencies, `[patch]` and
-/// `paths`. cargo tells them only together with everything that would have to be downloaded, so each is asked for.
-fn outside(workspace: &Workspace, config: &CargoConfig<'_>, env: &Environment) -> Vec<(PathBuf, String)> {
+/// A local package outside the workspace's root.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalPackage {
+    /// The folder of its Cargo.toml.
+    pub(crate) folder: PathBuf,
+    /// The root of its cargo workspace.
+    pub(crate) workspace: PathBuf,
+    /// Where cargo builds that workspace.
+    pub(crate) target_dir: PathBuf,
+    /// Its name and version.
+    title: String,
+}
+
+/// The local packages outside the workspace's root that cargo reads for a build, those for tests and examples among them.
+///
+/// # Errors
+/// When the user's cargo configuration cannot be understood.
+pub(crate) fn local_packages(workspace: &Workspace, env: &Environment) -> anyhow::Result<Vec<LocalPackage>> {
+    let config = CargoConfig::read(&workspace.root, env)?;
+    Ok(outside(workspace, &config, env, &|_| true))
+}
+
+/// The local packages outside the workspace's root that its packages may need: path dependencies of the wanted kinds,
+/// `[patch]` and `paths`. cargo tells them only together with everything that would have to be downloaded, so each is
+/// asked for.
+fn outside(
+    workspace: &Workspace,
+    config: &CargoConfig<'_>,
+    env: &Environment,
+    is_wanted: &dyn Fn(DependencyKind) -> bool,
+) -> Vec<LocalPackage> {
     let is_outside = |dir: &PathBuf| !dir.starts_with(&workspace.root);
     let mut waiting: Vec<PathBuf> = workspace.packages.iter().map(folder).collect();
-    waiting.extend(workspace.packages.iter().flat_map(path_dependencies));
+    waiting.extend(workspace.packages.iter().flat_map(|package| path_dependencies(package, is_wanted)));
     waiting.extend(patches(&workspace.patch).map(|path| {
         let dir = workspace.root.join(path);
         crate::cargo_config::files::normalized(&dir)
@@ -76,9 +104,14 @@ fn outside(workspace: &Workspace, config: &CargoConfig<'_>, env: &Environment) -
             continue;
         }
         // cargo says what is wrong with a package that cannot be read.
-        let Some(package) = package_in(&dir, env) else { continue };
-        waiting.extend(path_dependencies(&package));
-        found.push((dir, format!("/local/{}-{}", package.name, package.version)));
+        let Some((package, metadata)) = package_in(&dir, env) else { continue };
+        waiting.extend(path_dependencies(&package, is_wanted));
+        found.push(LocalPackage {
+            folder: dir,
+            workspace: metadata.workspace_root.into(),
+            target_dir: metadata.target_directory.into(),
+            title: format!("{}-{}", package.name, package.version),
+        });
     }
     found
 }
@@ -88,8 +121,8 @@ fn folder(package: &Package) -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-fn path_dependencies(package: &Package) -> Vec<PathBuf> {
-    let needed = package.dependencies.iter().filter(|it| it.kind != DependencyKind::Development);
+fn path_dependencies(package: &Package, is_wanted: &dyn Fn(DependencyKind) -> bool) -> Vec<PathBuf> {
+    let needed = package.dependencies.iter().filter(|it| is_wanted(it.kind));
     needed.filter_map(|it| it.path.clone()).map(Into::into).collect()
 }
 
@@ -99,14 +132,15 @@ fn patches(patch: &toml::Table) -> impl Iterator<Item = &str> {
     packages.filter_map(|package| package.get("path")?.as_str())
 }
 
-fn package_in(dir: &Path, env: &Environment) -> Option<Package> {
+fn package_in(dir: &Path, env: &Environment) -> Option<(Package, Metadata)> {
     let sh = shell_in(dir).ok()?;
     let (cargo, manifest) = (env.cargo(), dir.join("Cargo.toml"));
     let command =
         cmd!(sh, "{cargo} metadata --no-deps --offline --format-version 1 --manifest-path {manifest}");
     let printed = command.without_env(env.of_cargo_run()).capture().ok()?;
     let metadata: Metadata = serde_json::from_slice(&printed).ok()?;
-    metadata.packages.into_iter().find(|package| package.manifest_path.as_std_path() == manifest)
+    let package = metadata.packages.iter().find(|package| package.manifest_path.as_std_path() == manifest)?;
+    Some((package.clone(), metadata))
 }
 
 fn rustc_commit(config: &CargoConfig<'_>) -> Option<String> {
