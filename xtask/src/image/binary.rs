@@ -243,10 +243,23 @@ fn check(path: &Path, facts: &Facts, platform: Platform, definition: &Definition
             Some(interpreter) => format!("the interpreter {interpreter}"),
             None => facts.needed.join(", "),
         };
-        return Err(Hinted::new(
-            format!("image {} is not static: {path} needs {needs}", definition.name),
-            "build for a *-linux-musl target with crt-static, or set `libs = \"auto\"` under [build] to take the libraries of this host, or `static = false` and bring them along",
-        ));
+        let hint = match &definition.build {
+            // Our flags ask for a static program.
+            Build::Cargo(_) => format!(
+                "the linker of your cargo configuration made a dynamic program; musl-gcc does so: remove it, or name a \
+                 compiler that does not: in .cargo/config.toml [target.{target}] linker = \"{compiler}\", or add \
+                 \"-Crelocation-model=static\" to its rustflags",
+                target = platform.target(),
+                compiler = cargo::linking_compiler(platform.target()),
+            ),
+            Build::Command { .. } => {
+                "build for a *-linux-musl target with crt-static, or set `libs = \"auto\"` under \
+                [build] to take the libraries of this host, or `static = false` and bring them along"
+                    .to_owned()
+            }
+        };
+        let message = format!("image {} is not static: {path} needs {needs}", definition.name);
+        return Err(Hinted::new(message, hint));
     }
     Ok(())
 }

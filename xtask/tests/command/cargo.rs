@@ -344,7 +344,7 @@ fn flags_for_a_compiler_that_links_are_named_with_their_build_script() {
             "hint: the build script of server passes `{flag}`, which compilers understand and rust-lld does not"
         );
         assert!(hint.starts_with(&starts), "{says}");
-        let ends = "in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"musl-gcc\"";
+        let ends = "in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"cc\"";
         assert!(cfg!(not(target_arch = "x86_64")) || hint.ends_with(ends), "{says}");
     }
 }
@@ -381,6 +381,36 @@ fn openssl_of_the_system_is_answered_with_vendored_or_rustls() {
     let fixture = Fixture::new();
     packages(
         &fixture,
+        // What the hint says is right.
+        if cfg!(target_arch = "x86_64") {
+            fixture.write(".cargo/config.toml", format!("[target.{TARGET}]\nlinker = \"cc\"\n"));
+            fixture.succeeds(&["image", "app"]);
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_linker_that_makes_a_dynamic_program_is_answered_with_one_that_does_not() {
+    let fixture = Fixture::new();
+    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
+    // As musl-gcc does, whose specs know no -static-pie.
+    fixture.write("linker", "#!/bin/sh\nfor word do\n    shift\n    [ \"$word\" = -static-pie ] && word=-pie\n    set -- \"$@\" \"$word\"\ndone\nexec cc \"$@\"\n");
+    super::support::system("chmod", &["755".as_ref(), fixture.path("linker").as_os_str()]);
+    let configuration = |linker: &str| format!("[target.{TARGET}]\nlinker = \"{linker}\"\n");
+    fixture.write(".cargo/config.toml", configuration("./linker"));
+    let Run { code, stderr: says, .. } = fixture.run(&["image", "app"]);
+    assert_eq!(code, Some(2), "{says}");
+    let ends = "needs the interpreter /lib64/ld-linux-x86-64.so.2\n\
+        hint: the linker of your cargo configuration made a dynamic program; musl-gcc does so: remove it, or name a \
+        compiler that does not: in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"cc\", or add \
+        \"-Crelocation-model=static\" to its rustflags\n";
+    assert!(says.ends_with(ends), "{says}");
+    for right in
+        [configuration("cc"), configuration("./linker") + "rustflags = [\"-Crelocation-model=static\"]\n"]
+    {
+        fixture.write(".cargo/config.toml", right);
+        fixture.succeeds(&["image", "app"]);
         &[
             ("server", "[dependencies]\nclient = { path = \"../client\" }\n"),
             ("client", "[dependencies]\nopenssl-sys = { path = \"../openssl-sys\" }\n"),

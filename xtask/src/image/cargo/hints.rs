@@ -62,9 +62,9 @@ impl Log {
         };
         Some(format!(
             "{from} `{flag}`, which compilers understand and rust-lld does not: pass what a linker reads (`-Wl,-z,x` is \
-             `-z x` there; `-rdynamic` and `-pthread` are not needed in a static program), or link with a compiler: in \
-             .cargo/config.toml [target.{target}] linker = \"{}\"",
-            super::c_flags::compilers(target).pop().unwrap_or_default()
+             `-z x` there; `-rdynamic` and `-pthread` are not needed in a static program), or link with a compiler (not with musl-gcc, which \
+             makes it dynamic): in .cargo/config.toml [target.{target}] linker = \"{}\"",
+            linking_compiler(target)
         ))
     }
 
@@ -116,6 +116,13 @@ impl Script {
             .filter_map(|line| line.split_once('=').map(|(_, argument)| argument.to_owned()))
             .collect()
     }
+}
+
+/// A compiler that links a static program with the C library that Rust brings along. musl-gcc is none: it makes a
+/// position-independent program a dynamic one.
+pub(crate) fn linking_compiler(target: &str) -> String {
+    let arch = target.split('-').next().unwrap_or_default();
+    if arch == std::env::consts::ARCH { "cc".to_owned() } else { format!("{arch}-linux-gnu-gcc") }
 }
 
 /// What helps where the build script of openssl-sys found no OpenSSL.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use cargo_metadata::{Message, TargetKind};
 
+pub(crate) use self::hints::linking_compiler;
 pub(crate) use self::remap::local_packages;
 pub use self::select::{Selected, bins, select};
 pub use self::wrapper::run as run_as_wrapper;
