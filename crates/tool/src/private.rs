@@ -79,6 +79,14 @@ pub fn own_folder(path: &Path) -> Result<(), PrivateError> {
     }
 }
 
+/// The path of a folder for temporary files of this user, the same in every process. [`own_folder`] makes it.
+#[must_use]
+pub fn temporary_folder(name: &str) -> PathBuf {
+    #[cfg(unix)]
+    let name = format!("{name}-{}", user());
+    std::env::temp_dir().join(name)
+}
+
 /// Makes a folder with all that is above it, or takes the one that exists if it is no link. Unlike [`own_folder`] it
 /// takes folders of other users, as a target folder on a shared volume has them.
 ///

@@ -247,6 +247,41 @@ fn packages_outside_the_workspace_leave_neither_path_nor_trace_of_the_folder() {
     assert!(programs[0] == programs[1], "the programs differ");
 }
 
+/// As the crates `cc` before 1.2 and `cmake` do, which split flags at spaces and read no quotes.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn c_that_is_compiled_with_split_flags_leaves_no_path_with_spaces() {
+    let fixture = Fixture::at("my own/work space's");
+    fixture.write(
+        "server/build.rs",
+        "use std::process::Command;\n\
+         fn main() {\n\
+             let var = |name: &str| std::env::var(name).unwrap();\n\
+             let (folder, out) = (var(\"CARGO_MANIFEST_DIR\"), var(\"OUT_DIR\"));\n\
+             let flags = var(&format!(\"CFLAGS_{}\", var(\"TARGET\").replace('-', \"_\")));\n\
+             let (object, library) = (format!(\"{out}/native.o\"), format!(\"{out}/libnative.a\"));\n\
+             let mut cc = Command::new(\"cc\");\n\
+             cc.args(flags.split_whitespace()).args([\"-c\", \"-o\", &object, &format!(\"{folder}/native.c\")]);\n\
+             assert!(cc.status().unwrap().success());\n\
+             assert!(Command::new(\"ar\").args([\"rcs\", &library, &object]).status().unwrap().success());\n\
+             println!(\"cargo:rustc-link-search=native={out}\\ncargo:rustc-link-lib=static=native\");\n\
+         }\n",
+    );
+    fixture.write("server/native.c", "const char *native_file(void) { return __FILE__; }\n");
+    fixture.write(
+        "server/src/main.rs",
+        "unsafe extern \"C\" {\n    fn native_file() -> *const std::ffi::c_char;\n}\n\
+         fn main() {\n    let file = unsafe { std::ffi::CStr::from_ptr(native_file()) };\n    print!(\"{}\", file.to_str().unwrap());\n}\n",
+    );
+    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
+    let run = image(&fixture, &[]);
+    assert_eq!((run.code, run.stderr.contains("warning")), (Some(0), false), "{}", run.stderr);
+    assert_eq!(output(&fixture, "server"), "/src/server/native.c");
+    // Nothing is compiled again.
+    let run = image(&fixture, &[]);
+    assert_eq!((run.code, run.stderr.contains("Compiling")), (Some(0), false), "{}", run.stderr);
+}
+
 #[test]
 fn a_path_that_a_build_script_bakes_in_is_named() {
     let fixture = Fixture::new();
@@ -346,6 +381,36 @@ fn flags_for_a_compiler_that_links_are_named_with_their_build_script() {
         assert!(hint.starts_with(&starts), "{says}");
         let ends = "in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"cc\"";
         assert!(cfg!(not(target_arch = "x86_64")) || hint.ends_with(ends), "{says}");
+        // What the hint says is right.
+        if cfg!(target_arch = "x86_64") {
+            fixture.write(".cargo/config.toml", format!("[target.{TARGET}]\nlinker = \"cc\"\n"));
+            fixture.succeeds(&["image", "app"]);
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_linker_that_makes_a_dynamic_program_is_answered_with_one_that_does_not() {
+    let fixture = Fixture::new();
+    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
+    // As musl-gcc does, whose specs know no -static-pie.
+    fixture.write("linker", "#!/bin/sh\nfor word do\n    shift\n    [ \"$word\" = -static-pie ] && word=-pie\n    set -- \"$@\" \"$word\"\ndone\nexec cc \"$@\"\n");
+    super::support::system("chmod", &["755".as_ref(), fixture.path("linker").as_os_str()]);
+    let configuration = |linker: &str| format!("[target.{TARGET}]\nlinker = \"{linker}\"\n");
+    fixture.write(".cargo/config.toml", configuration("./linker"));
+    let Run { code, stderr: says, .. } = fixture.run(&["image", "app"]);
+    assert_eq!(code, Some(2), "{says}");
+    let ends = "needs the interpreter /lib64/ld-linux-x86-64.so.2\n\
+        hint: the linker of your cargo configuration made a dynamic program; musl-gcc does so: remove it, or name a \
+        compiler that does not: in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"cc\", or add \
+        \"-Crelocation-model=static\" to its rustflags\n";
+    assert!(says.ends_with(ends), "{says}");
+    for right in
+        [configuration("cc"), configuration("./linker") + "rustflags = [\"-Crelocation-model=static\"]\n"]
+    {
+        fixture.write(".cargo/config.toml", right);
+        fixture.succeeds(&["image", "app"]);
     }
 }
 
@@ -381,36 +446,6 @@ fn openssl_of_the_system_is_answered_with_vendored_or_rustls() {
     let fixture = Fixture::new();
     packages(
         &fixture,
-        // What the hint says is right.
-        if cfg!(target_arch = "x86_64") {
-            fixture.write(".cargo/config.toml", format!("[target.{TARGET}]\nlinker = \"cc\"\n"));
-            fixture.succeeds(&["image", "app"]);
-        }
-    }
-}
-
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn a_linker_that_makes_a_dynamic_program_is_answered_with_one_that_does_not() {
-    let fixture = Fixture::new();
-    definition(&fixture, "package = \"server\"\nprofile = \"dev\"\n");
-    // As musl-gcc does, whose specs know no -static-pie.
-    fixture.write("linker", "#!/bin/sh\nfor word do\n    shift\n    [ \"$word\" = -static-pie ] && word=-pie\n    set -- \"$@\" \"$word\"\ndone\nexec cc \"$@\"\n");
-    super::support::system("chmod", &["755".as_ref(), fixture.path("linker").as_os_str()]);
-    let configuration = |linker: &str| format!("[target.{TARGET}]\nlinker = \"{linker}\"\n");
-    fixture.write(".cargo/config.toml", configuration("./linker"));
-    let Run { code, stderr: says, .. } = fixture.run(&["image", "app"]);
-    assert_eq!(code, Some(2), "{says}");
-    let ends = "needs the interpreter /lib64/ld-linux-x86-64.so.2\n\
-        hint: the linker of your cargo configuration made a dynamic program; musl-gcc does so: remove it, or name a \
-        compiler that does not: in .cargo/config.toml [target.x86_64-unknown-linux-musl] linker = \"cc\", or add \
-        \"-Crelocation-model=static\" to its rustflags\n";
-    assert!(says.ends_with(ends), "{says}");
-    for right in
-        [configuration("cc"), configuration("./linker") + "rustflags = [\"-Crelocation-model=static\"]\n"]
-    {
-        fixture.write(".cargo/config.toml", right);
-        fixture.succeeds(&["image", "app"]);
         &[
             ("server", "[dependencies]\nclient = { path = \"../client\" }\n"),
             ("client", "[dependencies]\nopenssl-sys = { path = \"../openssl-sys\" }\n"),

@@ -1,71 +1,64 @@
-//! Variables by which the crate `cc` compiles C without paths of this machine.
+//! Variables by which crates compile C without paths of this machine.
 
 use std::path::{Path, PathBuf};
 
 use crate::cargo_config::CargoConfig;
+use tare_oci::digest::Digest;
 
-/// The variables for a target. `lock` is the text of Cargo.lock.
+/// How C is compiled.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CFlags {
+    /// Variables with their values.
+    pub(super) variables: [(String, String); 2],
+    /// A file that the variables name, with its content.
+    pub(super) file: Option<(PathBuf, String)>,
+}
+
+/// The flags for a target. Those with a space stand in a file in the folder `place`, because the crates `cc` (before
+/// 1.2) and `cmake` split the variables at spaces and read no quotes; compilers do in a file (GCC manual, "Overall
+/// Options", `@file`).
 pub(super) fn c_flags(
     target: &str,
     remapped: &[(PathBuf, String)],
     config: &CargoConfig<'_>,
-    lock: &str,
-) -> Vec<(String, String)> {
-    const ESCAPED: &str = "CC_SHELL_ESCAPED_FLAGS";
+    place: &Path,
+) -> CFlags {
+    let flag = |(from, to): &(PathBuf, String)| format!("-ffile-prefix-map={}={to}", from.display());
+    let has_space = |text: &str| text.contains(char::is_whitespace);
+    let mut flags: Vec<String> = remapped.iter().map(flag).collect();
+    let mut file = None;
+    if flags.iter().any(|flag| has_space(flag)) {
+        if has_space(&place.to_string_lossy()) {
+            // The paths that remain are found in the finished program.
+            flags.retain(|flag| !has_space(flag));
+        } else {
+            // All of them, because the last one that fits counts.
+            let content: String = flags.iter().map(|flag| escaped(flag) + "\n").collect();
+            let path = place.join(Digest::of(content.as_bytes()).hex());
+            flags = vec![format!("@{}", path.display())];
+            file = Some((path, content));
+        }
+    }
     let underscored = target.replace('-', "_");
-    let has_space = |path: &Path| path.to_string_lossy().contains(char::is_whitespace);
-    let by_user = config.child_variable(ESCAPED).is_some_and(|value| !["0", "false"].contains(&&*value));
-    let escaped = by_user || (remapped.iter().any(|(path, _)| has_space(path)) && reads_quotes(lock));
-    let mut variables: Vec<(String, String)> = ["CFLAGS", "CXXFLAGS"]
-        .map(|name| {
-            // The most special variable hides the others in older versions, so it takes over what they say.
-            let names = [
-                format!("{name}_{target}"),
-                format!("{name}_{underscored}"),
-                format!("TARGET_{name}"),
-                name.to_owned(),
-            ];
-            let value = names.iter().find_map(|name| config.child_variable(name)).unwrap_or_default();
-            let mut words: Vec<String> = match escaped && !by_user {
-                true => value.split_whitespace().map(quoted).collect(),
-                false => value.split_whitespace().map(str::to_owned).collect(),
-            };
-            for (from, to) in remapped {
-                let flag = format!("-ffile-prefix-map={}={to}", from.display());
-                match (escaped, has_space(from)) {
-                    (true, _) => words.push(quoted(&flag)),
-                    (false, false) => words.push(flag),
-                    // It would be split at the space.
-                    (false, true) => {}
-                }
-            }
-            (format!("{name}_{underscored}"), words.join(" "))
-        })
-        .into();
-    variables.extend(escaped.then(|| (ESCAPED.to_owned(), "1".to_owned())));
-    variables
+    let variables = ["CFLAGS", "CXXFLAGS"].map(|name| {
+        // The most special variable hides the others in older versions of cc, so it takes over what they say.
+        let names = [
+            format!("{name}_{target}"),
+            format!("{name}_{underscored}"),
+            format!("TARGET_{name}"),
+            name.to_owned(),
+        ];
+        let of_user = names.iter().find_map(|name| config.child_variable(name)).unwrap_or_default();
+        let words = of_user.split_whitespace().chain(flags.iter().map(String::as_str));
+        (format!("{name}_{underscored}"), words.collect::<Vec<_>>().join(" "))
+    });
+    CFlags { variables, file }
 }
 
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:+@%".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-/// Whether everything in a lock file that reads these variables can read quotes: `cc` does since 1.2 when it is asked
-/// to, `cmake` passes them on without.
-fn reads_quotes(lock: &str) -> bool {
-    let lock: toml::Table = lock.parse().unwrap_or_default();
-    let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
-    packages
-        .filter_map(|package| Some((package.get("name")?.as_str()?, package.get("version")?.as_str()?)))
-        .all(|(name, version)| match name {
-            "cmake" => false,
-            "cc" => {
-                !version.starts_with("0.") && !version.starts_with("1.0.") && !version.starts_with("1.1.")
-            }
-            _ => true,
-        })
+/// A word as compilers read it in a file of arguments.
+fn escaped(word: &str) -> String {
+    let special = |c: char| c.is_whitespace() || "'\"\\".contains(c);
+    word.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Names under which the crate `cc` looks for a C compiler.
@@ -88,7 +81,7 @@ mod tests {
     use super::*;
     use tare_tool::environment::Environment;
 
-    fn flags(folder: &str, variables: &[(&str, &str)], lock: &str) -> Vec<String> {
+    fn flags(folder: &str, place: &str, variables: &[(&str, &str)]) -> (String, Option<String>) {
         let dir = tempfile::tempdir().unwrap();
         let mut env = Environment {
             variables: variables.iter().map(|(k, v)| (k.into(), v.into())).collect(),
@@ -98,36 +91,26 @@ mod tests {
         env.variables.insert("CARGO_HOME".into(), dir.path().into());
         let config = CargoConfig::read(dir.path(), &env).unwrap();
         let remapped = [(folder.into(), "/src".to_owned()), ("/home/me/.cargo".into(), "/cargo".to_owned())];
-        let variables = c_flags("x86_64-unknown-linux-musl", &remapped, &config, lock);
-        let shown = variables.into_iter().map(|(name, value)| format!("{name}: {value}"));
-        shown.filter(|line| !line.starts_with("CXX")).collect()
+        let CFlags { variables, file } =
+            c_flags("x86_64-unknown-linux-musl", &remapped, &config, Path::new(place));
+        let [(name, value), _] = variables;
+        assert_eq!(name, "CFLAGS_x86_64_unknown_linux_musl");
+        let Some((path, content)) = file else { return (value, None) };
+        (value.replace(&format!("@{}", path.display()), "FILE"), Some(content))
     }
 
-    const NEW: &str = "[[package]]\nname = \"cc\"\nversion = \"1.2.3\"\n";
-
     #[test]
-    fn paths_with_spaces_are_quoted_where_quotes_are_read() {
+    fn paths_with_spaces_stand_in_a_file() {
         let map = "-ffile-prefix-map=/home/me/.cargo=/cargo";
-        let plain = [format!("CFLAGS_x86_64_unknown_linux_musl: -O1 -ffile-prefix-map=/w=/src {map}")];
-        assert_eq!(flags("/w", &[("CFLAGS", " -O1")], NEW), plain);
-        let quoted = [
-            format!("CFLAGS_x86_64_unknown_linux_musl: '-DX=\"1\"' '-ffile-prefix-map=/my w=/src' {map}"),
-            "CC_SHELL_ESCAPED_FLAGS: 1".to_owned(),
-        ];
-        assert_eq!(flags("/my w", &[("TARGET_CFLAGS", "-DX=\"1\""), ("CFLAGS", "-O1")], NEW), quoted);
-        let by_user = [
-            format!("CFLAGS_x86_64_unknown_linux_musl: '-DX=1' '-ffile-prefix-map=/it'\\''s w=/src' {map}"),
-            "CC_SHELL_ESCAPED_FLAGS: 1".to_owned(),
-        ];
+        let plain = format!("-O1 -ffile-prefix-map=/w=/src {map}");
+        assert_eq!(flags("/w", "/tmp/f", &[("CFLAGS", " -O1")]), (plain, None));
+        let content = format!("-ffile-prefix-map=/my\\ w=/src\n{map}\n");
+        let variables = [("TARGET_CFLAGS", "-DX=\"1\""), ("CFLAGS", "-O1")];
+        assert_eq!(flags("/my w", "/tmp/f", &variables), ("-DX=\"1\" FILE".to_owned(), Some(content)));
+        let content = format!("-ffile-prefix-map=/it\\'s\\ \\\\w=/src\n{map}\n");
         let variables = [("CFLAGS", "'-DX=1'"), ("CC_SHELL_ESCAPED_FLAGS", "1")];
-        assert_eq!(flags("/it's w", &variables, ""), by_user);
-        // These would take the quotes for a part of the path.
-        let unquoted = [format!("CFLAGS_x86_64_unknown_linux_musl: {map}")];
-        for other in [
-            "[[package]]\nname = \"cc\"\nversion = \"1.0.83\"\n",
-            "[[package]]\nname = \"cmake\"\nversion = \"0.1.5\"\n",
-        ] {
-            assert_eq!(flags("/my w", &[], &format!("{NEW}{other}")), unquoted);
-        }
+        assert_eq!(flags("/it's \\w", "/tmp/f", &variables), ("'-DX=1' FILE".to_owned(), Some(content)));
+        // The name of the file would be split too.
+        assert_eq!(flags("/my w", "/my tmp/f", &[]), (map.to_owned(), None));
     }
 }

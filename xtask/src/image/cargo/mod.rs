@@ -32,6 +32,7 @@ use tare_oci::input;
 use tare_oci::platform::Platform;
 use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
+use tare_tool::private;
 use tare_tool::process::{self, Execute as _, ProcessError, Shell, cmd, shell_in};
 use tare_tool::ui::Ui;
 
@@ -224,7 +225,7 @@ impl<'a> Invocation<'a> {
             .env("CARGO_TARGET_DIR", &self.workspace.target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\u{1f}"))
             .env("SOURCE_DATE_EPOCH", self.build_time())
-            .envs(c_flags::c_flags(self.target, &self.remapped.folders, &self.config, &self.lock_file()));
+            .envs(self.c_flags()?);
         if !self.remapped.outside.is_empty() {
             let own = self.config.rustc_wrapper().unwrap_or_default();
             let this = environment::this_program().context("cannot find this program")?;
@@ -280,8 +281,16 @@ impl<'a> Invocation<'a> {
         self.config.child_variable("SOURCE_DATE_EPOCH").unwrap_or_else(|| "0".to_owned())
     }
 
-    fn lock_file(&self) -> String {
-        input::read_to_string(&self.workspace.root.join("Cargo.lock")).unwrap_or_default()
+    /// The variables for C, whose file is written. Its path stays the same, or every call would compile all C anew.
+    fn c_flags(&self) -> anyhow::Result<[(String, String); 2]> {
+        let place = private::temporary_folder("tare-flags");
+        let flags = c_flags::c_flags(self.target, &self.remapped.folders, &self.config, &place);
+        if let Some((file, content)) = flags.file {
+            private::own_folder(&place)?;
+            private::replace_file(&file, content.as_bytes())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(flags.variables)
     }
 
     /// The user's flags, then ours.
@@ -433,7 +442,7 @@ fn profile_folder(profile: &str) -> &str {
 
 fn keep(dir: &Path, path: &Path, crates: &VersionInfo) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    tare_tool::private::replace_file(path, &serde_json::to_vec(crates)?)
+    private::replace_file(path, &serde_json::to_vec(crates)?)
 }
 
 #[cfg(test)]
