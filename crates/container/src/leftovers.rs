@@ -275,6 +275,8 @@ pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
     let _closed = cleanup::close();
     cleanup.run();
     if rights::is_root() {
+        // A bridge is no container's.
+        network::sweep(|pid| pid == std::process::id());
         // What stays the next run removes.
         let _ = tare_keeper::cgroup::remove(&group::group_of(std::process::id()));
     }

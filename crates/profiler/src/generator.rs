@@ -24,11 +24,12 @@ pub struct Place {
     pub cgroups: Vec<PathBuf>,
 }
 
-/// Becomes the generator where this process was started as one (`PROGRAM generate …`), and says with which exit code it
-/// ends. The first line of `main` in a program that calls [`profile`](crate::profile()) and has no `tare-profiler` beside it.
+/// Becomes the generator where this process was started as one (`PROGRAM generate …`), or the neighbour of the isolation
+/// pass (`PROGRAM neighbour …`), and says with which exit code it ends. The first line of `main` in a program that calls [`profile`](crate::profile()) and has no `tare-profiler` beside it.
 #[must_use]
 pub fn run_if_asked() -> Option<ExitCode> {
-    (std::env::args_os().nth(1)? == "generate").then(crate::main)
+    let first = std::env::args_os().nth(1)?;
+    (first == "generate" || first == "neighbour").then(crate::main)
 }
 
 /// What the child is asked.

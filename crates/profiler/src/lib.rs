@@ -39,6 +39,7 @@
 mod cli;
 mod forward;
 pub mod generator;
+pub mod neighbour;
 pub mod profile;
 
 pub use cli::main;

@@ -82,6 +82,8 @@ impl Subject {
             "density" if begins(&["memory."]) => Self::Memory,
             "density" if begins(&["start."]) => Self::Start,
             "density" => Self::Cost,
+            "isolation" if begins(&["p99", "ratio"]) => Self::Latency,
+            "network" if begins(&["p50", "p99", "added"]) => Self::Latency,
             _ => Self::Count,
         }
     }
@@ -238,6 +240,9 @@ mod tests {
             ("density.memory.added", Subject::Memory),
             ("density.start.last", Subject::Start),
             ("density.idle-cpu", Subject::Cost),
+            ("isolation.ratio", Subject::Latency),
+            ("isolation.rate", Subject::Count),
+            ("network.p50", Subject::Latency),
             ("unknown", Subject::Count),
         ] {
             assert_eq!(Subject::of(metric), subject, "{metric}");

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod measurement;
 pub mod metric;
 pub mod report;
+pub mod score;
 mod units;
 pub mod verdict;
 
@@ -20,4 +21,5 @@ pub use limits::{CpuLimit, CpuSet, Limits};
 pub use measurement::Measurement;
 pub use metric::{Metric, Pass};
 pub use report::{Event, EventKind, Report, Run, SCHEMA};
+pub use score::Score;
 pub use verdict::{Outcome, Overall, Verdict};

@@ -12,6 +12,7 @@ mod generate;
 mod hints;
 mod images;
 mod load;
+mod neighbour;
 mod profile;
 mod progress;
 mod stage;
@@ -52,6 +53,9 @@ enum Command {
     /// The generator as a child process
     #[command(hide = true)]
     Generate(generate::GenerateArguments),
+    /// The neighbour of the isolation pass
+    #[command(hide = true)]
+    Neighbour(neighbour::NeighbourArguments),
 }
 
 impl Command {
@@ -59,7 +63,7 @@ impl Command {
         match self {
             Self::Profile(arguments) => arguments.quiet(),
             Self::Run(arguments) => arguments.quiet(),
-            Self::Load(_) | Self::Generate(_) => false,
+            Self::Load(_) | Self::Generate(_) | Self::Neighbour(_) => false,
         }
     }
 }
@@ -89,7 +93,7 @@ fn make_plan(command: &Command, root: &Path, file: &Path, ui: Ui) -> anyhow::Res
     let wanted = match command {
         Command::Profile(arguments) => profile::plan(arguments, root, &env, ui)?,
         Command::Run(arguments) => Some(start::plan(arguments, root, &env)?),
-        Command::Load(_) | Command::Generate(_) => None,
+        Command::Load(_) | Command::Generate(_) | Command::Neighbour(_) => None,
     };
     if let Some(wanted) = wanted {
         plan::write(file, &wanted)?;
@@ -113,6 +117,7 @@ fn run(command: &Command, file: Option<&Path>, words: &[OsString], ui: Ui) -> an
         Command::Run(arguments) => start::run(arguments, &session()?),
         Command::Load(arguments) => load::run(arguments, ui),
         Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
+        Command::Neighbour(arguments) => neighbour::run(arguments, ui).map(|()| Outcome::Done),
     }
 }
 

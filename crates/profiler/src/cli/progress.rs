@@ -49,6 +49,13 @@ impl Progress {
             Step::Copied { copies, most, ready } => {
                 ("Copying", format!("{copies} of at most {most}: ready after {:.1} ms", *ready as f64 / 1e6))
             }
+            Step::Disturbed { round, of, p99: [alone, beside] } => {
+                let [alone, beside] = [alone, beside].map(|p99| p99 / 1e6);
+                (
+                    "Disturbing",
+                    format!("{round}/{of}: p99 {alone:.2} ms alone, {beside:.2} ms beside a neighbour"),
+                )
+            }
             Step::Comparing { pair, sides: [first, second], metrics } => {
                 if *pair == 1 {
                     self.spin();

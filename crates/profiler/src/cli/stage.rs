@@ -13,6 +13,7 @@ use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::ui::Ui;
 
+use crate::profile::abilities;
 use crate::profile::definition::Profile;
 use crate::profile::subject;
 use tare_container::choice::{self, Asked, Choice, Facts};
@@ -94,6 +95,9 @@ pub(super) fn check(
     if !common.sudo {
         // Root has other programs on its PATH.
         kind.find(env.get("PATH"))?;
+    }
+    if let Some(unable) = abilities::refusal(profile, kind, common.sudo || is_root()) {
+        return Err(Stopped { reason: unable.to_string(), hint: unable.hint.to_owned() }.into());
     }
     for limits in &profile.limits {
         subject::possible(limits)?;

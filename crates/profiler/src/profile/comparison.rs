@@ -25,6 +25,9 @@ use super::validity::GENERATOR_CPU;
 const METRICS: [&str; 4] =
     ["startup.warm.ready", "startup.warm.cpu-to-ready", "throughput.rate", "throughput.cpu-per-request"];
 
+/// The passes that two images are compared by.
+const COMPARED: [Pass; 3] = Pass::DEFAULT;
+
 /// What to compare, and how carefully.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
@@ -166,6 +169,12 @@ fn keys(names: &[String], passes: &[Pass]) -> Result<Vec<Key>, MetricError> {
                 metric.pass.name()
             )));
         }
+        if !COMPARED.contains(&metric.pass) {
+            return Err(MetricError(format!(
+                "`{name}` is of the {} pass, which compares no images",
+                metric.pass.name()
+            )));
+        }
         if metric.direction == Direction::Neither {
             let why = "cannot be compared: neither more nor less of it is better";
             return Err(MetricError(format!("`{name}` {why}")));
@@ -188,7 +197,9 @@ pub(super) fn of_gates(profile: &Profile) -> Option<Question> {
     let mut resolutions: BTreeMap<Key, f64> = BTreeMap::new();
     for gate in &profile.gates {
         let metric = gate.definition();
-        let asked = metric.class == Class::Noisy && profile.passes.contains(&metric.pass);
+        let asked = COMPARED.contains(&metric.pass)
+            && metric.class == Class::Noisy
+            && profile.passes.contains(&metric.pass);
         // A difference that no machine shows is not looked for.
         let Some(allowed) = gate.max_regression.filter(|allowed| asked && *allowed >= LEAST) else {
             continue;
@@ -245,7 +256,7 @@ impl Call<'_> {
     }
 
     fn stage(&self) -> Stage<'_> {
-        Stage { runtime: self.runtime, runtime_baseline: None, roots: &[] }
+        Stage { runtime: self.runtime, runtime_baseline: None, neighbour: None, roots: &[] }
     }
 
     fn sizes(&self, image: &Image) -> Result<SizeResult, ProfileError> {

@@ -13,8 +13,10 @@ use super::cpus::{self, HostCpus, Placement};
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
 use super::density;
+use super::isolation;
 use super::measurement::{Doubt, Measurement};
 use super::metric::Pass;
+use super::network;
 use super::report::{Event, EventKind, Run, Section};
 use super::size::{self, SizeError};
 use super::startup::{self, Starts};
@@ -62,6 +64,8 @@ pub struct Stage<'a> {
     pub runtime: &'a Runtime,
     /// The image of the runtime baseline, whose program only exits.
     pub runtime_baseline: Option<&'a Target>,
+    /// The image of the isolation pass's neighbour.
+    pub neighbour: Option<&'a Target>,
     /// Unpacked images, whose pages are dropped before cold starts.
     pub roots: &'a [PathBuf],
 }
@@ -97,6 +101,15 @@ pub enum Step<'a> {
         most: u32,
         /// Nanoseconds until it was ready.
         ready: u64,
+    },
+    /// A round of the isolation pass is done.
+    Disturbed {
+        /// The number of the round, from 1.
+        round: u32,
+        /// Of how many.
+        of: u32,
+        /// Nanoseconds of p99, alone and beside the neighbour.
+        p99: [f64; 2],
     },
     /// Two images are measured in turn.
     Comparing {
@@ -162,8 +175,7 @@ pub fn run(
                     watch(Step::Started { done, of, ready });
                 });
                 starts.map(|starts| {
-                    let steal =
-                        HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+                    let steal = steal_since(before);
                     let mut rows = starts.measurements();
                     startup::doubts::add(&mut rows, &machine(steal, None), starts.in_memory);
                     run.measurements.extend(rows);
@@ -207,10 +219,32 @@ pub fn run(
                     watch(Step::Copied { copies, most: options.most, ready });
                 });
                 density.map(|density| {
-                    let steal =
-                        HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
+                    let steal = steal_since(before);
                     run.measurements.extend(density::rows::figures(&density, &machine(steal, None)));
                     run.sections.push(density::rows::section(&density, where_(&subject)));
+                })
+            }
+            Pass::Isolation => {
+                let neighbour =
+                    stage.neighbour.ok_or_else(|| PassError::Neighbour("has no image".to_owned()))?;
+                let (options, load) = (&profile.isolation, &profile.throughput);
+                let rounds =
+                    isolation::run(&subject, neighbour, options, load, setting.program, |round, p99| {
+                        watch(Step::Disturbed { round, of: options.rounds, p99 });
+                    });
+                rounds.map(|rounds| {
+                    let steal = steal_since(before);
+                    let rows = rounds.figures(&machine(steal, None), subject.cpus());
+                    run.sections.push(rounds.section(where_(&subject), &rows, options));
+                    run.measurements.extend(rows);
+                })
+            }
+            Pass::Network => {
+                let ways = network::run(&subject, &profile.throughput, setting.program);
+                ways.map(|ways| {
+                    let steal = steal_since(before);
+                    run.measurements.extend(ways.figures(&machine(steal, None)));
+                    run.sections.push(ways.section(where_(&subject)));
                 })
             }
         };
@@ -247,6 +281,11 @@ pub fn in_turns(
         row(case, &case.load.case(), &subjects[side], &case.outcome).measurements()
     };
     Ok([rows(0), rows(1)])
+}
+
+/// The share of the CPU time that the hypervisor has taken since then.
+fn steal_since(before: Option<HostLoad>) -> Option<f64> {
+    HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before))
 }
 
 fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>, steady: &'a Outcome) -> Row<'a> {

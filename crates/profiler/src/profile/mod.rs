@@ -3,6 +3,7 @@
 //! Measuring and judging are apart. What judges is values in, values out: [`metric`] says what each figure
 //! is, [`measurement`] carries one, and everything that judges reads those and nothing else.
 
+pub mod abilities;
 pub mod baseline;
 pub mod compare;
 pub mod comparison;
@@ -10,13 +11,17 @@ pub mod cpus;
 pub mod definition;
 pub mod density;
 pub mod gate;
+pub mod isolation;
 pub mod kept;
 pub mod measure;
+pub mod network;
+pub mod own_image;
 pub mod port;
 pub mod profiling;
 pub mod render;
 pub mod report;
 pub mod request;
+pub mod rounds;
 pub mod size;
 pub mod startup;
 pub mod stats;

@@ -16,6 +16,7 @@ use super::comparison;
 use super::cpus::HostCpus;
 use super::definition::{CpuLimit, Gate, Profile};
 use super::gate::{Again, Outcome};
+use super::isolation::neighbour;
 use super::measure::{self, Setting, Stage, Step};
 use super::metric::Pass;
 use super::render::units;
@@ -203,7 +204,12 @@ fn measured(
     if let Some(baseline) = &baseline {
         roots.extend(prepare(baseline)?);
     }
-    let stage = Stage { runtime, runtime_baseline: baseline.as_ref(), roots: &roots };
+    let neighbour = neighbour_image(profile, options, &program)?;
+    if let Some(neighbour) = &neighbour {
+        prepare(neighbour)?;
+    }
+    let stage =
+        Stage { runtime, runtime_baseline: baseline.as_ref(), neighbour: neighbour.as_ref(), roots: &roots };
     for limits in &profile.limits {
         watch(Step::Running(limits));
         runs.push(measure::run(&setting, &stage, limits, &mut watch)?);
@@ -222,6 +228,16 @@ fn baseline_image(profile: &Profile, cache: &Path) -> Result<Option<Target>, Pro
     let layout = runtime_baseline::write(cache, platform).map_err(PassError::RuntimeBaseline)?;
     // A layout is read where it lies.
     Ok(Some(Target::resolve(&layout.to_string_lossy(), None, Path::new(""))?))
+}
+
+/// The image of the neighbour, where the profile has one.
+fn neighbour_image(
+    profile: &Profile,
+    options: &Options<'_>,
+    program: &Path,
+) -> Result<Option<Target>, PassError> {
+    let needed = profile.passes.contains(&Pass::Isolation);
+    needed.then(|| neighbour::image(&options.cache, program)).transpose()
 }
 
 /// Now, for the report.

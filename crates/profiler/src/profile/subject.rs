@@ -84,6 +84,9 @@ pub enum PassError {
     /// The image of the runtime baseline.
     #[error("the image of the runtime baseline cannot be written")]
     RuntimeBaseline(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The neighbour of the isolation pass.
+    #[error("the neighbour of the isolation pass {0}")]
+    Neighbour(String),
     /// The profile's limits.
     #[error("{0}")]
     Limit(#[from] LimitError),

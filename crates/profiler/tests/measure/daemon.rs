@@ -49,7 +49,7 @@ fn a_server_of_this_host_is_never_measured_instead_of_the_containers() {
         let program = Path::new("/no/generator");
         let setting =
             Setting { target: &target, unstripped: None, profile: &profile, program, host: &host_cpus };
-        let stage = Stage { runtime: &fake.runtime, runtime_baseline: None, roots: &[] };
+        let stage = Stage { runtime: &fake.runtime, runtime_baseline: None, neighbour: None, roots: &[] };
         measure::run(&setting, &stage, &profile.limits[0], |_| {})
     };
     let fake = Fake::elsewhere();

@@ -12,6 +12,7 @@ mod fake;
 #[path = "../../../container/tests/container/fixture.rs"]
 #[expect(dead_code, reason = "the tests of containers need more of it")]
 mod fixture;
+mod neighbours;
 mod passes;
 mod start;
 mod sudo;

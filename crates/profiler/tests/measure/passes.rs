@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tare_container::RuntimeKind;
 use tare_container::runtime::Runtime;
 use tare_container::target::Target;
 use tare_profiler::profile::cpus::{self, HostCpus};
 use tare_profiler::profile::definition::{self, CpuLimit, Profile};
+use tare_profiler::profile::isolation::neighbour;
 use tare_profiler::profile::measure::{self, Setting, Stage};
 use tare_profiler::profile::measurement::Measurement;
 use tare_profiler::profile::report::{EventKind, Run};
@@ -41,12 +43,20 @@ impl Scene {
         Some(Self { world, target, runtime, program, host: HostCpus::read() })
     }
 
+    /// The same with another runtime; none where that is not installed.
+    pub(crate) fn with(&self, kind: RuntimeKind) -> Option<Self> {
+        kind.find(self.world.options.path.as_ref()).ok()?;
+        let world = World::new();
+        let (target, runtime) = (world.image(), Runtime::open(kind, &world.options).unwrap());
+        Some(Self { world, target, runtime, program: self.program.clone(), host: self.host.clone() })
+    }
+
     fn setting<'a>(&'a self, profile: &'a Profile) -> Setting<'a> {
         Setting { target: &self.target, unstripped: None, profile, program: &self.program, host: &self.host }
     }
 
     fn stage(&self) -> Stage<'_> {
-        Stage { runtime: &self.runtime, runtime_baseline: None, roots: &[] }
+        Stage { runtime: &self.runtime, runtime_baseline: None, neighbour: None, roots: &[] }
     }
 
     /// Two containers of a profile in turns.
@@ -58,6 +68,17 @@ impl Scene {
     /// The profile's passes, under its first limits.
     pub(crate) fn run(&self, profile: &Profile) -> Run {
         measure::run(&self.setting(profile), &self.stage(), &profile.limits[0], |_| {}).unwrap()
+    }
+
+    /// The same where they need a neighbour.
+    pub(crate) fn run_beside(&self, profile: &Profile, neighbour: &Target) -> Run {
+        let stage = Stage { neighbour: Some(neighbour), ..self.stage() };
+        measure::run(&self.setting(profile), &stage, &profile.limits[0], |_| {}).unwrap()
+    }
+
+    /// The image of the neighbour.
+    pub(crate) fn neighbour(&self) -> Target {
+        neighbour::image(&self.world.options.cache, &self.program).unwrap()
     }
 
     /// Whether nothing of any container is left.

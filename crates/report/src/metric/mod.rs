@@ -24,11 +24,16 @@ pub enum Pass {
     Throughput,
     /// Starts copy after copy until a budget is used up.
     Density,
+    /// Sends it requests alone and beside a neighbour.
+    Isolation,
+    /// Sends it requests from another container.
+    Network,
 }
 
 impl Pass {
     /// In the order they run.
-    pub const ALL: [Self; 4] = [Self::Size, Self::Startup, Self::Throughput, Self::Density];
+    pub const ALL: [Self; 6] =
+        [Self::Size, Self::Startup, Self::Throughput, Self::Density, Self::Isolation, Self::Network];
     /// Those of a profile that names none.
     pub const DEFAULT: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
 
@@ -40,6 +45,8 @@ impl Pass {
             Self::Startup => "startup",
             Self::Throughput => "throughput",
             Self::Density => "density",
+            Self::Isolation => "isolation",
+            Self::Network => "network",
         }
     }
 }

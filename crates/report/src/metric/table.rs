@@ -17,6 +17,8 @@ const MEDIAN: &str = "median of the runs";
 const P95: &str = "95th percentile of the runs, nearest rank";
 const LEAST: &str = "least of the runs";
 const DIFFERENCE: &str = "difference of the medians";
+const ROUNDS: &str = "median of the rounds";
+const OF_ROUNDS: &str = "over all rounds";
 const COPIES: &str = "mean over the copies";
 const FURTHER: &str = "mean over the copies after the first";
 const OF_COPIES: &str = "median of the copies";
@@ -31,6 +33,9 @@ const SEGMENT: Option<&str> = Some("segment: R, RX, RW, …");
 const CRATE: Option<&str> = Some("crate name");
 const FUNCTION: Option<&str> = Some("function name");
 const LOAD: Option<&str> = Some("load case: closed, open-50, open-70, open-90");
+
+const BESIDE: Option<&str> = Some("alone, or beside a neighbour");
+const WAY: Option<&str> = Some("loopback: inside the server's container; bridge: from another container");
 
 /// Rows of one pass: id, unit, which way is better, statistic, cases, `=>` description.
 macro_rules! rows {
@@ -177,6 +182,29 @@ const DENSITY: &[Metric] = rows! { Density Noisy
         "From the begin of create until the first correct answer, of the last copy that fitted, beside all others";
 };
 
+const ISOLATION: &[Metric] = rows! { Isolation Noisy
+    "isolation.p99" Nanoseconds Lower ROUNDS BESIDE =>
+        "99th percentile of the latency, from the planned start to the last byte of the answer, at a fixed rate";
+    "isolation.ratio" Count Lower ROUNDS WHOLE =>
+        "p99 beside a neighbour over p99 alone in the same round: excellent to 1.1, good to 1.5, fair to 3, poor above";
+    "isolation.rate" PerSecond Neither COUNTED WHOLE => "The fixed rate: planned requests in a second";
+    "isolation.neighbour-cpu" Share Neither OF_ROUNDS WHOLE =>
+        "CPU time of the neighbour over what its limit allows: near 1 it used all that the server left";
+    "isolation.errors" Count Lower OF_ROUNDS BESIDE =>
+        "Requests without a right answer and connections that could not be opened";
+};
+
+const NETWORK: &[Metric] = rows! { Network Noisy
+    "network.p50" Nanoseconds Lower ROUNDS WAY =>
+        "Median latency of sequential requests on one connection that stays open";
+    "network.p99" Nanoseconds Lower ROUNDS WAY =>
+        "99th percentile of the latency of sequential requests on one connection that stays open";
+    "network.added" Nanoseconds Lower ROUNDS WHOLE =>
+        "By how much p50 from another container, over two veth pairs and a bridge, exceeds p50 over loopback in the same round";
+    "network.errors" Count Lower OF_ROUNDS WAY =>
+        "Requests without a right answer and connections that could not be opened";
+};
+
 pub(super) fn rows() -> Vec<Metric> {
     let started = |cache: &str| -> Vec<Metric> {
         let row = |metric: &Metric| Metric {
@@ -187,5 +215,5 @@ pub(super) fn rows() -> Vec<Metric> {
         };
         STARTUP.iter().map(row).collect()
     };
-    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY].concat()
+    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY, ISOLATION, NETWORK].concat()
 }

@@ -8,7 +8,7 @@ use tare_container::Tightening;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 use super::values::{Load, Protocol};
-use super::{DensityOptions, Profile};
+use super::{DensityOptions, IsolationOptions, Profile};
 
 /// A value of a profile that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +105,8 @@ impl Profile {
             within(&key("weight"), request.weight, 1..=10_000)?;
             within(&key("status"), request.status, 100..=599)?;
         }
-        density(&self.density)
+        density(&self.density)?;
+        isolation(&self.isolation)
     }
 }
 
@@ -159,6 +160,15 @@ fn density(options: &DensityOptions) -> Result<(), Problem> {
         format!("`idle-cpus` is {idle_cpus}, which is not a number of CPUs above 0")
     })?;
     duration("density.start", *start)
+}
+
+fn isolation(options: &IsolationOptions) -> Result<(), Problem> {
+    let IsolationOptions { load, rounds, duration: length } = options;
+    ensure("isolation.load", *load != Load::Closed, || {
+        "a closed loop has no fixed rate: write a share such as `30%`, or a rate such as `1000/s`".to_owned()
+    })?;
+    within("isolation.rounds", *rounds, 1..=1000)?;
+    duration("isolation.duration", *length)
 }
 
 fn loads(loads: &[Load]) -> Result<(), Problem> {

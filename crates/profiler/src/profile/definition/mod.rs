@@ -20,8 +20,8 @@ use tare_oci::units::{ByteSize, Nanoseconds};
 pub use self::check::Problem;
 pub use self::gates::Gate;
 pub use self::parse::parse;
-pub use self::passes::DensityOptions;
 pub(crate) use self::passes::settings;
+pub use self::passes::{DensityOptions, IsolationOptions};
 pub use self::shipped::{SourceError, find, find_with, names};
 use self::values::{Check, Load, Network, Protocol};
 use super::metric::Pass;
@@ -63,6 +63,8 @@ pub struct Profile {
     pub throughput: ThroughputOptions,
     /// Options of the density pass.
     pub density: DensityOptions,
+    /// Options of the isolation pass.
+    pub isolation: IsolationOptions,
     /// In the order of the metric table.
     #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
@@ -172,6 +174,7 @@ impl Default for Profile {
             startup: StartupOptions::default(),
             throughput: ThroughputOptions::default(),
             density: DensityOptions::default(),
+            isolation: IsolationOptions::default(),
             gates: vec![],
         }
     }

@@ -5,6 +5,7 @@ use tare_oci::units::{ByteSize, Nanoseconds};
 
 use super::Profile;
 use super::parse;
+use super::values::Load;
 
 /// Options of the density pass: the budget that all copies together use up.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,6 +29,27 @@ impl Default for DensityOptions {
     }
 }
 
+/// Options of the isolation pass.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct IsolationOptions {
+    /// The load: a rate, or a share of what a closed loop reaches without the neighbour.
+    #[serde(deserialize_with = "parse::text")]
+    pub load: Load,
+    /// Rounds, each with a load alone and one beside the neighbour.
+    pub rounds: u32,
+    /// How long each of the two loads runs.
+    #[serde(deserialize_with = "parse::text")]
+    pub duration: Nanoseconds,
+}
+
+impl Default for IsolationOptions {
+    fn default() -> Self {
+        // Half of the CPU time would be all that fair shares leave the server.
+        Self { load: Load::Share(30), rounds: 6, duration: Nanoseconds(1_000_000_000) }
+    }
+}
+
 /// The settings that figures of the profile's passes depend on.
 pub(crate) fn settings(profile: &Profile) -> Vec<(&'static str, String)> {
     use crate::profile::metric::Pass;
@@ -37,6 +59,10 @@ pub(crate) fn settings(profile: &Profile) -> Vec<(&'static str, String)> {
         let DensityOptions { most, memory, idle_cpus, start } = &profile.density;
         let text = format!("at most {most} in {memory}, {idle_cpus} CPUs at rest, ready within {start}");
         settings.push(("density", text));
+    }
+    if profile.passes.contains(&Pass::Isolation) {
+        let IsolationOptions { load, rounds, duration } = &profile.isolation;
+        settings.push(("isolation", format!("{load}, {rounds} rounds of twice {duration}")));
     }
     settings
 }

@@ -77,6 +77,10 @@ fn every_key_is_understood() {
         memory = "96MiB"
         idle-cpus = 0.25
         start = "2s"
+        [isolation]
+        load = "200/s"
+        rounds = 3
+        duration = "1500ms"
         [[throughput.requests]]
         [[throughput.requests]]
         method = "POST"
@@ -138,6 +142,9 @@ fn every_key_is_understood() {
         start: Nanoseconds(2_000_000_000),
     };
     assert_eq!(profile.density, density);
+    let isolation =
+        IsolationOptions { load: Load::Rate(200), rounds: 3, duration: Nanoseconds(1_500_000_000) };
+    assert_eq!(profile.isolation, isolation);
 }
 
 #[test]
@@ -239,6 +246,13 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         ("[density]\nidle-cpus = 0", 2, 1, "`idle-cpus` is 0, which is not a number of CPUs above 0"),
         ("[density]\nstart = \"0s\"", 2, 1, "`start` is 0s, which is not between 100ms and 1h"),
+        ("[isolation]\nrounds = 0", 2, 1, "`rounds` is 0, which is not between 1 and 1000"),
+        (
+            "[isolation]\nload = \"closed\"",
+            2,
+            1,
+            "a closed loop has no fixed rate: write a share such as `30%`, or a rate such as `1000/s`",
+        ),
         ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 1, "`GE T` is not a method"),
         ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 1, "`a b` is not a header"),
         (
@@ -429,6 +443,7 @@ fn every_key_is_documented() {
         "[startup]",
         "[throughput]",
         "[density]",
+        "[isolation]",
         "[[throughput.requests]]",
     ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));

@@ -3,10 +3,14 @@
 use super::{figure, figure_with_interval};
 use crate::profile::measurement::Measurement;
 use crate::profile::report::Run;
+use tare_report::Score;
 
 /// A label and a line for each of these passes that ran.
 pub(super) fn lines(run: &Run) -> Vec<(&'static str, String)> {
-    density(run).map(|text| ("Density", text)).into_iter().collect()
+    [("Density", density(run)), ("Isolation", isolation(run)), ("Network", network(run))]
+        .into_iter()
+        .filter_map(|(label, text)| Some((label, text?)))
+        .collect()
 }
 
 fn find<'a>(run: &'a Run, metric: &str) -> Option<&'a Measurement> {
@@ -28,6 +32,31 @@ fn density(run: &Run) -> Option<String> {
         text += &format!("; computed for this host: {}", figure(host));
     }
     Some(text)
+}
+
+fn isolation(run: &Run) -> Option<String> {
+    let ratio = find(run, "isolation.ratio")?;
+    let doubt = if ratio.is_doubtful() { " ?" } else { "" };
+    let mut text = format!("{}{doubt}: p99 × {}", Score::of(ratio.value), figure_with_interval(ratio));
+    let of = |case: &str| {
+        run.measurements.iter().find(|it| it.metric == "isolation.p99" && it.case.as_deref() == Some(case))
+    };
+    if let Some((alone, beside)) = of("alone").zip(of("beside")) {
+        text += &format!(", {} alone, {} beside a neighbour", figure(alone), figure(beside));
+    }
+    if let Some(rate) = find(run, "isolation.rate") {
+        text += &format!(", at {}", figure(rate));
+    }
+    Some(text)
+}
+
+fn network(run: &Run) -> Option<String> {
+    let of = |metric: &str, case: &str| {
+        run.measurements.iter().find(|it| it.metric == metric && it.case.as_deref() == Some(case))
+    };
+    let (loopback, bridge) = of("network.p50", "loopback").zip(of("network.p50", "bridge"))?;
+    let p99 = of("network.p99", "bridge").map(|it| format!(" (p99 {})", figure(it))).unwrap_or_default();
+    Some(format!("{}{p99} from container to container, {} inside one", figure(bridge), figure(loopback)))
 }
 
 #[cfg(test)]
@@ -53,7 +82,21 @@ mod tests {
             computed for this host: 3,400";
         assert_eq!(lines(&run), [("Density", text.to_owned())]);
         run.measurements.truncate(1);
+        let of = |metric, case: &str, value| Measurement::exact(metric, value).of_case(case);
+        run.measurements.extend([
+            Measurement { interval: Some((1.2, 1.44)), ..Measurement::exact("isolation.ratio", 1.32) },
+            of("isolation.p99", "alone", 160e3),
+            of("isolation.p99", "beside", 210e3),
+            Measurement::exact("isolation.rate", 1_000.0),
+            of("network.p50", "loopback", 31e3),
+            of("network.p50", "bridge", 45e3),
+            of("network.p99", "bridge", 88e3),
+        ]);
         run.measurements[0].value = 1.0;
-        assert_eq!(lines(&run), [("Density", "1 copy".to_owned())]);
+        let isolation =
+            "good: p99 × 1.32 (1.20 to 1.44), 160 µs alone, 210 µs beside a neighbour, at 1,000 req/s";
+        let network = "45.0 µs (p99 88.0 µs) from container to container, 31.0 µs inside one";
+        let expected = [("Density", "1 copy"), ("Isolation", isolation), ("Network", network)];
+        assert_eq!(lines(&run), expected.map(|(label, text)| (label, text.to_owned())));
     }
 }

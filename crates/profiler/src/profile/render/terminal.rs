@@ -221,6 +221,8 @@ fn title(pass: Pass) -> &'static str {
         Pass::Startup => "Start-up",
         Pass::Throughput => "Throughput",
         Pass::Density => "Density",
+        Pass::Isolation => "Isolation",
+        Pass::Network => "Between containers",
     }
 }
 

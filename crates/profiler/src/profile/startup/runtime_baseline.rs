@@ -1,19 +1,15 @@
 //! The runtime baseline: an image with the smallest program that there can be, which ends at once. What a
 //! container costs before the server's own work begins is what this one costs.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use tare_oci::blob::{BlobSource, Staging};
-use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner};
-use tare_oci::image::{Image, Index, Parts};
-use tare_oci::layer::{self, LayerPlan, Packed};
-use tare_oci::layout;
 use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
-use tare_oci::spec::{Config, Map};
+use tare_oci::spec::Config;
 use tare_oci::units::Epoch;
+
+use crate::profile::own_image;
 
 /// Where the program lies in the image.
 const PROGRAM: &[u8] = b"true";
@@ -27,26 +23,10 @@ const PROGRAM_HEADER: u64 = 56;
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
-    let place = dir.join(format!("runtime-baseline-{}", platform.architecture()));
-    // Others may be doing the same.
-    let staging = Staging::create(dir.join(format!(".runtime-baseline-{}", std::process::id())))?;
-    let plan = LayerPlan { name: "true".to_owned(), entries: entries(platform) };
-    let Packed { layer, out, .. } = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
+pub fn write(dir: &Path, platform: Platform) -> Result<PathBuf, own_image::WriteError> {
     let mut execution = Config::default();
     execution.set_entrypoint(Some(vec!["/true".to_owned()]));
-    let parts = Parts {
-        platform,
-        execution,
-        healthcheck: None,
-        author: None,
-        created: Epoch::ZERO,
-        annotations: Map::new(),
-        layers: vec![(layer, BlobSource::Bytes(out.into()))],
-    };
-    let index = Index::new(vec![Image::new(parts)?], Map::new())?;
-    layout::write(&index, &layout::index_json(&index, &[])?, &place, &staging)?;
-    Ok(place)
+    own_image::write(dir, "runtime-baseline", platform, entries(platform), execution)
 }
 
 fn entries(platform: Platform) -> Vec<Entry> {

@@ -126,17 +126,17 @@ fn peak(before: Option<u64>, after: Option<u64>, sampled: Option<u64>) -> Option
 }
 
 /// A server that is ready, and what sends it requests.
-struct Served {
-    container: Container,
-    child: Generator,
+pub(super) struct Served {
+    pub(super) container: Container,
+    pub(super) child: Generator,
     /// What every load has in common, with the answers that are expected.
-    base: Plan,
+    pub(super) base: Plan,
 }
 
 impl Served {
     /// Starts the server and the generator, and asks for everything twice: what the answers have in common is
     /// expected from then on.
-    fn start(
+    pub(super) fn start(
         subject: &Subject<'_>,
         options: &ThroughputOptions,
         program: &Path,
@@ -156,7 +156,7 @@ impl Served {
     }
 
     /// Asks for everything once more, and ends both. Says whether the server lost processes to a lack of memory.
-    fn end(mut self) -> Result<Option<PassError>, PassError> {
+    pub(super) fn end(mut self) -> Result<Option<PassError>, PassError> {
         self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
         drop(self.child);
         self.container.oom_kills();
@@ -168,7 +168,7 @@ impl Served {
 }
 
 /// A server that has ended says why.
-fn still_runs(container: &Container) -> Result<(), PassError> {
+pub(super) fn still_runs(container: &Container) -> Result<(), PassError> {
     match container.wait(Duration::ZERO)? {
         Some(exit) => Err(subject::how_it_ended(container, exit)),
         None => Ok(()),
@@ -242,17 +242,17 @@ fn of_counters(counters: &Counters) -> Sample {
 /// A cgroup for the generator, so that it is kept to its CPUs; where there is none to be had it only pins
 /// itself.
 #[cfg(target_os = "linux")]
-fn group(subject: &Subject<'_>) -> Option<Group> {
+pub(super) fn group(subject: &Subject<'_>) -> Option<Group> {
     let cpus = CpuSet::new(subject.placement.generator.iter().copied())?;
     Group::create(&subject.runtime.parent().ok()?, "generator", Some(&cpus)).ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn group(_subject: &Subject<'_>) -> Option<Group> {
+pub(super) fn group(_subject: &Subject<'_>) -> Option<Group> {
     None
 }
 
-fn generator(
+pub(super) fn generator(
     subject: &Subject<'_>,
     network_namespace: Option<PathBuf>,
     group: Option<&Group>,
@@ -266,7 +266,7 @@ fn generator(
     Generator::start(program, &place)
 }
 
-fn of_load(container: &Container, source: ChildError) -> PassError {
+pub(super) fn of_load(container: &Container, source: ChildError) -> PassError {
     match subject::ended(container) {
         Ok(Some(error)) => error,
         _ => subject::out_of_memory(container, Some(source.to_string()))
