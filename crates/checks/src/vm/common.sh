@@ -1,15 +1,6 @@
-# What both parts of the virtual machine begin with. The names in capitals come from the host.
-. /tare-vm/names
+# What both parts of the virtual machine begin with. init.sh has copied the programs to /tare-vm/bin.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RUST_BACKTRACE=0 NO_COLOR=1
 
-# The ordinary user may not see the folders that they lie in on the host.
-mkdir /tare-vm/bin
-cp "$CONTAINERS" /tare-vm/bin/containers
-cp "$MEASURE" /tare-vm/bin/measure
-cp "$KEEPER" /tare-vm/bin/tare-keeper
-cp "$PROFILER" /tare-vm/bin/tare-profiler
-cp "$PROGRAM" /tare-vm/bin/program
-chmod -R a+rX /tare-vm
 export TARE_KEEPER=/tare-vm/bin/tare-keeper TARE_TEST_PROGRAM=/tare-vm/bin/program TARE_TEST_PROFILER=/tare-vm/bin/tare-profiler
 
 # verdict NAME: of the command before it.

@@ -20,6 +20,15 @@ mkdir /upper/u /upper/w
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/u,workdir=/upper/w overlay /new
 cp -r /tare-vm /new/tare-vm
 cp /bin/busybox /new/tare-vm/busybox
+# The programs under test, before the folders that hold them on the host are hidden. The ordinary user may not see those.
+. /tare-vm/names
+mkdir /new/tare-vm/bin
+cp "/lower$CONTAINERS" /new/tare-vm/bin/containers
+cp "/lower$MEASURE" /new/tare-vm/bin/measure
+cp "/lower$KEEPER" /new/tare-vm/bin/tare-keeper
+cp "/lower$PROFILER" /new/tare-vm/bin/tare-profiler
+cp "/lower$PROGRAM" /new/tare-vm/bin/program
+chmod -R a+rX /new/tare-vm
 # The host's own is neither to be seen nor, by systemd, to be emptied.
 mount -t tmpfs -o mode=1777 tmpfs /new/tmp
 if [ -e /tare-vm/units ]; then

@@ -16,3 +16,9 @@ mod neighbours;
 mod passes;
 mod start;
 mod sudo;
+
+/// The program under test, which lies elsewhere in a virtual machine.
+fn profiler() -> std::path::PathBuf {
+    std::env::var_os("TARE_TEST_PROFILER")
+        .map_or_else(|| env!("CARGO_BIN_EXE_tare-profiler").into(), Into::into)
+}

@@ -21,7 +21,7 @@ fn start(world: &World, arguments: &[&str], words: &[&str]) -> Child {
     fs::write(&file, plan.to_string()).unwrap();
     Command::new("unshare")
         .args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\""])
-        .arg(env!("CARGO_BIN_EXE_tare-profiler"))
+        .arg(crate::profiler())
         .args(["run", "--plan"])
         .arg(file)
         .args(["--", "run", &image.name, "--runtime", "embedded"])

@@ -31,7 +31,8 @@ fn start(world: &World, profile: &str) -> (Child, PathBuf) {
     });
     fs::set_permissions(world.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", SET_UP, env!("CARGO_BIN_EXE_tare-profiler")])
+        .args(["--mount", "sh", "-c", SET_UP])
+        .arg(crate::profiler())
         .args(["run", "--plan", "-", "--", "profile", "app", "--sudo", "--profile", "short"])
         .args(["--save-baseline", "baseline.json"])
         .env("GITHUB_STEP_SUMMARY", work.join("summary"))
