@@ -5,20 +5,22 @@
 //! as the container runs.
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader, Write as _};
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command as Program, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tare_keeper::{Command, Create, Event, line};
 use tare_tool::process::{Shell, cmd, spawn};
 
 use super::life::Follower;
 
-/// For output that is still in the pipe.
-const LAST_OUTPUT: Duration = Duration::from_millis(500);
-/// Bytes of output that are kept.
+/// Bytes of output that are kept; a pipe holds as many (pipe(7)).
 const OUTPUT_KEPT: usize = 64 << 10;
 /// How long a creation or removal may take before the host is taken to be broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,8 +47,11 @@ struct Shared {
     output: Mutex<Output>,
 }
 
+/// What the container prints. Its pipe is read under the lock, so that no byte is neither in the pipe nor here.
 #[derive(Default)]
 struct Output {
+    /// The reading end, which does not block. None after the end.
+    pipe: Option<File>,
     /// The end of it.
     kept: VecDeque<u8>,
     follower: Option<Follower>,
@@ -59,6 +64,25 @@ impl std::fmt::Debug for Output {
 }
 
 impl Output {
+    /// Reads what is in the pipe now; false at the end.
+    fn drain(&mut self) -> bool {
+        let mut buffer = vec![0; OUTPUT_KEPT];
+        let Some(pipe) = &mut self.pipe else { return false };
+        match pipe.read(&mut buffer) {
+            Ok(0) => {}
+            Ok(length) => {
+                self.push(&buffer[..length]);
+                return true;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return true;
+            }
+            Err(_) => {}
+        }
+        self.pipe = None;
+        false
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         // A follower that fails is gone; the container goes on.
         if self.follower.as_mut().is_some_and(|it| it.write_all(bytes).and_then(|()| it.flush()).is_err()) {
@@ -87,8 +111,8 @@ pub(crate) struct Keeper {
     child: Mutex<Child>,
     stdin: Mutex<Option<ChildStdin>>,
     shared: Arc<Shared>,
-    /// The container's output, to see whether all of it has been read.
-    pipe: Option<std::os::fd::OwnedFd>,
+    /// Reads the container's output until its end.
+    collector: Mutex<Option<JoinHandle<()>>>,
     /// When it was started.
     pub(crate) begun: u64,
 }
@@ -116,14 +140,12 @@ impl Keeper {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.listen(BufReader::new(stdout)));
         }
-        let pipe =
-            child.stderr.as_ref().and_then(|it| std::os::fd::AsFd::as_fd(it).try_clone_to_owned().ok());
-        if let Some(stderr) = child.stderr.take() {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || shared.collect(stderr));
-        }
+        let pipe = child.stderr.take().map(OwnedFd::from);
+        let collector = pipe.map(|pipe| collect(&shared, pipe)).transpose();
+        let collector = collector.map_err(|error| format!("cannot read the container's output: {error}"))?;
+        let collector = Mutex::new(collector);
         let stdin = Mutex::new(child.stdin.take());
-        let keeper = Self { child: Mutex::new(child), stdin, shared, pipe, begun };
+        let keeper = Self { child: Mutex::new(child), stdin, shared, collector, begun };
         keeper.send(&Command::Create(Box::new(request)))?;
         let events = keeper.wait(PATIENCE, |events| events.pid.is_some() || events.failed.is_some());
         match events.pid {
@@ -183,20 +205,18 @@ impl Keeper {
         }
     }
 
-    /// The last of what the container printed.
+    /// The last of what the container has printed up to now.
     pub(crate) fn output(&self) -> String {
-        // Another thread reads the pipe, and may not have read everything yet.
-        let deadline = Instant::now() + LAST_OUTPUT;
-        let unread = || self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
-        while unread().is_some_and(|length| length > 0) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        lock(&self.shared.output).text()
+        let mut output = lock(&self.shared.output);
+        output.drain();
+        output.text()
     }
 
-    /// Copies what the container printed, as far as it is kept, and prints from now on.
-    pub(crate) fn follow(&self, follower: Follower) {
+    /// Copies what the container printed, as far as it is kept, and prints from now on. The thread that does so ends
+    /// with the output, at the latest when the container has been removed.
+    pub(crate) fn follow(&self, follower: Follower) -> Option<JoinHandle<()>> {
         lock(&self.shared.output).follow(follower);
+        lock(&self.collector).take()
     }
 
     /// Kills the container and waits until nothing of it is left.
@@ -252,20 +272,23 @@ impl Shared {
         lock(&self.events).ended = true;
         self.changed.notify_all();
     }
+}
 
-    /// Reads on to the end, so that the container never waits for a reader.
-    fn collect(&self, mut output: impl io::Read) {
-        let mut buffer = [0; 8192];
+/// Reads a container's output to its end on a thread, so that the container never waits for a reader.
+fn collect(shared: &Arc<Shared>, pipe: OwnedFd) -> io::Result<JoinHandle<()>> {
+    let readable = pipe.try_clone()?;
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    lock(&shared.output).pipe = Some(File::from(pipe));
+    let shared = Arc::clone(shared);
+    Ok(std::thread::spawn(move || {
         loop {
-            let length = match output.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            };
-            lock(&self.output).push(&buffer[..length]);
+            match poll(&mut [PollFd::new(&readable, PollFlags::IN)], None) {
+                Ok(_) if lock(&shared.output).drain() => {}
+                Err(rustix::io::Errno::INTR) => {}
+                _ => return,
+            }
         }
-    }
+    }))
 }
 
 #[cfg(test)]
@@ -293,14 +316,41 @@ mod tests {
         assert_eq!(*lock(&shared.events), expected);
     }
 
+    /// A pipe whose reading end is the output's, and its writing end.
+    fn output() -> (Arc<Shared>, io::PipeWriter, JoinHandle<()>) {
+        let (reader, writer) = io::pipe().unwrap();
+        let shared = Arc::new(Shared::default());
+        let collector = collect(&shared, OwnedFd::from(reader)).unwrap();
+        (shared, writer, collector)
+    }
+
     #[test]
     fn only_the_end_of_a_long_output_is_kept() {
-        let shared = Shared::default();
+        let (shared, mut writer, collector) = output();
         let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
-        shared.collect(text.as_bytes());
+        writer.write_all(text.as_bytes()).unwrap();
+        drop(writer);
+        collector.join().unwrap();
         let kept = lock(&shared.output).text();
         assert_eq!(kept.len(), OUTPUT_KEPT);
         assert!(kept.ends_with("line 19999\n"));
+    }
+
+    /// The collector may not have got to it.
+    #[test]
+    fn what_was_printed_before_the_question_is_in_the_answer() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let mut output = Output { pipe: Some(File::from(OwnedFd::from(reader))), ..Output::default() };
+        assert!(output.drain());
+        assert_eq!(output.text(), "");
+        writer.write_all(b"last words").unwrap();
+        assert!(output.drain());
+        assert_eq!(output.text(), "last words");
+        drop(writer);
+        assert!(!output.drain());
+        assert!(!output.drain());
+        assert_eq!(output.text(), "last words");
     }
 
     #[test]
@@ -318,17 +368,17 @@ mod tests {
             }
         }
         let (sent, received) = mpsc::channel();
-        let shared = Shared::default();
-        shared.collect(&b"before"[..]);
-        lock(&shared.output).follow(Box::new(Sent(sent)));
+        let mut output = Output::default();
+        output.push(b"before");
+        output.follow(Box::new(Sent(sent)));
         let text = "x".repeat(OUTPUT_KEPT * 2);
-        shared.collect(text.as_bytes());
+        output.push(text.as_bytes());
         let followed: Vec<u8> = received.try_iter().flatten().collect();
         assert_eq!(String::from_utf8(followed).unwrap(), format!("before{text}"));
         // Nobody follows any more.
         drop(received);
-        shared.collect(&b"the end"[..]);
-        assert!(lock(&shared.output).text().ends_with("the end"));
-        assert!(lock(&shared.output).follower.is_none());
+        output.push(b"the end");
+        assert!(output.text().ends_with("the end"));
+        assert!(output.follower.is_none());
     }
 }

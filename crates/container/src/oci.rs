@@ -298,8 +298,7 @@ impl Driver for KeptContainer {
     }
 
     fn follow(&self, follower: Follower) -> Result<Option<JoinHandle<()>>, ContainerError> {
-        self.keeper.follow(follower);
-        Ok(None)
+        Ok(self.keeper.follow(follower))
     }
 
     fn remove(&self) -> Result<(), ContainerError> {
