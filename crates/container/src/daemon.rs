@@ -6,16 +6,16 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tare_oci::digest::Digest;
 use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
 use super::affinity;
 use super::cgroup::{self, Cgroup};
+use super::cleanup::{Cleanup, Transient};
 use super::confinement::Confinement;
 use super::counters::Counters;
 use super::error::ContainerError;
@@ -29,8 +29,10 @@ use super::spec::{ContainerSpec, Network};
 use super::target::Target;
 
 mod arguments;
+mod loaded;
 
 use self::arguments::{arguments, publication};
+use self::loaded::{Loaded, owner_of, tag};
 
 /// Marks our containers; its value is the owner, `@`, and the host that the owner is a process of: others may
 /// use the same daemon.
@@ -47,8 +49,7 @@ const LINES: &str = "200";
 pub(crate) struct Daemon {
     kind: RuntimeKind,
     program: PathBuf,
-    /// Images that are loaded, by image id.
-    loaded: Mutex<Vec<String>>,
+    loaded: Arc<Loaded>,
     /// Whether it runs its containers on this very host, so that their processes can be seen.
     here: bool,
     /// Whether it can keep containers to CPUs.
@@ -109,11 +110,11 @@ struct Ended {
 }
 
 impl Daemon {
-    pub(crate) fn open(kind: RuntimeKind, program: &Path) -> Result<Self, ContainerError> {
+    pub(crate) fn open(kind: RuntimeKind, program: &Path, cleanup: &Cleanup) -> Result<Self, ContainerError> {
         let mut daemon = Self {
             kind,
             program: program.to_path_buf(),
-            loaded: Mutex::new(Vec::new()),
+            loaded: Loaded::new(program, cleanup),
             here: false,
             has_cpusets: true,
         };
@@ -180,19 +181,22 @@ impl Daemon {
             RuntimeKind::Podman => format!("localhost/{name}"),
             _ => name,
         };
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.names();
         if loaded.contains(&name) {
             return Ok(name);
         }
         let archive = folder.join(format!("{}-{}.tar", std::process::id(), target.image_id.short()));
-        let written = File::create(&archive).and_then(|file| write_archive(target, &name, file));
-        let result = written
-            .map_err(ContainerError::on("write", &archive))
-            .and_then(|()| self.read(&["load", "--input", &archive.display().to_string()]));
-        // Whether or not it was read.
-        let _ = std::fs::remove_file(&archive);
-        result?;
+        let archive = Transient::new(archive);
+        let path = archive.path();
+        File::create(path)
+            .and_then(|file| write_archive(target, &name, file))
+            .map_err(ContainerError::on("write", path))?;
+        // Before it is there.
         loaded.push(name.clone());
+        if let Err(error) = self.read(&["load", "--input", &path.display().to_string()]) {
+            loaded.pop();
+            return Err(error);
+        }
         Ok(name)
     }
 
@@ -214,7 +218,13 @@ impl Daemon {
             _ => spec.ports.iter().map(|port| publication(*port, self.here)).collect::<Result<_, _>>()?,
         };
         let begun = tare_load::clock::now();
-        self.read(&arguments(&folder.id, &image, spec, confinement, has_own_loopback, &published))?;
+        let created =
+            self.read(&arguments(&folder.id, &image, spec, confinement, has_own_loopback, &published));
+        if let Err(error) = created {
+            // The daemon may have got that far when its client failed.
+            let _ = self.read(&["rm", "--force", "--volumes", &folder.id]);
+            return Err(error);
+        }
         let container = DaemonContainer {
             kind: self.kind,
             program: self.program.clone(),
@@ -234,20 +244,6 @@ impl Daemon {
         };
         Ok((Box::new(container), folder))
     }
-}
-
-/// The tag of an image that a process has loaded: the image, the host and the process.
-fn tag(image: &str, owner: Owner) -> String {
-    let host = Digest::of(host_name().as_bytes());
-    format!("{image}-{}-{}", host.short(), owner.to_string().replace(':', "-"))
-}
-
-/// The process of this host that gave a tag.
-fn owner_of(tag: &str) -> Option<Owner> {
-    let (_, rest) = tag.split_once('-')?;
-    let (host, owner) = rest.split_once('-')?;
-    let own = Digest::of(host_name().as_bytes());
-    (host == own.short()).then(|| owner.replace('-', ":").parse().ok())?
 }
 
 /// How many processes of this host the kernel has killed for want of memory, by a limit or in all
@@ -285,16 +281,6 @@ fn has_cpusets(facts: &Value) -> bool {
     controllers.is_none_or(|controllers| controllers.iter().any(|it| it == "cpuset"))
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let names = std::mem::take(&mut *self.loaded.lock().unwrap_or_else(PoisonError::into_inner));
-        for name in names {
-            // Only the name that we gave; an image that has others stays.
-            let _ = self.read(&["rmi", &name]);
-        }
-    }
-}
-
 fn read(
     kind: RuntimeKind,
     program: &Path,
@@ -304,9 +290,10 @@ fn read(
     run(program, arguments).map_err(failed)
 }
 
+/// Ctrl-C is for this process, which then removes what its clients have made.
 fn run(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<String, ProcessError> {
     let sh = Shell::new()?;
-    cmd!(sh, "{program} {arguments...}").capture_text()
+    cmd!(sh, "{program} {arguments...}").capture_text_apart()
 }
 
 /// The format that all versions of docker and podman read: "docker save" v1.2, whose layers may be compressed.

@@ -274,6 +274,7 @@ fn remove_left(
 pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
     let _closed = cleanup::close();
     cleanup.run();
+    cleanup::remove_transient();
     if rights::is_root() {
         // A bridge is no container's.
         network::sweep(|pid| pid == std::process::id());

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -115,7 +114,8 @@ struct Inner {
     driver: Box<dyn Driver>,
     limits: Limits,
     confinement: Confinement,
-    removed: AtomicBool,
+    /// Held during the removal, so that the end of the process waits for one that another thread has begun.
+    removed: Mutex<bool>,
     /// It goes when everything in it has ended.
     folder: Mutex<Option<Folder>>,
     /// Last: the group that its own was made in.
@@ -132,7 +132,7 @@ impl Container {
         kept: Arc<Kept>,
         cleanup: &Cleanup,
     ) -> Self {
-        let (id, removed) = (folder.id.clone(), AtomicBool::new(false));
+        let (id, removed) = (folder.id.clone(), Mutex::new(false));
         let folder = Mutex::new(Some(folder));
         let inner =
             Arc::new(Inner { id, runtime, driver, limits, confinement, removed, folder, _kept: kept });
@@ -326,7 +326,8 @@ impl Drop for Container {
 
 impl Inner {
     fn remove(&self) -> Result<(), ContainerError> {
-        if self.removed.swap(true, Ordering::AcqRel) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *removed, true) {
             return Ok(());
         }
         let result = self.driver.remove();

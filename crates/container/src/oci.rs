@@ -100,12 +100,13 @@ impl OciRuntime {
         Cache::new(&self.options.cache, Keep::default()).rootfs(target)
     }
 
-    /// Creates a container whose limits are in force.
+    /// Creates a container whose limits are in force, with the root of its image.
     pub(crate) fn create(
         &self,
         target: &Target,
         spec: &ContainerSpec,
         confinement: &Confinement,
+        root: Root,
     ) -> Result<(Box<dyn Driver>, Folder), ContainerError> {
         let Self { kind, parent, options, .. } = self;
         if !self.root && !matches!(spec.network, Network::Loopback | Network::Host) {
@@ -113,7 +114,6 @@ impl OciRuntime {
             return Err(error.with_hint("leave `network` out of the profile, or add `--sudo`"));
         }
         cgroup::check_enforceable(&parent.existing, &spec.limits)?;
-        let root = self.root_of(target)?;
         let record = Record { owner: Owner::this(), cgroup: Some(parent.path.clone()), runtime: *kind };
         let folder =
             Folder::create(&options.state, &record).map_err(ContainerError::on("create", &options.state))?;

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use tare_oci::digest::Digest;
 use tare_tool::{cache, private};
 
+use super::cleanup::Transient;
 use super::error::ContainerError;
 use super::rights::is_root;
 use super::target::Target;
@@ -100,19 +101,16 @@ impl Cache {
         // The lock is held, so a staging folder was left by a killed run.
         let staging = self.folder.join("staging");
         cache::remove(&staging).map_err(ContainerError::on("remove", &staging))?;
+        let unfinished = Transient::new(staging.clone());
         fs::create_dir(&staging).map_err(ContainerError::on("create", &staging))?;
         let bounds = Bounds::for_compressed(target.stored_bytes());
-        let result = unpack(target, &staging, bounds, root);
-        if let Err(error) = result {
-            // The next run tries again.
-            let _ = cache::remove(&staging);
-            return Err(error);
-        }
+        unpack(target, &staging, bounds, root)?;
         let record = place.with_extension(RECORD);
         let bytes =
             bytes_on_disk(&staging, &mut HashSet::new()).map_err(ContainerError::on("read", &staging))?;
         fs::write(&record, bytes.to_string()).map_err(ContainerError::on("write", &record))?;
         fs::rename(&staging, &place).map_err(ContainerError::on("create", &place))?;
+        drop(unfinished);
         let made = hold(&place).unwrap_or_else(|| Root { path: place.clone(), _lock: None });
         self.evict(&place).map_err(ContainerError::on("clear", &self.folder))?;
         Ok(made)

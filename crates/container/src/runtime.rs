@@ -17,8 +17,8 @@ use super::group::{Kept, Parent};
 use super::kind::RuntimeKind;
 #[cfg(target_os = "linux")]
 use super::layers;
-use super::leftovers::{self, Leftover};
-use super::life::Container;
+use super::leftovers::{self, Folder, Leftover};
+use super::life::{Container, Driver};
 use super::limits::{CpuSet, Limits};
 #[cfg(target_os = "linux")]
 use super::oci::OciRuntime;
@@ -66,7 +66,7 @@ impl Runtime {
         let kept = Kept::hold(root);
         let maker = match program {
             Some(program) if kind.is_daemon() => {
-                let daemon = Daemon::open(kind, &program)?;
+                let daemon = Daemon::open(kind, &program, &options.cleanup)?;
                 swept.extend(daemon.sweep().into_iter().map(Leftover::Removed));
                 Maker::Daemon(daemon)
             }
@@ -164,7 +164,10 @@ impl Runtime {
     /// When the image is damaged or hostile, or the cache cannot be written.
     pub fn prepare(&self, target: &Target) -> Result<Option<PathBuf>, ContainerError> {
         match &self.maker {
-            Maker::Daemon(daemon) => daemon.load(target, &self.options.state).map(|_| None),
+            Maker::Daemon(daemon) => {
+                let _making = cleanup::making();
+                daemon.load(target, &self.options.state).map(|_| None)
+            }
             #[cfg(target_os = "linux")]
             Maker::Oci(runtime) => Ok(Some(runtime.root_of(target)?.path().to_path_buf())),
         }
@@ -182,16 +185,21 @@ impl Runtime {
             return Err(error.with_hint("say what to run under `args` of the profile"));
         }
         let confinement = Confinement::of(&target.config, &spec.tightening)?;
-        let making = cleanup::making();
-        let (driver, folder) = match &self.maker {
-            Maker::Daemon(daemon) => daemon.create(target, spec, &confinement, &self.options.state)?,
+        let container = match &self.maker {
+            Maker::Daemon(daemon) => {
+                let _making = cleanup::making();
+                let made = daemon.create(target, spec, &confinement, &self.options.state)?;
+                self.registered(made, spec, confinement)
+            }
             #[cfg(target_os = "linux")]
-            Maker::Oci(runtime) => runtime.create(target, spec, &confinement)?,
+            Maker::Oci(runtime) => {
+                // Unpacking an image can be interrupted.
+                let root = runtime.root_of(target)?;
+                let _making = cleanup::making();
+                let made = runtime.create(target, spec, &confinement, root)?;
+                self.registered(made, spec, confinement)
+            }
         };
-        let (limits, kept) = (spec.limits.clone(), Arc::clone(&self.kept));
-        let container =
-            Container::new(self.kind, driver, folder, limits, confinement, kept, &self.options.cleanup);
-        drop(making);
         self.in_memory.fetch_or(container.writes_to_memory(), Ordering::Relaxed);
         // Of a daemon's there is none yet.
         if let Some((pid, cpus)) = container.pid().zip(spec.affinity.as_ref()) {
@@ -200,3 +208,14 @@ impl Runtime {
         Ok(container)
     }
 }
+
+    /// A container that goes with this process.
+    fn registered(
+        &self,
+        (driver, folder): (Box<dyn Driver>, Folder),
+        spec: &ContainerSpec,
+        confinement: Confinement,
+    ) -> Container {
+        let (limits, kept) = (spec.limits.clone(), Arc::clone(&self.kept));
+        Container::new(self.kind, driver, folder, limits, confinement, kept, &self.options.cleanup)
+    }

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tare_oci::digest::Digest;
 use tare_oci::reader::{self, ReadError, ReadImage, Source};
 use tare_oci::spec::Configuration;
-use tare_tool::process::{Execute as _, ProcessError, Shell, cmd, xshell};
+use tare_tool::cache;
+use tare_tool::process::{Execute as _, ProcessError, Shell, cmd};
 
+use super::cleanup::Transient;
 use super::error::ContainerError;
 
 /// One image for one platform, opened and checked as far as its documents go. Layers are checked when they
@@ -28,7 +30,8 @@ pub struct Target {
     pub image: ReadImage,
     /// Where its blobs are read from.
     pub source: Arc<Source>,
-    temporary: Option<Arc<Temporary>>,
+    /// The folder of an archive out of another tool's store.
+    temporary: Option<Arc<Transient>>,
 }
 
 /// Where an image lies, in skopeo's names (containers-transports(5)).
@@ -88,17 +91,6 @@ impl FromStr for Location {
     }
 }
 
-/// A file that goes away with its last user.
-#[derive(Debug)]
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // A later clean-up of its folder removes a file that stays.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 pub use tare_oci::platform::host_architecture;
 
 impl Target {
@@ -113,29 +105,29 @@ impl Target {
         match name.parse()? {
             Location::Path { path, tag } => Self::open(name, &path, tag.as_deref(), architecture, None),
             Location::DockerDaemon(reference) => {
-                let file = temporary_file(temporary);
-                let out = &file.0;
-                let command = cmd!(sh, "docker save --output {out} {reference}");
-                Self::out_of_store(name, command, file, architecture)
+                let save = |out: &Path| cmd!(sh, "docker save --output {out} {reference}").capture();
+                Self::out_of_store(name, save, temporary, architecture)
             }
             Location::ContainersStorage(reference) => {
-                let file = temporary_file(temporary);
-                let out = &file.0;
-                let command = cmd!(sh, "podman save --quiet --format oci-archive --output {out} {reference}");
-                Self::out_of_store(name, command, file, architecture)
+                let format = "oci-archive";
+                let save = |out: &Path| {
+                    cmd!(sh, "podman save --quiet --format {format} --output {out} {reference}").capture()
+                };
+                Self::out_of_store(name, save, temporary, architecture)
             }
         }
     }
 
     fn out_of_store(
         name: &str,
-        command: xshell::Cmd<'_>,
-        file: Temporary,
+        save: impl FnOnce(&Path) -> Result<Vec<u8>, ProcessError>,
+        temporary: &Path,
         architecture: Option<&str>,
     ) -> Result<Self, ContainerError> {
-        command.capture().map_err(|error| not_in_store(name, error))?;
-        let path = file.0.clone();
-        Self::open(name, &path, None, architecture, Some(Arc::new(file)))
+        let folder = temporary_folder(temporary)?;
+        let path = folder.path().join(FETCHED);
+        save(&path).map_err(|error| not_in_store(name, error))?;
+        Self::open(name, &path, None, architecture, Some(Arc::new(folder)))
     }
 
     fn open(
@@ -143,7 +135,7 @@ impl Target {
         path: &Path,
         tag: Option<&str>,
         architecture: Option<&str>,
-        temporary: Option<Arc<Temporary>>,
+        temporary: Option<Arc<Transient>>,
     ) -> Result<Self, ContainerError> {
         let read = |source| unreadable(name, source);
         let source = Source::open(path).map_err(read)?;
@@ -162,8 +154,8 @@ impl Target {
 
     /// The archive that it was fetched into out of another tool's store, if it was.
     #[must_use]
-    pub fn fetched(&self) -> Option<&Path> {
-        self.temporary.as_ref().map(|file| file.0.as_path())
+    pub fn fetched(&self) -> Option<PathBuf> {
+        self.temporary.as_ref().map(|folder| folder.path().join(FETCHED))
     }
 
     /// The TCP ports that the image exposes.
@@ -188,10 +180,20 @@ fn not_in_store(name: &str, error: ProcessError) -> ContainerError {
     ContainerError::new(format_args!("cannot get {name} out of its store")).because(error)
 }
 
-fn temporary_file(folder: &Path) -> Temporary {
+/// The name of an archive in its folder.
+const FETCHED: &str = "image.tar";
+
+/// A folder for one archive and the unfinished file that docker's client keeps beside it.
+fn temporary_folder(parent: &Path) -> Result<Transient, ContainerError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    Temporary(folder.join(format!("{}-{number}.tar", std::process::id())))
+    let folder = Transient::new(parent.join(format!("{}-{number}", std::process::id())));
+    let path = folder.path();
+    // Of a dead process that had our id.
+    cache::remove(path)
+        .and_then(|()| std::fs::create_dir(path))
+        .map_err(ContainerError::on("create", path))?;
+    Ok(folder)
 }
 
 /// The one image that a tag and this host leave.

@@ -18,6 +18,7 @@ use tare_oci::digest::{DiffId, Digest};
 use tare_oci::reader::{self, ReadEntry};
 use tare_tool::process;
 
+use super::cleanup;
 use super::error::ContainerError;
 use super::target::{Target, unreadable};
 
@@ -72,6 +73,8 @@ pub fn unpack(target: &Target, folder: &Path, bounds: Bounds, as_root: bool) -> 
     for layer in &target.image.layers {
         tree.begin_layer();
         let facts = reader::read_layer(&target.source, layer, |entry, content| {
+            // Not while the process ends, which removes the folder.
+            drop(cleanup::making());
             let named = |error: io::Error| {
                 let path = String::from_utf8_lossy(&entry.path).into_owned();
                 io::Error::new(error.kind(), format!("{}: {error}", shown(&path)))

@@ -70,17 +70,7 @@ pub trait Execute: Into<Command> + Display + Sized {
     /// # Errors
     /// When it cannot be run or fails.
     fn capture(self) -> Result<Vec<u8>, ProcessError> {
-        let (child, command) =
-            start(self, |it| it.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
-        let output = match child.wait_with_output() {
-            Ok(output) => output,
-            Err(source) => return Err(ProcessError::Io { command, source }),
-        };
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(ProcessError::Failed { command, status: output.status, stderr })
+        captured(start(self, piped)?)
     }
 
     /// [`Self::capture`] as text without surrounding white space. Bytes that are not UTF-8 are replaced.
@@ -89,6 +79,15 @@ pub trait Execute: Into<Command> + Display + Sized {
     /// When it cannot be run or fails.
     fn capture_text(self) -> Result<String, ProcessError> {
         Ok(String::from_utf8_lossy(&self.capture()?).trim().to_owned())
+    }
+
+    /// [`Self::capture_text`] of a program that Ctrl-C in a terminal does not reach: it runs in a process group of its own.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails.
+    fn capture_text_apart(self) -> Result<String, ProcessError> {
+        let output = captured(start(self, |it| in_own_group(piped(it)))?)?;
+        Ok(String::from_utf8_lossy(&output).trim().to_owned())
     }
 
     /// Runs it with our own stderr where failing is an answer too: its exit code, none if a signal ended it, and what
@@ -234,6 +233,35 @@ fn start(
         Ok(child) => Ok((child, display)),
         Err(source) => Err(cannot_start(&command, display, source)),
     }
+}
+
+fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+#[cfg(unix)]
+fn in_own_group(command: &mut Command) -> &mut Command {
+    std::os::unix::process::CommandExt::process_group(command, 0)
+}
+
+#[cfg(windows)]
+fn in_own_group(command: &mut Command) -> &mut Command {
+    /// Process Creation Flags of the Windows API.
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    std::os::windows::process::CommandExt::creation_flags(command, CREATE_NEW_PROCESS_GROUP)
+}
+
+/// The stdout of a program with pipes, which is waited for.
+fn captured((child, command): (Child, String)) -> Result<Vec<u8>, ProcessError> {
+    let output = match child.wait_with_output() {
+        Ok(output) => output,
+        Err(source) => return Err(ProcessError::Io { command, source }),
+    };
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ProcessError::Failed { command, status: output.status, stderr })
 }
 
 fn cannot_start(program: &Command, command: String, source: std::io::Error) -> ProcessError {

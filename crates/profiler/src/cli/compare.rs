@@ -92,6 +92,7 @@ pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Re
     let question = arguments.question()?;
     let profile = arguments.profile(&session.plan.workspace.root)?;
     let way = stage::choose(&arguments.common.container, session)?;
+    let watch = stage::watch(Some(way), session, &AtSignal::Leave)?;
     let both = subjects(&arguments.images(), session)?;
     let kind = match way {
         Way::Here(kind) => kind,
@@ -99,7 +100,7 @@ pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Re
     };
     let [a, b] = both.as_slice() else { bail!("two images are needed") };
     let (a, b) = (&a.image, &b.image);
-    let runtime = stage::open(kind, session, &AtSignal::Leave)?;
+    let runtime = stage::open(kind, session, watch, &AtSignal::Leave)?;
     let options = Options { runtime: Some(&runtime), ..Options::default() };
     let both = format!("{} and {}", a.name, b.name);
     ui.status("Comparing", &both);

@@ -137,6 +137,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     }
     let way =
         if profile.runs_image() { Some(stage::choose(&arguments.common.container, session)?) } else { None };
+    let watch = stage::watch(way, session, &AtSignal::Leave)?;
     let subjects = subjects(&arguments.images, session)?;
     let names = distinct(subjects.iter().map(|subject| subject.image.name.as_str()));
     let several = subjects.len() > 1;
@@ -151,7 +152,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let baselines = baselines.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = match way {
         None => None,
-        Some(Way::Here(kind)) => Some(stage::open(kind, session, &AtSignal::Leave)?),
+        Some(Way::Here(kind)) => Some(stage::open(kind, session, watch, &AtSignal::Leave)?),
         Some(Way::Sudo) => return hand_over(&arguments.common.container, &subjects, session),
     };
     let mut outcome = Outcome::Done;

@@ -148,19 +148,46 @@ fn runtime_dir(env: &Environment) -> Option<PathBuf> {
 pub(super) enum AtSignal {
     /// The same as the second.
     Leave,
-    /// It is noted, for a container to be stopped in order.
-    Stop(Arc<AtomicBool>),
+    /// It is noted once a container runs, which is then stopped in order.
+    Stop(Arc<Stopping>),
+}
+
+/// Whether a container runs, and is to be stopped.
+#[derive(Debug, Default)]
+pub(super) struct Stopping {
+    pub(super) is_running: AtomicBool,
+    pub(super) is_asked: AtomicBool,
 }
 
 impl AtSignal {
     /// Whether this was the first, and has been noted.
     fn note(&self) -> bool {
-        matches!(self, Self::Stop(asked) if !asked.swap(true, Ordering::Relaxed))
+        matches!(self, Self::Stop(it)
+            if it.is_running.load(Ordering::Relaxed) && !it.is_asked.swap(true, Ordering::Relaxed))
     }
 }
 
+/// Handles signals from now on, so that an image that is fetched from another tool's store does not stay. Not where a
+/// user namespace has to be entered first, which a process with a second thread cannot do.
+pub(super) fn watch(way: Option<Way>, session: &Session, at_signal: &AtSignal) -> anyhow::Result<Watch> {
+    let is_possible = match way {
+        Some(Way::Sudo) => false,
+        Some(Way::Here(kind)) => kind.is_daemon() || is_root(),
+        None => true,
+    };
+    is_possible.then(|| handle_signals(session, at_signal)).transpose().map(Watch)
+}
+
+/// What is removed at a signal, where signals are handled already.
+pub(super) struct Watch(Option<Cleanup>);
+
 /// Opens a runtime, and removes what killed runs left.
-pub(super) fn open(kind: RuntimeKind, session: &Session, at_signal: &AtSignal) -> anyhow::Result<Runtime> {
+pub(super) fn open(
+    kind: RuntimeKind,
+    session: &Session,
+    watch: Watch,
+    at_signal: &AtSignal,
+) -> anyhow::Result<Runtime> {
     #[cfg(unix)]
     let user = rustix::process::geteuid().as_raw();
     #[cfg(not(unix))]
@@ -174,6 +201,20 @@ pub(super) fn open(kind: RuntimeKind, session: &Session, at_signal: &AtSignal) -
         // know us by another user.
         tare_container::rights::enter_namespace()?;
     }
+    let cleanup = match watch {
+        Watch(Some(cleanup)) => cleanup,
+        Watch(None) => handle_signals(session, at_signal)?,
+    };
+    let path = env.get("PATH").cloned();
+    let options = Options { cache: session.cache().join("roots"), state, keeper, path, cleanup };
+    let runtime = Runtime::open(kind, &options)?;
+    for left in runtime.swept() {
+        session.ui.warning(&left.to_string());
+    }
+    Ok(runtime)
+}
+
+fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cleanup> {
     let cleanup = Cleanup::default();
     let (of_signal, first) = (cleanup.clone(), at_signal.clone());
     let handler = move || {
@@ -192,13 +233,7 @@ pub(super) fn open(kind: RuntimeKind, session: &Session, at_signal: &AtSignal) -
             }
         });
     }
-    let path = env.get("PATH").cloned();
-    let options = Options { cache: session.cache().join("roots"), state, keeper, path, cleanup };
-    let runtime = Runtime::open(kind, &options)?;
-    for left in runtime.swept() {
-        session.ui.warning(&left.to_string());
-    }
-    Ok(runtime)
+    Ok(cleanup)
 }
 
 /// Removes what must not stay, and ends.

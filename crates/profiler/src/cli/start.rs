@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,7 +17,7 @@ use tare_tool::plan::Wanted;
 use super::Outcome;
 use super::arguments::ContainerArguments;
 use super::images;
-use super::stage::{self, AtSignal, Session, Way};
+use super::stage::{self, AtSignal, Session, Stopping, Way};
 use crate::forward::forward;
 use crate::profile::definition::Profile;
 use crate::profile::subject;
@@ -95,6 +95,9 @@ pub(super) fn plan(arguments: &StartArguments, root: &Path, env: &Environment) -
 pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Result<Outcome> {
     let profile = arguments.common.profile(&session.plan.workspace.root)?;
     let way = stage::choose(&arguments.common, session)?;
+    let stopping = Arc::<Stopping>::default();
+    let at_signal = AtSignal::Stop(Arc::clone(&stopping));
+    let watch = stage::watch(Some(way), session, &at_signal)?;
     let subjects = images::subjects(arguments.names(), session)?;
     let Way::Here(kind) = way else { return images::hand_over(&arguments.common, &subjects, session) };
     let Some(subject) = subjects.first() else { anyhow::bail!("no image is named") };
@@ -105,12 +108,12 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
         ports => ports.to_vec(),
     };
     let listeners = ports.iter().map(|port| listen(*port)).collect::<Result<Vec<_>, _>>()?;
-    let asked = Arc::new(AtomicBool::new(false));
-    let runtime = stage::open(kind, session, &AtSignal::Stop(Arc::clone(&asked)))?;
+    let runtime = stage::open(kind, session, watch, &at_signal)?;
     let spec = spec(arguments, &profile, target, &ports)?;
     runtime.prepare(target)?;
     let container = runtime.create(target, &spec)?;
     container.start()?;
+    stopping.is_running.store(true, Ordering::Relaxed);
     let output = container.follow_output(Box::new(std::io::stdout()))?;
     let mut addresses = Vec::new();
     for (port, listener) in ports.iter().zip(listeners) {
@@ -127,7 +130,7 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
     session.ui.status("Running", &format!("{}{on}, limited to {limits}; Ctrl-C stops it", image.name));
 
     let exit = loop {
-        if asked.load(Ordering::Relaxed) {
+        if stopping.is_asked.load(Ordering::Relaxed) {
             session.ui.status("Stopping", &image.name);
             subject::stop(&container)?;
             break None;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use tare_container::cleanup::Transient;
 use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::Entry;
@@ -30,7 +31,8 @@ pub fn write(
 ) -> Result<PathBuf, WriteError> {
     let place = dir.join(format!("{name}-{}", platform.architecture()));
     // Others may be doing the same.
-    let staging = Staging::create(dir.join(format!(".{name}-{}", std::process::id())))?;
+    let folder = Transient::new(dir.join(format!(".{name}-{}", std::process::id())));
+    let staging = Staging::create(folder.path().to_path_buf())?;
     let plan = LayerPlan { name: name.to_owned(), entries };
     let Packed { layer, out, .. } = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     let parts = Parts {
