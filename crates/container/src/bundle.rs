@@ -132,7 +132,7 @@ pub(crate) fn document(
             "terminal": false,
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
             "args": spec.command(config),
-            "env": spec.environment(config, &user.home),
+            "env": spec.environment(config, place.id, &user.home),
             "cwd": work_dir,
             "capabilities": {
                 "bounding": capabilities,

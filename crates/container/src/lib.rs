@@ -3,7 +3,7 @@
 //! The modules form layers. Each module uses only modules of earlier layers:
 //!
 //! 1. facts and values: [`error`], [`kind`], [`rights`], [`cleanup`], [`user`], [`cgroup`], [`network`], [`capability`],
-//!    [`confinement`], `seccomp`;
+//!    [`confinement`], `seccomp`, `listening`;
 //! 2. images and resources: [`target`] finds the image that a user names, [`unpack`] and [`roots`] make and keep a
 //!    root of its layers, [`counters`], [`smaps`], [`host`] and [`group`] read and make cgroups, [`choice`] chooses a runtime,
 //!    [`leftovers`] removes the containers of killed runs;
@@ -34,6 +34,7 @@ pub mod kind;
 mod layers;
 pub mod leftovers;
 pub mod life;
+mod listening;
 #[cfg_attr(
     not(target_os = "linux"),
     expect(dead_code, reason = "only containers of Linux are put on interfaces")

@@ -1,5 +1,6 @@
 //! One container from its creation to its removal, with any runtime.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use super::group::Kept;
 use super::kind::RuntimeKind;
 use super::leftovers::Folder;
 use super::limits::Limits;
+use super::listening;
 use super::smaps::ProcessMemory;
 
 /// Points in a container's life, ns of CLOCK_MONOTONIC.
@@ -181,6 +183,12 @@ impl Container {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.inner.driver.pid()
+    }
+
+    /// The TCP ports on which processes in its network listen; none where its first process is not seen.
+    #[must_use]
+    pub fn listening(&self) -> Option<BTreeSet<u16>> {
+        listening::ports(self.pid()?)
     }
 
     /// The kernel's counters up to now. They can be read after the container's end too, until it is removed

@@ -184,6 +184,12 @@ impl Runtime {
                 ContainerError::new(format_args!("{} has neither entrypoint nor command", target.name));
             return Err(error.with_hint("say what to run under `args` of the profile"));
         }
+        if let Some(flaw) = spec.flaw(&target.config) {
+            let error = ContainerError::new(format_args!("{} cannot be started: {flaw}", target.name));
+            return Err(
+                error.with_hint("remove it from the image or profile: no runtime starts it, nor does docker")
+            );
+        }
         let confinement = Confinement::of(&target.config, &spec.tightening)?;
         let container = match &self.maker {
             Maker::Daemon(daemon) => {
@@ -207,7 +213,6 @@ impl Runtime {
         }
         Ok(container)
     }
-}
 
     /// A container that goes with this process.
     fn registered(
@@ -219,3 +224,4 @@ impl Runtime {
         let (limits, kept) = (spec.limits.clone(), Arc::clone(&self.kept));
         Container::new(self.kind, driver, folder, limits, confinement, kept, &self.options.cleanup)
     }
+}

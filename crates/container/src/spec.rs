@@ -59,13 +59,39 @@ impl ContainerSpec {
         }
     }
 
-    /// The environment as `NAME=VALUE`. There is always a PATH.
+    /// The environment as `NAME=VALUE`. A name alone removes the variable, as under docker.
     #[must_use]
-    pub fn environment(&self, config: &Configuration, home: &str) -> Vec<String> {
-        let mut variables: BTreeMap<&str, &str> = [("PATH", PATH), ("HOME", home)].into();
-        variables.extend(config.execution.env().iter().flatten().filter_map(|it| it.split_once('=')));
+    pub fn environment(&self, config: &Configuration, host_name: &str, home: &str) -> Vec<String> {
+        let mut variables: BTreeMap<&str, &str> =
+            [("PATH", PATH), ("HOSTNAME", host_name), ("HOME", home)].into();
+        for entry in config.execution.env().iter().flatten() {
+            match entry.split_once('=') {
+                Some((name, value)) => variables.insert(name, value),
+                None => variables.remove(entry.as_str()),
+            };
+        }
+        // docker sets it last, so that it is there in any case.
+        variables.entry("HOME").or_insert(home);
         variables.extend(self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    /// Why no runtime can start a program with this command line and environment, if so: execve(2) ends each string at
+    /// its first NUL byte, and runtimes refuse variables without names.
+    pub(crate) fn flaw(&self, config: &Configuration) -> Option<String> {
+        let of_image =
+            config.execution.env().iter().flatten().map(|entry| ("the image's Env entry", entry.clone()));
+        let own = self.env.iter().map(|(name, value)| ("the variable", format!("{name}={value}")));
+        for (what, entry) in of_image.chain(own) {
+            if entry.starts_with('=') {
+                return Some(format!("{what} `{entry}` has no name"));
+            }
+            if entry.contains('\0') {
+                return Some(format!("{what} {entry:?} contains a NUL byte"));
+            }
+        }
+        let argument = self.command(config).into_iter().find(|argument| argument.contains('\0'))?;
+        Some(format!("the argument {argument:?} of the command contains a NUL byte"))
     }
 }
 
@@ -82,13 +108,59 @@ mod tests {
         .unwrap();
         let spec = ContainerSpec::default();
         assert_eq!(spec.command(&config), ["/app", "--port", "80"]);
-        assert_eq!(spec.environment(&config, "/h"), ["A=1", "HOME=/h", "PATH=/bin"]);
+        assert_eq!(spec.environment(&config, "x", "/h"), ["A=1", "HOME=/h", "HOSTNAME=x", "PATH=/bin"]);
         let spec = ContainerSpec {
             args: Some(vec!["/other".to_owned()]),
             env: vec![("A".to_owned(), "2".to_owned())],
             ..spec
         };
         assert_eq!(spec.command(&config), ["/other"]);
-        assert_eq!(spec.environment(&config, "/h")[0], "A=2");
+        assert_eq!(spec.environment(&config, "x", "/h")[0], "A=2");
+    }
+
+    fn config(env: &[&str], command: &[&str]) -> Configuration {
+        Configuration::new(serde_json::json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+            "config": {"Entrypoint": command, "Env": env},
+        }))
+        .unwrap()
+    }
+
+    /// Each as docker 20.10 starts it.
+    #[test]
+    fn odd_entries_of_an_environment_mean_what_they_mean_to_docker() {
+        let environment =
+            |env: &[&str]| ContainerSpec::default().environment(&config(env, &["/app"]), "x", "/").join(" ");
+        let path = format!("PATH={PATH}");
+        for (env, expected) in [
+            (&["FOO", ""][..], format!("HOME=/ HOSTNAME=x {path}")),
+            (&["A=1", "A=2", "B"], format!("A=2 HOME=/ HOSTNAME=x {path}")),
+            (&["A=1", "A"], format!("HOME=/ HOSTNAME=x {path}")),
+            (&["A B=3", "1=2=3", "PATH="], "1=2=3 A B=3 HOME=/ HOSTNAME=x PATH=".to_owned()),
+            (&["HOME"], format!("HOME=/ HOSTNAME=x {path}")),
+            (&["PATH"], "HOME=/ HOSTNAME=x".to_owned()),
+        ] {
+            assert_eq!(environment(env), expected, "{env:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_runtime_can_pass_to_a_program_is_named() {
+        let flaw = |env: &[&str], command: &[&str]| ContainerSpec::default().flaw(&config(env, command));
+        assert_eq!(flaw(&["A=", "FOO", ""], &["/app", ""]), None);
+        assert_eq!(
+            flaw(&["A=1", "=x"], &["/app"]).as_deref(),
+            Some("the image's Env entry `=x` has no name")
+        );
+        assert_eq!(
+            flaw(&["A=\0b"], &["/app"]).as_deref(),
+            Some(r#"the image's Env entry "A=\0b" contains a NUL byte"#)
+        );
+        assert_eq!(
+            flaw(&[], &["/app", "\0"]).as_deref(),
+            Some(r#"the argument "\0" of the command contains a NUL byte"#)
+        );
+        let spec = ContainerSpec { env: vec![(String::new(), "y".to_owned())], ..ContainerSpec::default() };
+        assert_eq!(spec.flaw(&config(&[], &["/app"])).as_deref(), Some("the variable `=y` has no name"));
     }
 }

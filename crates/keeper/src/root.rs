@@ -68,6 +68,10 @@ pub(crate) fn mount(target: &Path, root: &Root) -> Result<bool, String> {
 
 /// Removes the layer's folder.
 ///
+/// The overlay itself goes with the mount namespace, when this process ends. The kernel then writes everything that waits
+/// to be written to the layer's file system (ovl_sync_fs of fs/overlayfs/super.c), other programs' data too, which takes
+/// most of the time of a removal. The option `volatile` would avoid that, and make fsync(2) in the container do nothing.
+///
 /// # Errors
 /// When something in it cannot be removed.
 pub(crate) fn remove(root: &Root) -> Result<(), String> {

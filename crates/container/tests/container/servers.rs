@@ -12,13 +12,13 @@ use tare_container::spec::ContainerSpec;
 use tare_container::target::Target;
 use tare_container::{Runtime, RuntimeKind};
 
-use crate::adapters::{open, say};
+use crate::adapters::say;
 use crate::fixture::{BOUND, World, as_root, inside, until, write_layout};
 
-/// A server of a Debian package.
+/// A server of Debian's.
 struct Server {
-    /// Of the folder with the package and all that it depends on.
-    package: &'static str,
+    /// Of the folder with its packages and all that they depend on, as `.ci/packages` has it.
+    name: &'static str,
     command: &'static [&'static str],
     user: &'static str,
     /// Where, and what, it is configured with.
@@ -31,9 +31,9 @@ struct Server {
 
 const GET: &str = "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
 
-const SERVERS: [Server; 6] = [
+const SERVERS: [Server; 8] = [
     Server {
-        package: "nginx-light",
+        name: "nginx",
         command: &["/usr/sbin/nginx", "-g", "daemon off;"],
         user: "",
         file: (
@@ -46,7 +46,7 @@ const SERVERS: [Server; 6] = [
         answer: "HTTP/1.1 200",
     },
     Server {
-        package: "lighttpd",
+        name: "lighttpd",
         command: &["/usr/sbin/lighttpd", "-D", "-f", "/etc/lighttpd/lighttpd.conf"],
         user: "",
         file: (
@@ -60,7 +60,7 @@ const SERVERS: [Server; 6] = [
         answer: "HTTP/1.0 200",
     },
     Server {
-        package: "apache2",
+        name: "apache2",
         command: &["/usr/sbin/apache2", "-DFOREGROUND", "-f", "/etc/apache2/apache2.conf"],
         user: "",
         file: (
@@ -76,7 +76,7 @@ const SERVERS: [Server; 6] = [
         answer: "HTTP/1.1 200",
     },
     Server {
-        package: "haproxy",
+        name: "haproxy",
         command: &["/usr/sbin/haproxy", "-f", "/etc/haproxy/haproxy.cfg"],
         user: "",
         file: (
@@ -90,7 +90,7 @@ const SERVERS: [Server; 6] = [
         answer: "HTTP/1.1 200",
     },
     Server {
-        package: "redis-server",
+        name: "redis",
         command: &["/usr/bin/redis-server", "--dir", "/data"],
         user: "33:33",
         file: ("data/unused", ""),
@@ -99,7 +99,7 @@ const SERVERS: [Server; 6] = [
         answer: "+PONG",
     },
     Server {
-        package: "python3-minimal",
+        name: "python3",
         command: &["/usr/bin/python3.11", "-m", "http.server", "--directory", "/www", "80"],
         user: "www-data",
         file: ("etc/unused", ""),
@@ -107,15 +107,51 @@ const SERVERS: [Server; 6] = [
         request: GET,
         answer: "HTTP/1.0 200",
     },
+    Server {
+        name: "node",
+        command: &["/usr/bin/node", "/server.js"],
+        user: "www-data",
+        file: (
+            "server.js",
+            "require('http').createServer((request, response) => response.end('page')).listen(80)\n",
+        ),
+        port: 80,
+        request: GET,
+        answer: "HTTP/1.1 200",
+    },
+    Server {
+        name: "php-fpm",
+        command: &["/usr/sbin/php-fpm8.2", "--nodaemonize", "--fpm-config", "/etc/php-fpm.conf"],
+        user: "",
+        file: (
+            "etc/php-fpm.conf",
+            "[global]\nerror_log = /proc/self/fd/2\npid = /run/php-fpm.pid\n[www]\nuser = www-data\n\
+             group = www-data\nlisten = 9000\npm = static\npm.max_children = 1\nping.path = /ping\n",
+        ),
+        port: 9000,
+        request: PING,
+        // A record of type 6, FCGI_STDOUT, of request 1.
+        answer: "\u{1}\u{6}\0\u{1}",
+    },
 ];
+
+/// FastCGI 1.0: the records FCGI_BEGIN_REQUEST (8 bytes: a responder that closes the connection), FCGI_PARAMS, its end,
+/// and an empty FCGI_STDIN.
+const PING: &str = concat!(
+    "\u{1}\u{1}\0\u{1}\0\u{8}\0\0\0\u{1}\0\0\0\0\0\0",
+    "\u{1}\u{4}\0\u{1}\0\u{3b}\0\0",
+    "\u{b}\u{5}SCRIPT_NAME/ping\u{f}\u{5}SCRIPT_FILENAME/ping\u{e}\u{3}REQUEST_METHODGET",
+    "\u{1}\u{4}\0\u{1}\0\0\0\0",
+    "\u{1}\u{5}\0\u{1}\0\0\0\0",
+);
 
 /// An image of a package's files.
 fn image(world: &World, packages: &Path, server: &Server) -> Target {
-    let root = world.folder.path().join(server.package);
+    let root = world.folder.path().join(server.name);
     for folder in ["etc", "run", "tmp", "www", "data", "var/lib/haproxy", "var/log"] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
-    for package in fs::read_dir(packages.join(server.package)).unwrap() {
+    for package in fs::read_dir(packages.join(server.name)).unwrap() {
         let package = package.unwrap().path();
         if package.extension().is_some_and(|it| it == "deb") {
             assert!(Command::new("dpkg-deb").arg("-x").args([&package, &root]).status().unwrap().success());
@@ -131,7 +167,7 @@ fn image(world: &World, packages: &Path, server: &Server) -> Target {
     let mut tar = Command::new("tar");
     tar.args(["--numeric-owner", "-C"]).arg(&root).arg("-cf").arg(&layer).arg(".");
     assert!(tar.status().unwrap().success());
-    let layout = world.folder.path().join(format!("{}-layout", server.package));
+    let layout = world.folder.path().join(format!("{}-layout", server.name));
     let execution = json!({"Entrypoint": server.command, "User": server.user, "Volumes": {"/data": {}}});
     write_layout(&layout, &[fs::read(layer).unwrap()], &execution);
     Target::resolve(layout.to_str().unwrap(), None, world.folder.path()).unwrap()
@@ -141,7 +177,7 @@ fn answers(runtime: &Runtime, image: &Target, server: &Server) {
     let spec = ContainerSpec { ports: vec![server.port], ..ContainerSpec::default() };
     let container = runtime.create(image, &spec).unwrap();
     container.start().unwrap();
-    let what = || format!("{} by {}: {}", server.package, runtime.kind(), container.output_tail());
+    let what = || format!("{} by {}: {}", server.name, runtime.kind(), container.output_tail());
     let endpoint = container.endpoint(server.port).unwrap();
     let (request, expected) = (server.request, server.answer);
     until(&what(), || {
@@ -166,26 +202,25 @@ fn answers(runtime: &Runtime, image: &Target, server: &Server) {
     container.remove().unwrap();
 }
 
+/// Calls a function with each name of a list in a variable.
+fn named(variable: &str, mut call: impl FnMut(&str)) {
+    let list = std::env::var(variable).unwrap();
+    list.split(',').for_each(|name| call(name));
+}
+
 #[test]
-#[ignore = "needs the folder TARE_PACKAGES, with the Debian packages of each server in a folder of its name"]
+#[ignore = "started by `cargo xtask test --outside servers`, which says with what"]
 fn servers_of_a_distribution_answer_by_every_runtime() {
     assert!(as_root());
     let packages = std::env::var_os("TARE_PACKAGES").unwrap();
-    for server in &SERVERS {
-        if !Path::new(&packages).join(server.package).is_dir() {
-            say(&format!("left out: {}: no packages", server.package));
-            continue;
-        }
+    named("TARE_TEST_SERVERS", |name| {
+        let server = SERVERS.iter().find(|server| server.name == name).unwrap();
         let world = World::new();
         let image = image(&world, Path::new(&packages), server);
-        for kind in RuntimeKind::ALL {
-            match open(kind, &world) {
-                Ok(runtime) => {
-                    answers(&runtime, &image, server);
-                    say(&format!("{} answers by {kind}", server.package));
-                }
-                Err(why) => say(&format!("left out: {kind}: {why}")),
-            }
-        }
-    }
+        named("TARE_TEST_RUNTIMES", |kind| {
+            let kind: RuntimeKind = kind.parse().unwrap();
+            answers(&Runtime::open(kind, &world.options).unwrap(), &image, server);
+            say(&format!("{name} answers by {kind}"));
+        });
+    });
 }

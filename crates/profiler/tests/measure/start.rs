@@ -83,5 +83,44 @@ fn its_end_is_the_end_of_the_command_with_its_exit_code() {
     let world = World::new();
     let (code, stdout, stderr) = end(start(&world, &["say=own"], &["--", "say=other", "exit=7"]));
     assert_eq!((code, stdout.as_str()), (Some(7), "other\n"), "{stderr}");
-    assert!(stderr.ends_with("Ended it ended with exit code 7\n"), "{stderr}");
+    // A container that ends at once is not said to run.
+    let folder = world.folder.path().file_name().unwrap().to_string_lossy();
+    assert_eq!(stderr.trim(), format!("Ended image{folder}: exit code 7"));
+}
+
+#[test]
+fn a_published_port_on_which_nothing_listens_is_reported() {
+    if !as_root() {
+        return;
+    }
+    let world = World::new();
+    let mut child = start(&world, &["http=8080"], &["--publish", "0:81"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = [String::new(), String::new()];
+    for line in &mut lines {
+        stderr.read_line(line).unwrap();
+    }
+    assert!(lines[0].trim().starts_with("Running "), "{lines:?}");
+    let expected = "warning: nothing in the container listens on the published port 81, but on 8080: \
+        `--publish 81:8080` publishes that\n";
+    assert_eq!(lines[1], expected);
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    assert_eq!(end(child).0, Some(130));
+}
+
+/// More than a pipe holds, so that the last of it is read after the program's end.
+#[test]
+fn everything_that_a_program_prints_is_shown() {
+    if !as_root() {
+        return;
+    }
+    let world = World::new();
+    let line = "x".repeat(1000);
+    let words: Vec<String> = (0..100).map(|number| format!("say={number} {line}")).collect();
+    let words: Vec<&str> = ["--"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let (code, stdout, stderr) = end(start(&world, &[], &words));
+    let expected: String = (0..100).map(|number| format!("{number} {line}\n")).collect();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout == expected, "{} of {} bytes", stdout.len(), expected.len());
 }
