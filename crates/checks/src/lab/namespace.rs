@@ -225,7 +225,7 @@ fn state(stat: &str) -> Option<char> {
 
 /// The children of a process's main thread, which are all unless it has more threads; then those of
 /// the others too.
-fn children(id: u32) -> Vec<u32> {
+pub(crate) fn children(id: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{id}/task"));
     let lists = threads.into_iter().flatten().flatten();
     let lists = lists.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());

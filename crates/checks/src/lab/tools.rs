@@ -21,8 +21,8 @@ pub(crate) enum Tool {
     Docker20,
     /// A Docker daemon with containerd's image store, in the folder that `TARE_DOCKER29` names.
     Docker29,
-    /// Debian packages of servers, in the folder that `TARE_PACKAGES` names: a folder for each server, with its package
-    /// and all that it depends on (`apt-get download`).
+    /// Debian packages of servers, in the folder that `TARE_PACKAGES` names: a folder for each server, as `.ci/packages`
+    /// fills it.
     Packages,
 }
 
@@ -34,9 +34,7 @@ impl fmt::Display for Tool {
             Self::Namespaces => "root with unshare, nsenter, setpriv, mount, ip and bash",
             Self::Docker20 => "dockerd 20.10",
             Self::Docker29 => "TARE_DOCKER29, a folder with dockerd 29 and containerd",
-            Self::Packages => {
-                "TARE_PACKAGES, a folder with Debian packages in nginx-light, lighttpd, apache2, …"
-            }
+            Self::Packages => "TARE_PACKAGES, a folder that `.ci/packages` has filled",
         })
     }
 }

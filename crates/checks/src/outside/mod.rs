@@ -20,6 +20,7 @@ mod readme;
 mod registries;
 mod rootfs;
 mod servers;
+mod signals;
 mod skopeo;
 mod tarballs;
 mod targets;
@@ -52,6 +53,17 @@ const fn check(
 ) -> Check {
     Check { name, needs, run }
 }
+
+const SERVERS: &[Tool] = &[
+    Tool::Namespaces,
+    Tool::Packages,
+    Tool::Docker20,
+    Tool::Docker29,
+    Tool::Program("docker"),
+    Tool::Program("runc"),
+    Tool::Program("podman"),
+    Tool::Program("dpkg-deb"),
+];
 
 /// In the order in which they run: quick ones first, the last looks at what all others left.
 const CHECKS: &[Check] = &[
@@ -133,7 +145,18 @@ const CHECKS: &[Check] = &[
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
         verdicts::runtimes,
     ),
-    check("servers", &[Tool::Root, Tool::Packages, Tool::Program("dpkg-deb")], servers::answer),
+    check(
+        "signals",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
+        signals::usual,
+    ),
+    check(
+        "signals-all",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
+        signals::all,
+    ),
+    check("servers", SERVERS, servers::usual),
+    check("servers-all", SERVERS, servers::all),
     check("syft", &[Tool::Program("syft")], binaries::syft),
     check("syft-libraries", &[Tool::Program("syft"), Tool::Program("npm")], binaries::syft_libraries),
     check("cargo-audit", &[Tool::Program("cargo-audit")], binaries::cargo_audit),
@@ -150,7 +173,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 3] = ["peers-frameworks", "readme", "servers"];
+const ON_DEMAND: [&str; 4] = ["peers-frameworks", "readme", "servers-all", "signals-all"];
 
 /// Runs the checks whose names contain `part`; false if one failed, or with `require` if one was left
 /// out.

@@ -42,9 +42,21 @@ impl<'a> Podman<'a> {
 
     /// A program that calls it.
     pub(super) fn client(&self, program: &Path) -> Cmd<'a> {
-        in_namespaces(self.sh, program)
-            .env("CONTAINERS_STORAGE_CONF", self.folder.join(STORAGE))
-            .without_env(["CONTAINER_HOST", "CONTAINERS_CONF", "STORAGE_DRIVER"])
+        self.with_store(in_namespaces(self.sh, program)).without_env(["CONTAINERS_CONF"])
+    }
+
+    fn with_store<'b>(&self, command: Cmd<'b>) -> Cmd<'b> {
+        let storage = self.folder.join(STORAGE);
+        command.env("CONTAINERS_STORAGE_CONF", storage).without_env(["CONTAINER_HOST", "STORAGE_DRIVER"])
+    }
+
+    /// The command of a program that runs containers by it, by runc and without systemd: crun refuses to run beside
+    /// hierarchies of both cgroup versions.
+    pub(super) fn configured<'b>(&self, command: Cmd<'b>) -> anyhow::Result<Cmd<'b>> {
+        let place = self.folder.join("containers.conf");
+        let text = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
+        fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
+        Ok(self.with_store(command).env("CONTAINERS_CONF", place))
     }
 
     fn command(&self, arguments: &[&str]) -> Cmd<'a> {
