@@ -93,7 +93,7 @@ pub(crate) fn document(
     place: &Place<'_>,
 ) -> Value {
     let user = place.user;
-    let work_dir = config.execution.working_dir().as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/");
+    let work_dir = ContainerSpec::work_dir(config);
     let network = place.runtime_makes_network.then_some("network");
     let namespaces = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter().chain(network);
     let namespaces: Vec<Value> = namespaces.map(|kind| json!({"type": kind})).collect();
@@ -150,8 +150,7 @@ pub(crate) fn document(
 /// Folders that the root must have, beside those in memory.
 pub(crate) fn folders(confinement: &Confinement, config: &Configuration) -> Vec<String> {
     let fixed = ["/dev", "/proc", "/sys"].into_iter().map(str::to_owned);
-    let work_dir = config.execution.working_dir().iter().filter(|path| !path.is_empty()).cloned();
-    fixed.chain(work_dir).chain(confinement.volumes.clone()).collect()
+    fixed.chain([ContainerSpec::work_dir(config)]).chain(confinement.volumes.clone()).collect()
 }
 
 /// The volumes that are mounted: in a writable root they are folders like all others.

@@ -53,8 +53,8 @@ impl ContainerSpec {
         match &self.args {
             Some(args) => args.clone(),
             None => {
-                let Configuration { execution, .. } = config;
-                [execution.entrypoint(), execution.cmd()].into_iter().flatten().flatten().cloned().collect()
+                let command = config.execution.cmd().iter().flatten();
+                Self::entrypoint(config).iter().chain(command).cloned().collect()
             }
         }
     }
@@ -76,6 +76,28 @@ impl ContainerSpec {
         variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
+    /// The image's entrypoint. One empty word is none to docker.
+    #[must_use]
+    pub fn entrypoint(config: &Configuration) -> &[String] {
+        match config.execution.entrypoint().as_deref() {
+            Some([word]) if word.is_empty() => &[],
+            words => words.unwrap_or_default(),
+        }
+    }
+
+    /// The folder that the program starts in, by its name from the root and without `.` and `..`, as docker has it.
+    pub(crate) fn work_dir(config: &Configuration) -> String {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in config.execution.working_dir().as_deref().unwrap_or_default().split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        format!("/{}", parts.join("/"))
+    }
+
     /// Why no runtime can start a program with this command line and environment, if so: execve(2) ends each string at
     /// its first NUL byte, and runtimes refuse variables without names.
     pub(crate) fn flaw(&self, config: &Configuration) -> Option<String> {
@@ -90,7 +112,15 @@ impl ContainerSpec {
                 return Some(format!("{what} {entry:?} contains a NUL byte"));
             }
         }
-        let argument = self.command(config).into_iter().find(|argument| argument.contains('\0'))?;
+        let work_dir = config.execution.working_dir().as_deref().unwrap_or_default();
+        if !work_dir.is_empty() && !work_dir.starts_with('/') {
+            return Some(format!("the image's working directory `{work_dir}` does not begin with /"));
+        }
+        let command = self.command(config);
+        if command.first().is_some_and(String::is_empty) {
+            return Some("the name of its program is empty".to_owned());
+        }
+        let argument = command.into_iter().find(|argument| argument.contains('\0'))?;
         Some(format!("the argument {argument:?} of the command contains a NUL byte"))
     }
 }
@@ -145,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn a_working_directory_is_absolute_and_plain() {
+        let with = |dir: &str| {
+            Configuration::new(serde_json::json!({
+                "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+                "config": {"Entrypoint": ["/app"], "WorkingDir": dir},
+            }))
+            .unwrap()
+        };
+        for (dir, expected) in [("", "/"), ("/", "/"), ("/a/../b", "/b"), ("/../a//b/.", "/a/b")] {
+            assert_eq!(ContainerSpec::work_dir(&with(dir)), expected, "{dir}");
+            assert_eq!(ContainerSpec::default().flaw(&with(dir)), None, "{dir}");
+        }
+        let flaw = ContainerSpec::default().flaw(&with("app"));
+        assert_eq!(flaw.as_deref(), Some("the image's working directory `app` does not begin with /"));
+        assert_eq!(ContainerSpec::default().command(&config(&[], &[""])), Vec::<String>::new());
+    }
+
+    #[test]
     fn what_no_runtime_can_pass_to_a_program_is_named() {
         let flaw = |env: &[&str], command: &[&str]| ContainerSpec::default().flaw(&config(env, command));
         assert_eq!(flaw(&["A=", "FOO", ""], &["/app", ""]), None);
@@ -160,6 +208,7 @@ mod tests {
             flaw(&[], &["/app", "\0"]).as_deref(),
             Some(r#"the argument "\0" of the command contains a NUL byte"#)
         );
+        assert_eq!(flaw(&[], &["", "x"]).as_deref(), Some("the name of its program is empty"));
         let spec = ContainerSpec { env: vec![(String::new(), "y".to_owned())], ..ContainerSpec::default() };
         assert_eq!(spec.flaw(&config(&[], &["/app"])).as_deref(), Some("the variable `=y` has no name"));
     }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount as mount_at, mount_bind, mount_change};
 use tare_keeper::Root;
@@ -125,7 +125,7 @@ fn through(file: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// A folder of the root, made where there is none. What stands in its way, such as a link to nowhere, makes room.
+/// A folder of the root, made where there is none. A link to something else, or to nowhere, makes room; a file does not.
 fn folder(top: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
@@ -137,7 +137,14 @@ fn folder(top: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
         inner.push(name);
         opened = match open(&inner) {
             Ok(folder) => folder,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+            Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
+                match rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    // A file of the image may be its program.
+                    Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_symlink() => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
                 match rustix::fs::unlinkat(&opened, name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(error.into()),

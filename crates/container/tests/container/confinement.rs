@@ -328,6 +328,21 @@ fn a_failed_start_names_what_the_image_lacks() {
 fn the_networks_of_host_and_container_have_their_own_ports() {
     if !possible() || !as_root() {
         return;
+/// The file may be the program, so it does not make room.
+#[test]
+fn a_file_in_place_of_the_working_directory_is_named() {
+    by_all(|runtime, world| {
+        if runtime.kind().is_daemon() {
+            return;
+        }
+        let image = image(world, &json!({"WorkingDir": "/program"}), &[]);
+        let spec = ContainerSpec { args: Some(vec!["/program".to_owned()]), ..ContainerSpec::default() };
+        let error = runtime.create(&image, &spec).unwrap_err().to_string();
+        let expected = "cannot make the folder program: Not a directory (os error 20)";
+        assert!(error.ends_with(expected), "{}: {error}", runtime.kind());
+    });
+}
+
     }
     let before = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     let world = World::new();

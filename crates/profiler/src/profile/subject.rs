@@ -215,7 +215,7 @@ impl<'a> Subject<'a> {
 
 /// The image's entrypoint with other arguments.
 pub(crate) fn with_args(target: &Target, args: &[String]) -> Vec<String> {
-    target.config.execution.entrypoint().iter().flatten().chain(args).cloned().collect()
+    ContainerSpec::entrypoint(&target.config).iter().chain(args).cloned().collect()
 }
 
 /// A profile's limits, as far as this host can have them.
