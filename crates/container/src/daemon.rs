@@ -19,6 +19,7 @@ use super::cleanup::{Cleanup, Transient};
 use super::confinement::Confinement;
 use super::counters::Counters;
 use super::error::ContainerError;
+use super::group;
 use super::kind::RuntimeKind;
 use super::leftovers::{Folder, Owner, Record};
 use super::life::{Clock, Driver, Exit, Follower};
@@ -41,6 +42,8 @@ const LABEL: &str = "tare.owner";
 const REPOSITORY: &str = "tare-run";
 /// signal(7)
 const SIGKILL: i32 = 9;
+/// The daemon's process, as the kernel shows its name.
+const DOCKERD: &str = "dockerd";
 /// Lines of output that are asked for.
 const LINES: &str = "200";
 
@@ -121,7 +124,7 @@ impl Daemon {
         daemon.read(&["version"])?;
         let facts = daemon.read(&["info", "--format", "{{json .}}"])?;
         let facts: Value = serde_json::from_str(&facts).unwrap_or(Value::Null);
-        daemon.here = is_of_this_host(&facts);
+        daemon.here = is_of_this_host(&facts) && (kind != RuntimeKind::Docker || group::may_see(DOCKERD));
         daemon.has_cpusets = has_cpusets(&facts);
         Ok(daemon)
     }

@@ -25,27 +25,60 @@ pub fn group_of(pid: u32) -> PathBuf {
 
 /// The pid namespace of this process, as the kernel numbers it (pid_namespaces(7)).
 pub(crate) fn numbering() -> u64 {
-    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let number = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse();
-    number.unwrap_or(0)
+    number(&fs::read_link("/proc/self/ns/pid").unwrap_or_default())
 }
 
-/// The process that made a group, if it is numbered as here.
-fn group_owner(name: &str, numbering: u64) -> Option<u32> {
-    let (theirs, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
-    (theirs.parse() == Ok(numbering)).then(|| pid.parse().ok())?
+/// The host's own pid namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+pub(crate) const INITIAL: u64 = 0xeffffffc;
+
+/// Whether another pid namespace may have processes. From the host's own all are seen, and from any other one none but
+/// those below it.
+pub(crate) fn may_live(namespace: u64) -> bool {
+    let is_of = |process: fs::DirEntry| match fs::read_link(process.path().join("ns/pid")) {
+        Ok(link) => number(&link) == namespace,
+        // One of our own namespace has no more than one id (proc_pid_status(5), NSpid).
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            ids.is_none_or(|ids| ids.split_whitespace().count() > 1)
+        }
+        // It is no process, or has ended.
+        Err(_) => false,
+    };
+    numbering() != INITIAL || fs::read_dir("/proc").is_ok_and(|mut all| all.any(|it| it.is_ok_and(is_of)))
+}
+
+/// Whether this process sees a program that runs on this host. In a pid namespace of its own it may not, and then process
+/// ids that such a program names are others here.
+pub(crate) fn may_see(name: &str) -> bool {
+    let is_it = |process: fs::DirEntry| {
+        fs::read_to_string(process.path().join("comm")).is_ok_and(|text| text.trim() == name)
+    };
+    numbering() == INITIAL || fs::read_dir("/proc").is_ok_and(|mut all| all.any(|it| it.is_ok_and(is_it)))
+}
+
+/// The number of a namespace, from a link such as `pid:[4026531836]`.
+fn number(link: &Path) -> u64 {
+    link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0)
+}
+
+/// The pid namespace and process that made a group.
+fn group_owner(name: &str) -> Option<(u64, u32)> {
+    let (namespace, pid) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
+    Some((namespace.parse().ok()?, pid.parse().ok()?))
 }
 
 /// Removes the groups of dead processes with everything in them, and returns their names.
 pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
-    let numbering = numbering();
+    let own = numbering();
+    let is_dead = |(namespace, pid)| if namespace == own { is_dead(pid) } else { !may_live(namespace) };
     let mut names = std::collections::BTreeSet::new();
     for folder in tare_keeper::cgroup::folders(Path::new("/")) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     }
     names.retain(|name| {
-        group_owner(name, numbering).is_some_and(&is_dead)
+        group_owner(name).is_some_and(is_dead)
             && tare_keeper::cgroup::remove(&Path::new("/").join(name)).is_ok()
     });
     names.into_iter().collect()
@@ -280,16 +313,26 @@ mod tests {
 
     #[test]
     fn groups_name_their_owner_where_processes_are_numbered_alike() {
-        for (name, numbering, pid) in [
-            ("tare-4026531836-17", 4_026_531_836, Some(17)),
-            ("tare-4026531836-17", 4_026_532_999, None),
-            ("tare-17", 4_026_531_836, None),
-            ("tare-outside-17-x", 4_026_531_836, None),
-            ("docker", 4_026_531_836, None),
+        for (name, owner) in [
+            ("tare-4026531836-17", Some((INITIAL, 17))),
+            ("tare-4026532999-17", Some((4_026_532_999, 17))),
+            ("tare-17", None),
+            ("tare-outside-17-x", None),
+            ("docker", None),
         ] {
-            assert_eq!(group_owner(name, numbering), pid, "{name}");
+            assert_eq!(group_owner(name), owner, "{name}");
         }
         let own = group_of(17).to_string_lossy().trim_start_matches('/').to_owned();
-        assert_eq!(group_owner(&own, numbering()), Some(17));
+        assert_eq!(group_owner(&own), Some((numbering(), 17)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_namespace_is_dead_where_all_are_seen_and_it_is_not_among_them() {
+        assert!(may_live(numbering()));
+        // No namespace has so small a number.
+        if crate::rights::is_root() {
+            assert_eq!(may_live(1), numbering() != INITIAL);
+        }
     }
 }

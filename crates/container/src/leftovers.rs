@@ -39,11 +39,12 @@ impl Owner {
         Self { pid, started: started(pid).unwrap_or(0), namespace: group::numbering() }
     }
 
-    /// Whether it still runs, as far as can be seen: a process of another pid namespace counts as running.
+    /// Whether it still runs, as far as can be seen: a process of another pid namespace counts as running as long as
+    /// that namespace may have processes.
     #[must_use]
     pub fn lives(self) -> bool {
         if self.namespace != 0 && self.namespace != group::numbering() {
-            return true;
+            return group::may_live(self.namespace);
         }
         match self.started {
             0 => exists(self.pid),
@@ -144,10 +145,8 @@ impl Folder {
 
 /// A number for a name that others in the same daemon, of another pid namespace, do not give.
 fn of_namespace(number: u64) -> String {
-    /// The host's own (include/linux/proc_ns.h, PROC_PID_INIT_INO).
-    const INITIAL: u64 = 0xeffffffc;
     match group::numbering() {
-        0 | INITIAL => number.to_string(),
+        0 | group::INITIAL => number.to_string(),
         namespace => format!("{namespace}{number:04}"),
     }
 }
@@ -297,8 +296,6 @@ mod tests {
         assert!(Owner { started: 0, ..owner }.lives());
         let gone = Owner { pid: i32::MAX.cast_unsigned(), started: 0, ..owner };
         assert_eq!(gone.lives(), cfg!(not(unix)));
-        // A process of another container's numbering may live.
-        assert!(Owner { namespace: owner.namespace + 1, ..gone }.lives());
         assert_eq!("7:8".parse(), Ok(Owner { pid: 7, started: 8, namespace: 0 }));
         assert_eq!(owner.to_string().parse(), Ok(owner));
         let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";

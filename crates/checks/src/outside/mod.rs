@@ -14,6 +14,7 @@ mod h2spec;
 mod leftovers;
 mod library;
 mod mutations;
+mod neighbours;
 mod peers;
 mod podman;
 mod readme;
@@ -145,6 +146,7 @@ const CHECKS: &[Check] = &[
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],
         verdicts::runtimes,
     ),
+    check("neighbours", &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker")], neighbours::stay),
     check(
         "signals",
         &[Tool::Namespaces, Tool::Docker20, Tool::Program("docker"), Tool::Program("runc")],

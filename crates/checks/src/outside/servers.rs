@@ -37,7 +37,7 @@ fn answer(context: &Context<'_>, servers: &str) -> anyhow::Result<()> {
         anyhow::ensure!(folder.is_dir(), "{} is missing: run `.ci/packages {server}`", folder.display());
     }
     let keeper = context.workspace.toolkit(context.env).build(Part::Keeper, context.env, context.ui)?;
-    let (test, folder) = (build(context)?, context.new_folder("servers")?);
+    let (test, folder) = (container_tests(context)?, context.new_folder("servers")?);
     let podman = Podman::new(context)?;
     for (store, runtimes) in [(Store::Classic, "embedded,runc,podman,docker"), (Store::Containerd, "docker")]
     {
@@ -58,7 +58,7 @@ fn answer(context: &Context<'_>, servers: &str) -> anyhow::Result<()> {
 }
 
 /// The program of the containers' tests.
-fn build(context: &Context<'_>) -> anyhow::Result<PathBuf> {
+pub(super) fn container_tests(context: &Context<'_>) -> anyhow::Result<PathBuf> {
     let workspace = context.workspace;
     let (sh, cargo) = (shell_in(&workspace.root)?, context.env.cargo());
     let target = workspace.target_dir.join("tests");

@@ -11,7 +11,7 @@ if command -v dockerd >/dev/null; then
   dockerd --iptables=false --ip6tables=false --bridge=none -s vfs --data-root /var/lib/tare-docker >/run/dockerd.log 2>&1 &
   for second in $(seq 120); do docker version >/dev/null 2>&1 && break; sleep 1; done
 fi
-# Without `confinement`: podman of the guest filters no system calls, and the tests take minutes on an emulated processor.
+# Without `confinement`, whose containers by five runtimes take more minutes than the machine has.
 tests() { "$@" /tare-vm/bin/containers --test-threads 1 --nocapture --skip confinement:: && "$@" /tare-vm/bin/measure --test-threads 1 --nocapture; }
 tests
 verdict root

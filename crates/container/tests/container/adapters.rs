@@ -68,11 +68,12 @@ fn check(runtime: &Runtime, world: &World) {
     assert!(counters.cpu_usage.unwrap() > 0 && counters.memory.unwrap() > 0, "{kind}: {counters:?}");
     let clock = server.clock();
     say(&format!(
-        "{kind}: created in {} us, CPU {} us, memory {} kB, peak {:?} kB",
+        "{kind}: created in {} us, CPU {} us, memory {} kB, peak {:?} kB, layer in memory: {}",
         (clock.created - clock.begun) / 1000,
         counters.cpu_usage.unwrap() / 1000,
         counters.memory.unwrap() / 1000,
         counters.memory_peak.map(|it| it / 1000),
+        server.writes_to_memory(),
     ));
     server.signal(9).unwrap();
     let killed = Exit { code: None, signal: Some(9), oom_killed: false };

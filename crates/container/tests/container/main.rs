@@ -12,5 +12,6 @@ mod fake;
 mod fixture;
 mod life;
 mod limits;
+mod neighbours;
 mod servers;
 mod unpacking;
