@@ -274,6 +274,8 @@ pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
     let _closed = cleanup::close();
     cleanup.run();
     cleanup::remove_transient();
+    // A bridge of several containers.
+    network::sweep(|pid| pid == std::process::id());
     if rights::is_root() {
         // A bridge is no container's.
         network::sweep(|pid| pid == std::process::id());

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tare_tool::process::{Execute as _, Shell, cmd, xshell};
 
+use super::cleanup;
 use super::error::ContainerError;
 
 /// A bridge that containers are put on. Dropped, it is removed.
@@ -49,6 +50,11 @@ impl Bridge {
     /// # Errors
     /// When `ip` fails, or all networks are in use.
     pub fn create() -> Result<Self, ContainerError> {
+        let _making = cleanup::making();
+        Self::make()
+    }
+
+    fn make() -> Result<Self, ContainerError> {
         let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
         let used = used_networks(&routes);
         let mut error = ContainerError::new("all networks from 10.231.0.0/24 to 10.231.255.0/24 are in use");
@@ -113,7 +119,8 @@ impl Bridge {
 impl Pair {
     /// Joins a container and this host.
     pub(crate) fn create(pid: i32) -> Result<Self, ContainerError> {
-        Arc::new(Bridge::create()?).join(pid)
+        // Within the creation of a container, which holds the guard.
+        Arc::new(Bridge::make()?).join(pid)
     }
 }
 
