@@ -1,4 +1,4 @@
-//! What charts are drawn from: the bytes of an image as a tree, and curves of a load.
+//! What charts and differences are made from: the bytes of an image as a tree, its packages, and curves of a load.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,4 +58,14 @@ pub enum CurveKind {
     P99,
     /// x as in [`CurveKind::Rate`]. y: share of the enforcement periods of the window in which the CPU quota was used up.
     Throttled,
+}
+
+/// A package that a program was built from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }

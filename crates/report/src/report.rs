@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chart::{Curve, Part};
+use crate::chart::{Curve, Package, Part};
 use crate::limits::Limits;
 use crate::measurement::Measurement;
 use crate::metric::Pass;
@@ -16,7 +16,7 @@ use crate::verdict::{Outcome, Overall, Verdict};
 /// The version of the report's form; it rises when a reader of the old form would misread the new one.
 pub const SCHEMA: u32 = 4;
 
-/// The oldest version that is still read: it had fewer kinds of doubt. Version 3 had no parts and curves.
+/// The oldest version that is still read: it had fewer kinds of doubt. Version 3 had no parts, packages and curves.
 pub const OLDEST: u32 = 2;
 
 /// What was measured of one image.
@@ -139,6 +139,9 @@ pub struct Run {
     /// The image's bytes, layer by layer; of the size pass alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Part>,
+    /// What the program was built from, as it says itself; of the size pass alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Package>,
     /// What happened in the course of the loads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Curve>,

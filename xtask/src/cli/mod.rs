@@ -46,6 +46,8 @@ enum Command {
     Profile(PassedOn),
     /// Run an image under a profile's limits, with its ports on 127.0.0.1
     Run(PassedOn),
+    /// Make a page from reports, or say what changed between two reports or images
+    Report(PassedOn),
     /// Send requests to a server and measure its answers
     Load(PassedOn),
     /// Write manifests for Kubernetes and others from measured figures
@@ -70,6 +72,7 @@ impl Command {
         match self {
             Self::Profile(words)
             | Self::Run(words)
+            | Self::Report(words)
             | Self::Load(words)
             | Self::Deploy(words)
             | Self::Publish(words)
@@ -147,6 +150,9 @@ fn run(mut arguments: Arguments) -> ExitCode {
             profiler::planned(Part::Profiler, "profile", &arguments, &env, ui(false))
         }
         Command::Run(arguments) => profiler::planned(Part::Profiler, "run", &arguments, &env, ui(false)),
+        Command::Report(arguments) => {
+            profiler::planned(Part::Profiler, "report", &arguments, &env, ui(false))
+        }
         Command::Load(arguments) => profiler::direct(Part::Profiler, "load", &arguments, &env, ui(false)),
         Command::Deploy(arguments) => profiler::planned(Part::Deploy, "deploy", &arguments, &env, ui(false)),
         Command::Publish(arguments) => {

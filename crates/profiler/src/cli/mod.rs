@@ -15,6 +15,7 @@ mod load;
 mod neighbour;
 mod profile;
 mod progress;
+mod report;
 mod stage;
 mod start;
 mod sudo;
@@ -48,6 +49,8 @@ enum Command {
     Profile(Box<ProfileArguments>),
     /// Run an image in the foreground, under a profile's limits, with its ports on 127.0.0.1
     Run(StartArguments),
+    /// Make pages from reports, and say what changed between two
+    Report(report::ReportArguments),
     /// Send requests to a server and measure its answers
     Load(load::LoadArguments),
     /// The generator as a child process
@@ -63,7 +66,7 @@ impl Command {
         match self {
             Self::Profile(arguments) => arguments.quiet(),
             Self::Run(arguments) => arguments.quiet(),
-            Self::Load(_) | Self::Generate(_) | Self::Neighbour(_) => false,
+            Self::Report(_) | Self::Load(_) | Self::Generate(_) | Self::Neighbour(_) => false,
         }
     }
 }
@@ -93,6 +96,7 @@ fn make_plan(command: &Command, root: &Path, file: &Path, ui: Ui) -> anyhow::Res
     let wanted = match command {
         Command::Profile(arguments) => profile::plan(arguments, root, &env, ui)?,
         Command::Run(arguments) => Some(start::plan(arguments, root, &env)?),
+        Command::Report(arguments) => Some(report::plan(arguments)?),
         Command::Load(_) | Command::Generate(_) | Command::Neighbour(_) => None,
     };
     if let Some(wanted) = wanted {
@@ -115,6 +119,7 @@ fn run(command: &Command, file: Option<&Path>, words: &[OsString], ui: Ui) -> an
     match command {
         Command::Profile(arguments) => profile::run(arguments, &session()?),
         Command::Run(arguments) => start::run(arguments, &session()?),
+        Command::Report(arguments) => report::run(arguments, &session()?),
         Command::Load(arguments) => load::run(arguments, ui),
         Command::Generate(arguments) => generate::run(arguments, ui).map(|()| Outcome::Done),
         Command::Neighbour(arguments) => neighbour::run(arguments, ui).map(|()| Outcome::Done),

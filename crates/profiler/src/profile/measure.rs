@@ -135,6 +135,7 @@ pub fn sizes(setting: &Setting<'_>) -> Result<Run, SizeError> {
         measurements: size::measurements(&result),
         sections: vec![size::section(&result, rows)],
         bytes: Some(size::parts(&result)),
+        packages: size::built_from(&result),
         ..Run::default()
     })
 }

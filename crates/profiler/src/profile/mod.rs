@@ -10,6 +10,7 @@ pub mod comparison;
 pub mod cpus;
 pub mod definition;
 pub mod density;
+pub mod difference;
 pub mod gate;
 pub mod isolation;
 pub mod kept;

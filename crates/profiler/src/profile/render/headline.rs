@@ -131,6 +131,11 @@ const ORDER: [&str; 20] = [
     "unresolved",
 ];
 
+/// The place of a doubt in that order.
+pub(super) fn order(doubt: &Doubt) -> usize {
+    ORDER.iter().position(|kind| *kind == doubt.kind()).unwrap_or(ORDER.len())
+}
+
 /// The doubt that matters most: of a gate that it decided, else of the figures on the screen. With its case, and the kinds
 /// of all others.
 pub(super) fn doubt(report: &Report) -> Option<(String, &Doubt, Vec<&'static str>)> {
@@ -152,10 +157,7 @@ pub(super) fn doubt(report: &Report) -> Option<(String, &Doubt, Vec<&'static str
     };
     let all = report.runs.iter().flat_map(|run| &run.measurements);
     let all = all.flat_map(|it| it.doubts.iter().map(move |doubt| (it, doubt)));
-    let rank = |(it, doubt): &(&Measurement, &Doubt)| {
-        let order = ORDER.iter().position(|kind| *kind == doubt.kind()).unwrap_or(ORDER.len());
-        (!decided(it), !is_shown(it), order)
-    };
+    let rank = |(it, doubt): &(&Measurement, &Doubt)| (!decided(it), !is_shown(it), order(doubt));
     let (first, most) = all.clone().min_by_key(rank)?;
     let mut others: Vec<&'static str> =
         all.map(|(_, doubt)| doubt.kind()).filter(|kind| *kind != most.kind()).collect();

@@ -180,7 +180,7 @@ pub(crate) fn render_table(text: &mut String, list: &Table) {
 }
 
 /// Text that is neither markup nor HTML nor the end of a cell: names in an image are others' words.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,15 +1,18 @@
 //! Reports as people and other programs read them: a terminal, a pull request, a JUnit reader. JSON is the
 //! report itself ([`Report::to_json`](super::report::Report::to_json)).
 
+pub mod difference;
 mod headline;
 pub mod junit;
 pub mod markdown;
 pub mod metrics;
+pub mod page;
 mod passes;
 pub mod screen;
 pub mod terminal;
 pub mod units;
 
+use std::io;
 use std::path::Path;
 
 use tare_oci::blob::{FileError, Staging};
@@ -19,7 +22,7 @@ use super::metric::Direction;
 use super::report::Report;
 use tare_report::Bias;
 
-/// Writes `report.json`, `report.md` and `junit.xml` to a folder.
+/// Writes `report.json`, `report.html`, `report.md` and `junit.xml` to a folder.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -28,6 +31,10 @@ pub fn write(report: &Report, folder: &Path) -> Result<(), FileError> {
     let place = folder.join("report.json");
     let json = report.to_json().map_err(|error| FileError::on("write", &place)(error.into()))?;
     staging.write(&place, json.as_bytes())?;
+    let place = folder.join("report.html");
+    let page = page::render(std::slice::from_ref(report)).map_err(io::Error::other);
+    let page = page.map_err(FileError::on("write", &place))?;
+    staging.write(&place, page.as_bytes())?;
     staging.write(&folder.join("report.md"), markdown::render(report).as_bytes())?;
     staging.write(&folder.join("junit.xml"), junit::render(report).as_bytes())
 }

@@ -63,7 +63,7 @@ pub fn render(report: &Report, call: &Call<'_>) -> String {
         labelled("Doubt", &format!("{case}{doubt}: {}{others}", doubt.advice()), 2)
     }));
     blocks.extend(gates(report));
-    let files = format!("{}/report.md, report.json, junit.xml", call.folder);
+    let files = format!("{}/report.html, report.md, report.json, junit.xml", call.folder);
     blocks.push(labelled("Report", &files, 1));
     blocks.push(next(report, call));
     fit(&mut blocks);

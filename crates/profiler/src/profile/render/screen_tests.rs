@@ -80,7 +80,7 @@ Doubt     closed: the generator used 95.8 % of its CPU (over 85.0 %): give the
           generator more CPUs, or the server fewer: the server may be faster
           than this figure (also: capacity)
 Gates     2 passed, 2 waiting for a baseline
-Report    target/profiles/app/ci/report.md, report.json, junit.xml
+Report    target/profiles/app/ci/report.html, report.md, report.json, junit.xml
 Next      cargo xtask profile app --profile ci --save-baseline ci.baseline/
 ";
     assert_eq!(render(&bound(), &CALL), expected);

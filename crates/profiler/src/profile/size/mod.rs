@@ -28,7 +28,7 @@ pub use dependencies::PackageSize;
 pub use diff::{Change, diff};
 pub use elf::SegmentSize;
 pub use metrics::measurements;
-pub use parts::parts;
+pub use parts::{built_from, parts};
 pub use program::{ProgramSize, SectionSize, SymbolSource, program};
 pub use render::{changes, section};
 pub use tree::TreeError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tare_report::Part;
+use tare_report::{Package, Part};
 
 use super::{ProgramSize, SizeResult};
 
@@ -28,6 +28,18 @@ pub fn parts(result: &SizeResult) -> Part {
         bounded(format!("layer {}", at + 1), files, "files")
     });
     Part::of("image", layers.collect())
+}
+
+/// The packages that run in the program, by name.
+#[must_use]
+pub fn built_from(result: &SizeResult) -> Vec<Package> {
+    let packages =
+        result.program.iter().flat_map(|program| &program.packages).filter(|package| package.runtime);
+    let shown = |text: &str| super::render::shown(text);
+    let packages = packages.map(|it| Package { name: shown(&it.name), version: shown(&it.version) });
+    let mut packages: Vec<Package> = packages.collect();
+    packages.sort();
+    packages
 }
 
 /// Sections, and the crates of the largest section with code.

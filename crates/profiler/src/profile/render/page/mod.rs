@@ -1,0 +1,42 @@
+//! The report as a page: one HTML file without a script and without anything from elsewhere. Several reports stand side
+//! by side, with their curves in the same drawings.
+
+mod bars;
+mod lines;
+mod svg;
+mod treemap;
+mod view;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+
+use crate::profile::difference::Difference;
+use crate::profile::report::Report;
+
+/// The page of one report, or of several in their order.
+///
+/// # Errors
+/// Never for reports that can be read: that the template fits its values is tested.
+pub fn render(reports: &[Report]) -> Result<String, minijinja::Error> {
+    fill(&view::page(reports))
+}
+
+/// The page of what changed between two reports.
+///
+/// # Errors
+/// As [`render`].
+pub fn difference(reports: [&Report; 2], difference: &Difference) -> Result<String, minijinja::Error> {
+    fill(&view::difference(reports, difference))
+}
+
+fn fill(page: &view::Page) -> Result<String, minijinja::Error> {
+    let mut environment = Environment::new();
+    // Names ending in .html are escaped; drawings are marked as safe, and escape what they hold themselves.
+    environment.add_template("page.html", include_str!("page.html"))?;
+    let page = Value::from(Serde(page));
+    environment.get_template("page.html")?.render(context! { page, style => include_str!("style.css") })
+}
+
+#[cfg(test)]
+#[path = "../page_tests.rs"]
+mod tests;
