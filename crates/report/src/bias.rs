@@ -83,6 +83,7 @@ impl Subject {
             "density" if begins(&["start."]) => Self::Start,
             "density" => Self::Cost,
             "isolation" if begins(&["p99", "ratio"]) => Self::Latency,
+            "edge" if begins(&["p50"]) => Self::Latency,
             "network" if begins(&["p50", "p99", "added"]) => Self::Latency,
             _ => Self::Count,
         }
@@ -243,6 +244,8 @@ mod tests {
             ("isolation.ratio", Subject::Latency),
             ("isolation.rate", Subject::Count),
             ("network.p50", Subject::Latency),
+            ("edge.p50", Subject::Latency),
+            ("edge.hit-rate", Subject::Count),
             ("unknown", Subject::Count),
         ] {
             assert_eq!(Subject::of(metric), subject, "{metric}");

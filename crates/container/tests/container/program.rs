@@ -45,6 +45,35 @@ fn response() -> &'static [u8] {
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 }
 
+/// The folder whose files are answered, out of a cache that never forgets: each file first as a miss, then as a hit, and
+/// as stale while the folder is away. To a client that takes gzip only half of a file is sent, as if it were one.
+static FILES: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+static CACHE: std::sync::Mutex<std::collections::BTreeMap<String, Vec<u8>>> =
+    std::sync::Mutex::new(std::collections::BTreeMap::new());
+
+fn file(folder: &str, head: &str) -> Vec<u8> {
+    let path = head.split(' ').nth(1).unwrap();
+    let Some(name) = path.strip_prefix("/files/") else { return response().to_vec() };
+    let mut cache = CACHE.lock().unwrap();
+    let state = match (cache.contains_key(name), std::path::Path::new(folder).is_dir()) {
+        (true, true) => "hit",
+        (true, false) => "hit; ttl=-1",
+        (false, _) => "fwd=miss",
+    };
+    if state == "fwd=miss" {
+        let Ok(content) = std::fs::read(format!("{folder}/{name}")) else {
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
+        };
+        cache.insert(name.to_owned(), content);
+    }
+    let (content, coding) = (&cache[name], head.contains("gzip"));
+    let body = if coding { &content[..content.len() / 2] } else { content };
+    let coding = if coding { "Content-Encoding: gzip\r\n" } else { "" };
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\n{coding}Cache-Status: x; {state}\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
 static LEFT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(u64::MAX);
 
 fn serve_http(mut stream: std::net::TcpStream) {
@@ -53,7 +82,7 @@ fn serve_http(mut stream: std::net::TcpStream) {
     while let Ok(length) = stream.read(&mut buffer) {
         request.extend_from_slice(&buffer[..length]);
         while let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") {
-            request.drain(..end + 4);
+            let head: Vec<u8> = request.drain(..end + 4).collect();
             if LEFT.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 0 {
                 eprintln!("this was the last");
                 std::process::exit(7);
@@ -63,7 +92,11 @@ fn serve_http(mut stream: std::net::TcpStream) {
             {
                 worker(bytes);
             }
-            if stream.write_all(response()).is_err() {
+            let answer = match FILES.get() {
+                Some(folder) => file(folder, &String::from_utf8_lossy(&head)),
+                None => response().to_vec(),
+            };
+            if stream.write_all(&answer).is_err() {
                 return;
             }
         }
@@ -172,6 +205,7 @@ fn main() {
             "hold" => std::mem::forget(std::hint::black_box(vec![1_u8; value.parse().unwrap()])),
             "worker" => worker(value),
             "worker-under-load" => WORKER.set(value.to_owned()).unwrap(),
+            "files" => FILES.set(value.to_owned()).unwrap(),
             "places" => PLACES.store(value.parse().unwrap(), std::sync::atomic::Ordering::SeqCst),
             // Threads that never rest.
             "spin" => {

@@ -37,7 +37,7 @@ pub(super) struct ContainerArguments {
 pub(super) struct CommonArguments {
     #[command(flatten)]
     pub(super) container: ContainerArguments,
-    /// Only these passes: size, startup, throughput, density, isolation, network
+    /// Only these passes: size, startup, throughput, density, isolation, network, edge
     #[arg(long, value_name = "PASS", value_delimiter = ',')]
     pass: Vec<Pass>,
     /// Warm starts instead of the profile's

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use crate::profile::abilities::Unable;
 use crate::profile::baseline::{BaselineError, Disagreement};
 use crate::profile::definition::{Problem, SourceError};
 use crate::profile::size::SizeError;
@@ -26,6 +27,7 @@ pub(super) fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         .and_then(load::hint)
         .or_else(|| is::<ContainerError>(cause)?.hint().map(str::to_owned))
         .or_else(|| is::<Stopped>(cause).map(|error| error.hint.clone()))
+        .or_else(|| is::<Unable>(cause).map(|error| error.hint.to_owned()))
         .or_else(|| is::<NotBuilt>(cause).map(NotBuilt::hint))
         .or_else(|| is::<InUse>(cause).map(InUse::hint))
         .or_else(|| is::<Problem>(cause)?.hint.clone())

@@ -97,7 +97,7 @@ pub(super) fn check(
         kind.find(env.get("PATH"))?;
     }
     if let Some(unable) = abilities::refusal(profile, kind, common.sudo || is_root()) {
-        return Err(Stopped { reason: unable.to_string(), hint: unable.hint.to_owned() }.into());
+        return Err(unable.into());
     }
     for limits in &profile.limits {
         subject::possible(limits)?;

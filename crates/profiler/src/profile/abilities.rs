@@ -34,6 +34,10 @@ pub fn refusal(profile: &Profile, runtime: RuntimeKind, as_root: bool) -> Option
                 "runs this program in a container, which takes Linux".to_owned(),
                 "leave the pass out (`--pass`)",
             ),
+            Pass::Edge if runtime.is_daemon() && !as_root => (
+                format!("puts files into the container, which takes root with {runtime}"),
+                "add `--sudo`, or leave the pass out (`--pass`)",
+            ),
             _ => return None,
         };
         Some(Unable { pass: *pass, why, hint })

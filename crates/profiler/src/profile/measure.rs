@@ -13,6 +13,7 @@ use super::cpus::{self, HostCpus, Placement};
 use super::definition::values::Load;
 use super::definition::{Limits, Profile};
 use super::density;
+use super::edge;
 use super::isolation;
 use super::measurement::{Doubt, Measurement};
 use super::metric::Pass;
@@ -238,6 +239,13 @@ pub fn run(
                     let rows = rounds.figures(&machine(steal, None), subject.cpus());
                     run.sections.push(rounds.section(where_(&subject), &rows, options));
                     run.measurements.extend(rows);
+                })
+            }
+            Pass::Edge => {
+                let options = &profile.edge;
+                edge::run(&subject, options).map(|edge| {
+                    run.measurements.extend(edge.figures(&machine(steal_since(before), None)));
+                    run.sections.push(edge.section(where_(&subject), options));
                 })
             }
             Pass::Network => {

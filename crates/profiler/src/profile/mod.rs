@@ -11,6 +11,7 @@ pub mod cpus;
 pub mod definition;
 pub mod density;
 pub mod difference;
+pub mod edge;
 pub mod gate;
 pub mod isolation;
 pub mod kept;

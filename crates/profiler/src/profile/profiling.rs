@@ -10,6 +10,7 @@ use tare_container::{Confinement, Runtime};
 use tare_oci::platform::Platform;
 use tare_oci::units::Epoch;
 
+use super::abilities;
 use super::baseline::Baseline;
 use super::compare::{Finding, Row};
 use super::comparison;
@@ -198,6 +199,9 @@ fn measured(
         return Ok(runs);
     }
     let runtime = options.runtime.ok_or_else(|| ProfileError::NoRuntime(profile.name.clone()))?;
+    if let Some(unable) = abilities::refusal(profile, runtime.kind(), is_root()) {
+        return Err(unable.into());
+    }
     let prepare = |target| runtime.prepare(target).map_err(PassError::from);
     let mut roots: Vec<PathBuf> = prepare(target)?.into_iter().collect();
     let baseline = baseline_image(profile, &options.cache)?;

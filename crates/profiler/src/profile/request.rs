@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tare_container::target::Target;
 use tare_container::{ContainerError, Runtime};
 
+use super::abilities::Unable;
 use super::baseline::{Baseline, BaselineError, Disagreement};
 use super::size::SizeError;
 use super::subject::PassError;
@@ -89,6 +90,9 @@ pub enum ProfileError {
     /// A pass runs the image, and the options have no runtime.
     #[error("the passes of profile {0} run the image, and no runtime is given")]
     NoRuntime(String),
+    /// The runtime cannot do what a pass needs.
+    #[error("{0}")]
+    Unable(#[from] Unable),
     /// The path of the current program is unknown.
     #[error("cannot find this program")]
     NoProgram(#[source] std::io::Error),

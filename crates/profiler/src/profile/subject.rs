@@ -87,6 +87,14 @@ pub enum PassError {
     /// The neighbour of the isolation pass.
     #[error("the neighbour of the isolation pass {0}")]
     Neighbour(String),
+    /// The files of the edge pass.
+    #[error("the files of the edge pass cannot be in {folder} of the container: {why}")]
+    Source {
+        /// The folder of the profile.
+        folder: String,
+        /// Why not.
+        why: String,
+    },
     /// The profile's limits.
     #[error("{0}")]
     Limit(#[from] LimitError),

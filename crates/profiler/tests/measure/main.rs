@@ -6,6 +6,7 @@
 
 mod daemon;
 mod density;
+mod edge;
 #[path = "../../../container/tests/container/fake.rs"]
 #[expect(dead_code, reason = "the tests of containers need more of it")]
 mod fake;

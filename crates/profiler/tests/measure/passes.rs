@@ -23,7 +23,7 @@ const LOAD: &str = "passes = [\"throughput\"]\n\
 /// An image, and what is done with it.
 pub(crate) struct Scene {
     pub(crate) world: World,
-    target: Target,
+    pub(crate) target: Target,
     runtime: Runtime,
     program: PathBuf,
     host: HostCpus,

@@ -28,12 +28,21 @@ pub enum Pass {
     Isolation,
     /// Sends it requests from another container.
     Network,
+    /// Asks for files whose source goes away.
+    Edge,
 }
 
 impl Pass {
     /// In the order they run.
-    pub const ALL: [Self; 6] =
-        [Self::Size, Self::Startup, Self::Throughput, Self::Density, Self::Isolation, Self::Network];
+    pub const ALL: [Self; 7] = [
+        Self::Size,
+        Self::Startup,
+        Self::Throughput,
+        Self::Density,
+        Self::Isolation,
+        Self::Network,
+        Self::Edge,
+    ];
     /// Those of a profile that names none.
     pub const DEFAULT: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
 
@@ -47,6 +56,7 @@ impl Pass {
             Self::Density => "density",
             Self::Isolation => "isolation",
             Self::Network => "network",
+            Self::Edge => "edge",
         }
     }
 }

@@ -19,6 +19,8 @@ const LEAST: &str = "least of the runs";
 const DIFFERENCE: &str = "difference of the medians";
 const ROUNDS: &str = "median of the rounds";
 const OF_ROUNDS: &str = "over all rounds";
+const OF_REQUESTS: &str = "over all requests";
+const RANK: &str = "nearest rank over all requests";
 const COPIES: &str = "mean over the copies";
 const FURTHER: &str = "mean over the copies after the first";
 const OF_COPIES: &str = "median of the copies";
@@ -36,6 +38,9 @@ const LOAD: Option<&str> = Some("load case: closed, open-50, open-70, open-90");
 
 const BESIDE: Option<&str> = Some("alone, or beside a neighbour");
 const WAY: Option<&str> = Some("loopback: inside the server's container; bridge: from another container");
+
+const CACHED: Option<&str> =
+    Some("hit: out of the cache; miss: from the source; offline: while the source is away");
 
 /// Rows of one pass: id, unit, which way is better, statistic, cases, `=>` description.
 macro_rules! rows {
@@ -164,7 +169,7 @@ const DENSITY: &[Metric] = rows! { Density Noisy
     "density.copies" Count Higher COUNTED WHOLE =>
         "Copies of the container that ran at once within the budget of the profile";
     "density.copies-per-host" Count Higher COMPUTED WHOLE =>
-        "Copies for which the memory and the CPUs of this host suffice, by memory.added and idle-cpu of one copy";
+        "Copies for which the memory and the CPUs of this host suffice, by memory.added and idle-cpu of one copy, without what the runtime and the kernel keep for it outside of its cgroup";
     "density.memory.pss" Bytes Lower COPIES WHOLE =>
         "Proportional set size of a copy's processes (smaps_rollup): a page that n processes map counts as one n-th";
     "density.memory.cgroup" Bytes Lower COPIES WHOLE =>
@@ -205,6 +210,18 @@ const NETWORK: &[Metric] = rows! { Network Noisy
         "Requests without a right answer and connections that could not be opened";
 };
 
+const EDGE: &[Metric] = rows! { Edge Noisy
+    "edge.hit-rate" Share Higher OF_REQUESTS WHOLE =>
+        "Right answers out of the cache while the source is there, by the header Cache-Status (RFC 9211); the first of each file cannot be one";
+    "edge.bytes-saved" Share Higher OF_REQUESTS WHOLE =>
+        "Bytes of the files that compression kept from being transferred, to a client that accepts gzip and brotli";
+    "edge.offline-answers" Share Higher OF_REQUESTS WHOLE =>
+        "Right answers while the source is away, to requests for files that were asked for before";
+    "edge.offline-stale" Share Neither OF_REQUESTS WHOLE => "Right answers of those that say that they are stale";
+    "edge.p50" Nanoseconds Lower RANK CACHED => "Median time from the sending to the last byte, sequential requests";
+    "edge.errors" Count Lower OF_REQUESTS WHOLE => "Requests without a right answer while the source is there";
+};
+
 pub(super) fn rows() -> Vec<Metric> {
     let started = |cache: &str| -> Vec<Metric> {
         let row = |metric: &Metric| Metric {
@@ -215,5 +232,5 @@ pub(super) fn rows() -> Vec<Metric> {
         };
         STARTUP.iter().map(row).collect()
     };
-    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY, ISOLATION, NETWORK].concat()
+    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY, ISOLATION, NETWORK, EDGE].concat()
 }

@@ -8,7 +8,7 @@ use tare_container::Tightening;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 use super::values::{Load, Protocol};
-use super::{DensityOptions, IsolationOptions, Profile};
+use super::{DensityOptions, EdgeOptions, IsolationOptions, Profile};
 
 /// A value of a profile that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +106,8 @@ impl Profile {
             within(&key("status"), request.status, 100..=599)?;
         }
         density(&self.density)?;
-        isolation(&self.isolation)
+        isolation(&self.isolation)?;
+        edge(&self.edge)
     }
 }
 
@@ -125,15 +126,7 @@ fn headers(key: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem>
 
 fn container(container: &Tightening) -> Result<(), Problem> {
     for (key, paths) in [("container.tmpfs", &container.tmpfs), ("container.volumes", &container.volumes)] {
-        for path in paths {
-            let parts = || path.split('/').skip(1);
-            let good = path.starts_with('/')
-                && path.len() > 1
-                && parts().all(|part| part != ".." && part != ".")
-                // What separates options of mounts and of command lines.
-                && !path.contains([':', ',']) && !path.contains(char::is_control);
-            ensure(key, good, || format!("`{path}` is not the absolute path of a folder below `/`"))?;
-        }
+        paths.iter().try_for_each(|path| folder(key, path))?;
     }
     for (name, value) in &container.sysctls {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -169,6 +162,25 @@ fn isolation(options: &IsolationOptions) -> Result<(), Problem> {
     })?;
     within("isolation.rounds", *rounds, 1..=1000)?;
     duration("isolation.duration", *length)
+}
+
+fn edge(options: &EdgeOptions) -> Result<(), Problem> {
+    let EdgeOptions { path: prefix, folder: place, env: _, stale_after, requests } = options;
+    path("edge.path", prefix)?;
+    folder("edge.folder", place)?;
+    duration("edge.stale-after", *stale_after)?;
+    within("edge.requests", *requests, 1..=1_000_000)
+}
+
+/// The path of a folder in a container.
+fn folder(key: &str, path: &str) -> Result<(), Problem> {
+    let parts = || path.split('/').skip(1);
+    let good = path.starts_with('/')
+        && path.len() > 1
+        && parts().all(|part| part != ".." && part != ".")
+        // What separates options of mounts and of command lines.
+        && !path.contains([':', ',']) && !path.contains(char::is_control);
+    ensure(key, good, || format!("`{path}` is not the absolute path of a folder below `/`"))
 }
 
 fn loads(loads: &[Load]) -> Result<(), Problem> {

@@ -21,7 +21,7 @@ pub use self::check::Problem;
 pub use self::gates::Gate;
 pub use self::parse::parse;
 pub(crate) use self::passes::settings;
-pub use self::passes::{DensityOptions, IsolationOptions};
+pub use self::passes::{DensityOptions, EdgeOptions, IsolationOptions};
 pub use self::shipped::{SourceError, find, find_with, names};
 use self::values::{Check, Load, Network, Protocol};
 use super::metric::Pass;
@@ -65,6 +65,8 @@ pub struct Profile {
     pub density: DensityOptions,
     /// Options of the isolation pass.
     pub isolation: IsolationOptions,
+    /// Options of the edge pass.
+    pub edge: EdgeOptions,
     /// In the order of the metric table.
     #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
@@ -175,6 +177,7 @@ impl Default for Profile {
             throughput: ThroughputOptions::default(),
             density: DensityOptions::default(),
             isolation: IsolationOptions::default(),
+            edge: EdgeOptions::default(),
             gates: vec![],
         }
     }
@@ -288,6 +291,7 @@ impl Profile {
         let (startup, throughput) = (&mut self.startup, &mut self.throughput);
         startup.runs = overrides.runs.unwrap_or(startup.runs);
         throughput.duration = overrides.duration.unwrap_or(throughput.duration);
+        self.isolation.duration = overrides.duration.unwrap_or(self.isolation.duration);
         throughput.connections = overrides.connections.unwrap_or(throughput.connections);
         if let Some(rate) = overrides.rate {
             throughput.loads = vec![Load::Rate(rate)];

@@ -50,6 +50,38 @@ impl Default for IsolationOptions {
     }
 }
 
+/// Options of the edge pass.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EdgeOptions {
+    /// What the names of the files stand behind in requests.
+    pub path: String,
+    /// A folder of the container, in memory; the files are in its folder `source`.
+    pub folder: String,
+    /// Variables that let the server serve them, beside the profile's own, which replace these.
+    #[serde(deserialize_with = "parse::env")]
+    pub env: Vec<(String, String)>,
+    /// After which time the server takes a file for stale, by these variables.
+    #[serde(deserialize_with = "parse::text")]
+    pub stale_after: Nanoseconds,
+    /// Requests while the source of the files is there, and again while it is away.
+    pub requests: u32,
+}
+
+/// As the sample server has it.
+impl Default for EdgeOptions {
+    fn default() -> Self {
+        let env = [("TARE_FILES", "/edge/source"), ("TARE_CACHE_FRESH", "2s")];
+        Self {
+            path: "/files/".to_owned(),
+            folder: "/edge".to_owned(),
+            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            stale_after: Nanoseconds(2_000_000_000),
+            requests: 2000,
+        }
+    }
+}
+
 /// The settings that figures of the profile's passes depend on.
 pub(crate) fn settings(profile: &Profile) -> Vec<(&'static str, String)> {
     use crate::profile::metric::Pass;
@@ -63,6 +95,13 @@ pub(crate) fn settings(profile: &Profile) -> Vec<(&'static str, String)> {
     if profile.passes.contains(&Pass::Isolation) {
         let IsolationOptions { load, rounds, duration } = &profile.isolation;
         settings.push(("isolation", format!("{load}, {rounds} rounds of twice {duration}")));
+    }
+    if profile.passes.contains(&Pass::Edge) {
+        let EdgeOptions { path, folder, env, stale_after, requests } = &profile.edge;
+        let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let env = env.join(" ");
+        settings
+            .push(("edge", format!("{requests} of {path} from {folder}, stale after {stale_after}, {env}")));
     }
     settings
 }

@@ -81,6 +81,12 @@ fn every_key_is_understood() {
         load = "200/s"
         rounds = 3
         duration = "1500ms"
+        [edge]
+        path = "/static/"
+        folder = "/srv/edge"
+        env = { FILES = "/srv/edge/source" }
+        stale-after = "5s"
+        requests = 100
         [[throughput.requests]]
         [[throughput.requests]]
         method = "POST"
@@ -145,6 +151,14 @@ fn every_key_is_understood() {
     let isolation =
         IsolationOptions { load: Load::Rate(200), rounds: 3, duration: Nanoseconds(1_500_000_000) };
     assert_eq!(profile.isolation, isolation);
+    let edge = EdgeOptions {
+        path: "/static/".into(),
+        folder: "/srv/edge".into(),
+        env: vec![("FILES".into(), "/srv/edge/source".into())],
+        stale_after: Nanoseconds(5_000_000_000),
+        requests: 100,
+    };
+    assert_eq!(profile.edge, edge);
 }
 
 #[test]
@@ -253,6 +267,9 @@ fn what_cannot_be_is_refused_with_its_place() {
             1,
             "a closed loop has no fixed rate: write a share such as `30%`, or a rate such as `1000/s`",
         ),
+        ("[edge]\nrequests = 0", 2, 1, "`requests` is 0, which is not between 1 and 1000000"),
+        ("[edge]\nfolder = \"/\"", 2, 1, "`/` is not the absolute path of a folder below `/`"),
+        ("[edge]\nfolder = \"/a/../b\"", 2, 1, "`/a/../b` is not the absolute path of a folder below `/`"),
         ("[[throughput.requests]]\nmethod = \"GE T\"", 2, 1, "`GE T` is not a method"),
         ("[[throughput.requests]]\nheaders = { \"a b\" = \"\" }", 2, 1, "`a b` is not a header"),
         (
@@ -444,6 +461,7 @@ fn every_key_is_documented() {
         "[throughput]",
         "[density]",
         "[isolation]",
+        "[edge]",
         "[[throughput.requests]]",
     ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));

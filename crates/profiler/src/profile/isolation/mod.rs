@@ -159,6 +159,10 @@ impl Isolation {
         if let Some(ratio) = figures.iter().find(|row| row.metric == "isolation.ratio") {
             let score = Score::of(ratio.value);
             notes.push(format!("Isolation is {score}: p99 is {:.2} times that of alone.", ratio.value));
+        } else {
+            notes.push(
+                "There is no ratio: in one of the rounds no request was answered as it should be.".to_owned(),
+            );
         }
         Section { pass: Pass::Isolation, notes, tables: vec![] }
     }
@@ -201,6 +205,12 @@ mod tests {
         assert_eq!(rows[2].samples, [1.5, 4.0, 1.5]);
         let notes = isolation.section(String::new(), &rows, &IsolationOptions::default()).notes;
         assert_eq!(notes[2], "Isolation is good: p99 is 1.50 times that of alone.");
+        // A server that answers nothing beside the neighbour is not a fast one.
+        let silent = Outcome { latency: tare_load::Distribution::default(), ..outcome(0, 0) };
+        let starved = Isolation { beside: vec![silent], ..isolation };
+        let starved = starved.figures(&MachineFacts::default(), 0.5);
+        let keys: Vec<String> = starved.iter().take(2).map(Measurement::key).collect();
+        assert_eq!(keys, ["isolation.p99@alone", "isolation.rate"]);
         let kinds = |row: &Measurement| row.doubts.iter().any(|doubt| doubt.kind() == "too-few-samples");
         assert_eq!(
             rows.iter().map(kinds).collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use tare_report::Score;
 
 /// A label and a line for each of these passes that ran.
 pub(super) fn lines(run: &Run) -> Vec<(&'static str, String)> {
-    [("Density", density(run)), ("Isolation", isolation(run)), ("Network", network(run))]
+    [("Density", density(run)), ("Isolation", isolation(run)), ("Network", network(run)), ("Edge", edge(run))]
         .into_iter()
         .filter_map(|(label, text)| Some((label, text?)))
         .collect()
@@ -59,6 +59,15 @@ fn network(run: &Run) -> Option<String> {
     Some(format!("{}{p99} from container to container, {} inside one", figure(bridge), figure(loopback)))
 }
 
+fn edge(run: &Run) -> Option<String> {
+    let of = |metric: &str| find(run, &format!("edge.{metric}"));
+    let offline = of("offline-answers")?;
+    let mut parts = vec![format!("{} answered while the source is away", figure(offline))];
+    parts.extend(of("hit-rate").map(|it| format!("{} hits before", figure(it))));
+    parts.extend(of("bytes-saved").map(|it| format!("{} of the bytes saved", figure(it))));
+    Some(parts.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +97,9 @@ mod tests {
             of("isolation.p99", "alone", 160e3),
             of("isolation.p99", "beside", 210e3),
             Measurement::exact("isolation.rate", 1_000.0),
+            Measurement::exact("edge.offline-answers", 1.0),
+            Measurement::exact("edge.hit-rate", 0.97),
+            Measurement::exact("edge.bytes-saved", 0.81),
             of("network.p50", "loopback", 31e3),
             of("network.p50", "bridge", 45e3),
             of("network.p99", "bridge", 88e3),
@@ -96,7 +108,9 @@ mod tests {
         let isolation =
             "good: p99 × 1.32 (1.20 to 1.44), 160 µs alone, 210 µs beside a neighbour, at 1,000 req/s";
         let network = "45.0 µs (p99 88.0 µs) from container to container, 31.0 µs inside one";
-        let expected = [("Density", "1 copy"), ("Isolation", isolation), ("Network", network)];
+        let edge = "100.0 % answered while the source is away, 97.0 % hits before, 81.0 % of the bytes saved";
+        let expected =
+            [("Density", "1 copy"), ("Isolation", isolation), ("Network", network), ("Edge", edge)];
         assert_eq!(lines(&run), expected.map(|(label, text)| (label, text.to_owned())));
     }
 }

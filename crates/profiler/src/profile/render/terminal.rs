@@ -223,6 +223,7 @@ fn title(pass: Pass) -> &'static str {
         Pass::Density => "Density",
         Pass::Isolation => "Isolation",
         Pass::Network => "Between containers",
+        Pass::Edge => "Edge",
     }
 }
 
