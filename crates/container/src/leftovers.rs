@@ -277,8 +277,6 @@ pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
     // A bridge of several containers.
     network::sweep(|pid| pid == std::process::id());
     if rights::is_root() {
-        // A bridge is no container's.
-        network::sweep(|pid| pid == std::process::id());
         // What stays the next run removes.
         let _ = tare_keeper::cgroup::remove(&group::group_of(std::process::id()));
     }
