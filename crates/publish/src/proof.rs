@@ -13,7 +13,7 @@ use crate::facts::ImageFacts;
 use crate::measured::{FoundReport, artifact};
 use crate::provenance::{
     Base, BuildFacts, CYCLONEDX_PREDICATE, IN_TOTO, Origin, SIGNATURE_PREDICATE, SLSA, SPDX_PREDICATE,
-    provenance, statement,
+    provenance, says_the_same, statement,
 };
 use crate::referrers::{Artifact, payloads};
 use crate::registry::Repository;
@@ -118,23 +118,29 @@ pub fn attach_reports(name: &str, content: &Content<'_>, reports: &[FoundReport]
     content.manifests().filter_map(of).collect()
 }
 
-/// Replaces bundles by those of the repository with the same statement and a signature of the same key: each signature
-/// is another one (ECDSA), so that every repeated run would add its own.
+/// Replaces provenance and bundles by those of the repository that say the same, bundles only where this key has signed
+/// them. Each signature is another one (ECDSA), and each run of CI has its own address, so that every repeated run would
+/// add its own.
 ///
 /// # Errors
 /// When the repository cannot be asked.
-pub fn reuse_bundles(proofs: &mut [Proof], repository: &Repository, key: &SigningKey) -> Result<(), Error> {
+pub fn reuse(proofs: &mut [Proof], repository: &Repository, key: Option<&SigningKey>) -> Result<(), Error> {
     for Proof { subject, artifacts } in proofs {
-        let is_bundle = |artifact: &&mut Artifact| artifact.artifact_type == BUNDLE;
-        if !artifacts.iter().any(|artifact| artifact.artifact_type == BUNDLE) {
-            continue;
-        }
-        let known = payloads(repository, subject.digest(), BUNDLE)?;
-        for artifact in artifacts.iter_mut().filter(is_bundle) {
-            if let Some((_, same)) = known.iter().find(|(_, known)| key.has_signed(known, artifact.payload()))
-            {
-                let Artifact { artifact_type, file_name, annotations, .. } = artifact.clone();
-                *artifact = Artifact::new(subject, &artifact_type, &file_name, same.clone(), annotations);
+        for kind in [IN_TOTO, BUNDLE] {
+            if !artifacts.iter().any(|artifact| artifact.artifact_type == kind) {
+                continue;
+            }
+            let known = payloads(repository, subject.digest(), kind)?;
+            for artifact in artifacts.iter_mut().filter(|artifact| artifact.artifact_type == kind) {
+                let is_same = |known: &[u8]| match key {
+                    _ if kind == IN_TOTO => says_the_same(known, artifact.payload()),
+                    Some(key) => key.has_signed(known, artifact.payload()),
+                    None => false,
+                };
+                if let Some((_, same)) = known.iter().find(|(_, known)| is_same(known)) {
+                    let Artifact { artifact_type, file_name, annotations, .. } = artifact.clone();
+                    *artifact = Artifact::new(subject, &artifact_type, &file_name, same.clone(), annotations);
+                }
             }
         }
     }

@@ -70,6 +70,28 @@ pub fn statement(name: &str, digest: &str, predicate_type: &str, predicate: &Val
     sorted(statement).to_string().into_bytes()
 }
 
+/// Whether two statements say the same of an image.
+///
+/// The provenance of a repeated run names another run and reports that were measured again. Source, builder, compiler and
+/// packages are the same, and so the first statement holds.
+pub(crate) fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    one == other || lasting(one).is_some_and(|lasting_one| lasting(other) == Some(lasting_one))
+}
+
+/// A provenance without what each run has of its own; none of another statement.
+fn lasting(statement: &[u8]) -> Option<Value> {
+    let mut statement: Value = serde_json::from_slice(statement).ok()?;
+    if statement["predicateType"] != SLSA {
+        return None;
+    }
+    let details = statement.pointer_mut("/predicate/runDetails")?.as_object_mut()?;
+    details.remove("metadata");
+    if let Some(byproducts) = details.get_mut("byproducts").and_then(Value::as_array_mut) {
+        byproducts.retain(|one| one["mediaType"] != REPORT);
+    }
+    Some(statement)
+}
+
 /// The predicate of provenance for an image of these platforms.
 #[must_use]
 pub fn provenance(name: &str, images: &[ImageFacts], bases: &[Base], origin: Origin<'_>) -> Value {

@@ -17,7 +17,7 @@ use ureq::tls::PemItem;
 
 use crate::documents::sha256;
 use crate::error::Error;
-use crate::provenance::IN_TOTO;
+use crate::provenance::{IN_TOTO, says_the_same};
 use crate::referrers::sorted;
 
 /// The media type of a bundle.
@@ -87,7 +87,7 @@ impl SigningKey {
         Ok(sorted(bundle).to_string().into_bytes())
     }
 
-    /// Whether `known` is a bundle with the statement of `bundle` and a signature of this key.
+    /// Whether `known` is a bundle with a signature of this key, whose statement says the same as that of `bundle`.
     pub(crate) fn has_signed(&self, known: &[u8], bundle: &[u8]) -> bool {
         let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
         let part = |bundle: &serde_json::Value, pointer: &str| {
@@ -104,7 +104,7 @@ impl SigningKey {
         let frame = |bundle: &serde_json::Value| {
             (bundle["mediaType"].clone(), bundle["verificationMaterial"].clone())
         };
-        part(&bundle, payload).as_ref() == Some(&statement)
+        part(&bundle, payload).is_some_and(|own| says_the_same(&statement, &own))
             && frame(&known) == frame(&bundle)
             && public.verify(&pre_authentication(IN_TOTO, &statement), &signature).is_ok()
     }

@@ -21,7 +21,7 @@ use crate::ci::{Ci, Outputs, Trigger, write_github};
 use crate::content::Content;
 use crate::error::Error;
 use crate::measured::{FoundReport, attached_reports, check_gates};
-use crate::proof::{Proof, Signer, attach_reports, bundle, merge, prove, reuse_bundles};
+use crate::proof::{Proof, Signer, attach_reports, bundle, merge, prove, reuse};
 use crate::publish::{Options, Published, destination, publish, to_json, to_markdown};
 use crate::reference::is_tag;
 use crate::registry::{Access, Repository};
@@ -53,7 +53,7 @@ pub(super) struct PublishArguments {
     /// Let the tag of a version move from another image
     #[arg(long)]
     move_tag: bool,
-    /// Print what would be sent, and send nothing
+    /// Ask the registry what it lacks, print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
     /// Publish what was built from files that are not committed
@@ -209,8 +209,8 @@ pub(super) fn run(arguments: &PublishArguments, plan: Option<&Plan>, ui: Ui) -> 
         let bar = Bar::new("Sending", ui);
         let result = session.open(reference, Access::Push, mount).and_then(|repository| {
             // The same digests go to every repository.
-            if let (true, Some(key)) = (results.is_empty(), &key) {
-                reuse_bundles(&mut proofs, &repository, key)?;
+            if results.is_empty() {
+                reuse(&mut proofs, &repository, key.as_ref())?;
             }
             publish(&content, &repository, &naming, &proofs, options, &bar)
         });
@@ -448,6 +448,11 @@ fn naming(arguments: &PublishArguments, ci: Option<&Ci>, version: Option<&str>) 
     if has_own_tags(arguments) {
         return Ok(Naming::Nothing("every destination has its tag"));
     }
-    let Some(ci) = ci else { bail!("nothing says which tag to give: name it with --tag TAG") };
+    let Some(ci) = ci else {
+        let at = arguments.to.first().map_or("HOST/REPOSITORY", String::as_str);
+        let hint =
+            format!("name it with --tag TAG, or in --to {at}:TAG; only runs of CI have tags of their own");
+        return Err(Hinted::new("no tag is given for the image", hint).into());
+    };
     Ok(of_ci(ci, arguments.name(), version)?)
 }

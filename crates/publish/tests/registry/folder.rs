@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use tare_publish::artifacts;
+use tare_publish::ci::{Ci, Trigger};
 use tare_publish::content::Content;
-use tare_publish::proof::{Proof, Signer, prove, reuse_bundles};
+use tare_publish::measured::FoundReport;
+use tare_publish::proof::{Proof, Signer, prove, reuse};
 use tare_publish::publish::{Options, publish, to_json};
 use tare_publish::referrers::{Artifact, list, missing, restore_referrers};
 use tare_publish::sign::SigningKey;
 use tare_publish::tags::{Naming, Tag};
+use tare_report::Report;
 
 use crate::images::{Layout, open};
 use crate::server::{Quirks, TestRegistry, digest};
@@ -110,10 +113,42 @@ fn a_repeated_run_keeps_the_bundles_that_say_the_same() {
         for (key, expected) in [(&mine, 2), (&mine, 2), (&theirs, 4), (&mine, 4)] {
             let signer = Signer { key: Some(key), ..Signer::default() };
             let mut proofs = prove("app", &content, &[], signer).unwrap();
-            reuse_bundles(&mut proofs, &repository, key).unwrap();
+            reuse(&mut proofs, &repository, Some(key)).unwrap();
             publish(&content, &repository, &Naming::Nothing(""), &proofs, Options::default(), &()).unwrap();
             assert_eq!(list(&repository, &subject).unwrap().len(), expected);
             assert_eq!(missing(&repository, &subject, &proofs[0].artifacts).unwrap(), []);
         }
+    }
+}
+
+/// Each run has its own address and its own measurements, and the same source, builder and packages.
+#[test]
+fn a_repeated_run_of_ci_keeps_the_provenance_that_is_there() {
+    let layout = Layout::of(&["amd64"], &[b"layer"]);
+    let content = layout.open();
+    let subject = content.root().descriptor.digest().clone();
+    let registry = TestRegistry::start(Quirks::default());
+    let repository = open(&registry, "app", None);
+    let ci = |commit: &str, run: &str| Ci {
+        trigger: Trigger::Schedule,
+        commit: commit.to_owned(),
+        repository: None,
+        source: Some("https://example.com/app".to_owned()),
+        builder: "workflow".to_owned(),
+        run: Some(format!("https://example.com/runs/{run}")),
+    };
+    let report = |taken: &str| {
+        let mut report = Report::parse(include_str!("../../../report/tests/report.json")).unwrap();
+        (report.target.digest, report.taken) = (layout.root.clone(), taken.to_owned());
+        let bytes = report.to_json().unwrap().into_bytes();
+        FoundReport::parse("report.json".into(), bytes).unwrap()
+    };
+    for (commit, run, expected) in [("1", "a", 1), ("1", "b", 1), ("2", "c", 2), ("1", "d", 2)] {
+        let (ci, reports) = (ci(commit, run), [report(run)]);
+        let signer = Signer { ci: Some(&ci), reports: &reports, ..Signer::default() };
+        let mut proofs = prove("app", &content, &[], signer).unwrap();
+        reuse(&mut proofs, &repository, None).unwrap();
+        publish(&content, &repository, &Naming::Nothing(""), &proofs, Options::default(), &()).unwrap();
+        assert_eq!(list(&repository, &subject).unwrap().len(), expected, "{commit} {run}");
     }
 }
