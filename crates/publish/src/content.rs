@@ -101,6 +101,18 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// The image that a reference names and, where that is an index, those that it lists, the first one first. No image
+    /// is read further.
+    ///
+    /// # Errors
+    /// As [`Content::fetch`].
+    pub fn fetch_documents(repository: &Repository, reference: &str) -> Result<Vec<Document>, Error> {
+        let mut documents = Content::fetch(repository, reference, None)?.documents;
+        // The root is the last.
+        documents.rotate_right(1);
+        Ok(documents)
+    }
+
     /// An image without an index says in its configuration what it is for.
     fn for_platform(self, wanted: &str) -> Result<Self, Error> {
         let found = self.configured_platform()?;

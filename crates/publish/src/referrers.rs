@@ -284,6 +284,49 @@ pub fn list(repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>
     Ok(found)
 }
 
+/// A referrer with what its manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referrer {
+    /// Its manifest.
+    pub descriptor: Descriptor,
+    /// What kind it is.
+    pub artifact_type: String,
+    /// The manifest's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Every referrer of an image, with its type and annotations. They are read from each manifest where the list has not
+/// both: go-containerregistry lists the type of the configuration, and no annotations.
+///
+/// # Errors
+/// When the registry cannot be asked, or a manifest is not what its digest says.
+pub fn describe(repository: &Repository, subject: &Digest) -> Result<Vec<Referrer>, Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Manifest {
+        artifact_type: Option<String>,
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let mut found = Vec::new();
+    for descriptor in list(repository, subject)? {
+        let listed = descriptor.artifact_type().as_ref().map(ToString::to_string);
+        let listed = listed.filter(|it| *it != MediaType::EmptyJSON.to_string());
+        let annotations: Option<BTreeMap<String, String>> =
+            descriptor.annotations().clone().map(|all| all.into_iter().collect());
+        let mut read = Manifest { artifact_type: listed, annotations };
+        if (read.artifact_type.is_none() || read.annotations.is_none())
+            && let Some(manifest) = repository.manifest(descriptor.digest().as_ref())?
+        {
+            let wrong =
+                |error| Error::Registry(format!("{} cannot be understood: {error}", descriptor.digest()));
+            read = tare_oci::input::from_json(&manifest.bytes).map_err(wrong)?;
+        }
+        let artifact_type = read.artifact_type.unwrap_or_else(|| "unknown".to_owned());
+        found.push(Referrer { descriptor, artifact_type, annotations: read.annotations.unwrap_or_default() });
+    }
+    Ok(found)
+}
+
 fn from_api(repository: &Repository, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
     let pages = match repository.pages(&repository.url(&format!("referrers/{subject}")), INDEX) {
         Ok(pages) => pages,

@@ -39,6 +39,13 @@ pub fn folder(cache: &Path, name: &str) -> Result<PathBuf, PrivateError> {
     Ok(folder)
 }
 
+/// The folder that the cache `pulled` has for an image of a registry, or for one platform of it.
+#[must_use]
+pub fn pulled_name(digest: &str, platform: Option<&str>) -> String {
+    let platform = platform.map_or_else(String::new, |platform| format!("-{}", platform.replace('/', "-")));
+    format!("{}{platform}", digest.replace(':', "-"))
+}
+
 /// Removes the entries of several folders that were used longest ago, until all entries together have at most `limit`
 /// bytes. An entry is a folder, or the files of one name before the extension; it was used when the newest of them was
 /// changed.

@@ -14,14 +14,15 @@ mod referrers;
 
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use oci_spec::distribution::Reference;
-use oci_spec::image::Digest;
+use tare_oci::shown::shown;
 use tare_oci::units::ByteSize;
+use tare_tool::cache::pulled_name;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Plan, Step};
@@ -29,11 +30,12 @@ use tare_tool::ui::Ui;
 
 use self::bar::Bar;
 use self::publish::PublishArguments;
+use crate::content::{Content, platform_name};
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::error::Error;
 use crate::pull::pull;
 use crate::reference::{ReferenceError, parse};
-use crate::referrers::list;
+use crate::referrers::{Referrer, describe};
 use crate::registry::{Access, Repository};
 use crate::{HttpOptions, Proxies};
 
@@ -50,6 +52,9 @@ enum Command {
     Publish(PublishArguments),
     /// Fetch an image into an OCI layout
     Pull(PullArguments),
+    /// Print the digests of images in registries; for `cargo xtask update`
+    #[command(hide = true)]
+    Digest(DigestArguments),
     /// List what refers to an image: SBOMs, provenance, signatures
     Referrers(ReferrersArguments),
 }
@@ -59,6 +64,7 @@ impl Command {
         match self {
             Self::Publish(arguments) => &arguments.connection,
             Self::Pull(arguments) => &arguments.connection,
+            Self::Digest(arguments) => &arguments.connection,
             Self::Referrers(arguments) => &arguments.connection,
         }
     }
@@ -102,6 +108,15 @@ struct PullArguments {
 }
 
 #[derive(Debug, Args)]
+struct DigestArguments {
+    /// The images
+    #[arg(value_name = "REFERENCE", required = true)]
+    references: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
 struct ReferrersArguments {
     /// The image
     #[arg(value_name = "REFERENCE")]
@@ -128,6 +143,7 @@ pub fn main() -> ExitCode {
         }
         (Command::Publish(arguments), Step::Alone) => publish::run(arguments, None, ui),
         (Command::Pull(arguments), _) => run_pull(arguments, ui),
+        (Command::Digest(arguments), _) => run_digest(arguments, ui),
         (Command::Referrers(arguments), _) => run_referrers(arguments, ui),
     };
     exit::code(interrupt::handle(ui).and_then(|()| run()), ui, hint)
@@ -208,7 +224,7 @@ fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<Outcome> {
     if let Some(cache) = &arguments.cache {
         let absent = || anyhow::anyhow!("{} has no image {wanted}", repository.name());
         let digest = repository.head_manifest(wanted)?.ok_or_else(absent)?;
-        folder = Some(cached(cache, &digest, platform));
+        folder = Some(cache.join(pulled_name(digest.as_ref(), platform)));
     }
     let Some(folder) = folder else { bail!("name a folder with --output") };
     let pulled = pull(&repository, wanted, platform, &folder, &bar);
@@ -222,10 +238,20 @@ fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Where the cache has an image, or one platform of it.
-fn cached(cache: &Path, digest: &Digest, platform: Option<&str>) -> PathBuf {
-    let platform = platform.map_or_else(String::new, |platform| format!("-{}", platform.replace('/', "-")));
-    cache.join(format!("{}-{}{platform}", digest.algorithm(), digest.digest()))
+/// Prints the digests to which references lead now, each in a line.
+fn run_digest(arguments: &DigestArguments, ui: Ui) -> anyhow::Result<Outcome> {
+    let session = &Session::new(&arguments.connection, ui)?;
+    let references = arguments.references.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+    session.check_login(references.iter().map(Reference::registry))?;
+    for reference in &references {
+        let repository = session.open(reference, Access::Pull, None)?;
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let Some(digest) = repository.head_manifest(wanted)? else {
+            bail!("{} has no image {wanted}", repository.name())
+        };
+        session.ui.result(digest.as_ref())?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<Outcome> {
@@ -233,13 +259,18 @@ fn run_referrers(arguments: &ReferrersArguments, ui: Ui) -> anyhow::Result<Outco
     let reference = parse(&arguments.reference)?;
     let repository = session.open(&reference, Access::Pull, None)?;
     let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
-    let Some(digest) = repository.head_manifest(wanted)? else {
-        bail!("{} has no image {wanted}", repository.name())
-    };
-    for referrer in list(&repository, &digest)? {
-        let kind =
-            referrer.artifact_type().as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        session.ui.result(&format!("{} {kind} {}", referrer.digest(), ByteSize(referrer.size())))?;
+    // Reports and SBOMs refer to the image of one platform, provenance to the index of all.
+    for document in Content::fetch_documents(&repository, wanted)? {
+        let platform = document.descriptor.platform().as_ref().map(platform_name);
+        let of = platform.map(|platform| format!(" of {platform}")).unwrap_or_default();
+        for referrer in describe(&repository, document.descriptor.digest())? {
+            let Referrer { descriptor, artifact_type, annotations } = referrer;
+            let (digest, size) = (descriptor.digest(), ByteSize(descriptor.size()));
+            session.ui.result(&shown(format!("{digest} {artifact_type} {size}{of}")))?;
+            for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with("tare.")) {
+                session.ui.result(&shown(format!("  {key} {value}")))?;
+            }
+        }
     }
     Ok(Outcome::Done)
 }

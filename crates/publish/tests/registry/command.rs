@@ -331,3 +331,68 @@ fn a_report_travels_with_its_image_and_failed_gates_refuse_it() {
     let annotations = attached.annotations().as_ref().unwrap();
     assert_eq!((annotations["tare.verdict"].as_str(), annotations["tare.profile"].as_str()), ("fail", "ci"));
 }
+
+#[test]
+fn digests_are_those_to_which_the_tags_lead() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = TestRegistry::start(Quirks::default());
+    let mut expected = String::new();
+    for name in ["one", "two"] {
+        let layout = Layout::of(&["amd64", "arm64"], &[name.as_bytes()]);
+        push_content(&layout.open(), &open(&registry, name, None), None, &()).unwrap();
+        registry.store(|store| store.tags.insert((name.to_owned(), "1".to_owned()), layout.root.clone()));
+        expected += &format!("{}\n", layout.root);
+    }
+    let at = |reference: &str| registry.reference(reference);
+    let (code, stdout, stderr) = run(home.path(), &["digest", "--quiet", &at("one:1"), &at("two:1")]);
+    assert_eq!((code, stdout), (Some(0), expected), "{stderr}");
+    let (code, stdout, stderr) = run(home.path(), &["digest", &at("one:2")]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains(&format!("{} has no image 2", at("one"))), "{stderr}");
+}
+
+#[test]
+fn referrers_of_an_index_and_of_its_images_are_listed_with_the_figures_of_reports() {
+    let home = tempfile::tempdir().unwrap();
+    let layout = Layout::of(&["amd64", "arm64"], &[b"layer"]);
+    let content = layout.open();
+    let amd64 = content.manifests().next().unwrap().descriptor.clone();
+    let [report, _] = reports(home.path(), amd64.digest().as_ref());
+    // With a referrers API that lists another type and no annotations, and without one.
+    let empty = Quirks {
+        referrers: true,
+        subject: true,
+        listed_type: Some("application/vnd.oci.empty.v1+json"),
+        ..Quirks::default()
+    };
+    for quirks in [Quirks::default(), empty] {
+        let registry = TestRegistry::start(quirks);
+        let (from, at) = (layout.path().to_str().unwrap(), registry.reference("app:1"));
+        let words = ["publish", "app", "--from", from, "--to", &at, "--report", &report];
+        let (code, _, stderr) = run(home.path(), &words);
+        assert_eq!(code, Some(0), "{stderr}");
+        let (code, stdout, stderr) = run(home.path(), &["referrers", &at]);
+        assert_eq!(code, Some(0), "{stderr}");
+        // Without digests and sizes, which differ with the version.
+        let mut lines: Vec<String> = Vec::new();
+        for line in stdout.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                [digest, kind, _, _, of @ ..] if digest.starts_with("sha256:") => {
+                    lines.push([&[*kind], of].concat().join(" "));
+                }
+                _ => lines.push(line.to_owned()),
+            }
+        }
+        let of_reports = [
+            "application/vnd.tare.report+json of linux/amd64",
+            "  tare.limits 0.5 CPU, 64MiB memory",
+            "  tare.profile ci",
+            "  tare.size.image.compressed 1.50 MB",
+            "  tare.startup.warm.ready 4.20 ms",
+            "  tare.taken 2026-11-24T00:00:00Z",
+            "  tare.verdict pass",
+        ];
+        assert_eq!(lines, of_reports);
+    }
+}
