@@ -210,6 +210,7 @@ fn archives(program: &[u8], tars: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
         fs::write(&blob, out)?;
         let parts = Parts {
             platform: Platform::LinuxAmd64,
+            base: Default::default(),
             execution: Config::default(),
             healthcheck: None,
             author: None,

@@ -16,6 +16,7 @@ mod cargo_config;
 mod cli;
 pub mod git;
 pub mod image;
+pub mod pulled;
 pub mod workspace;
 
 pub use cli::{cargo_tare, main};

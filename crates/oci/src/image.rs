@@ -9,11 +9,40 @@ use super::spec::{
 };
 use crate::units::Epoch;
 
+/// The part of an image that is taken over from another image, as its base.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// Lowest first, each with its blob.
+    pub layers: Vec<(Layer, BlobSource)>,
+    /// The steps that made its layers, oldest first. If their number of layers is another one, they are replaced.
+    pub history: Vec<History>,
+    /// Docker's `Shell`, which starts commands in shell form.
+    pub shell: Vec<String>,
+}
+
+impl Base {
+    /// One step for each layer, and those without a layer between them.
+    fn into_history(self) -> Vec<History> {
+        let with_layer = self.history.iter().filter(|step| step.empty_layer() != Some(true)).count();
+        if with_layer == self.layers.len() {
+            return self.history;
+        }
+        let unknown = |_| {
+            let mut step = History::default();
+            step.set_created_by(Some("layer of the base image".to_owned()));
+            step
+        };
+        self.layers.iter().map(unknown).collect()
+    }
+}
+
 /// What an image is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// What it runs on.
     pub platform: Platform,
+    /// The image below the layers; without layers if there is none.
+    pub base: Base,
     /// How it runs.
     pub execution: Config,
     /// Docker's health check.
@@ -47,23 +76,30 @@ impl Image {
     /// # Errors
     /// When a document cannot be serialised, which no value of these types causes.
     pub fn new(parts: Parts) -> Result<Self, OciSpecError> {
-        let Parts { platform, execution, healthcheck, author, created, annotations, layers } = parts;
+        let Parts { platform, base, execution, healthcheck, author, created, annotations, layers } = parts;
         let created = Some(created.to_string());
-        let history = layers.iter().map(|(layer, _)| {
+        let own = layers.iter().map(|(layer, _)| {
             let mut step = History::default();
             step.set_created(created.clone()).set_created_by(Some(format!("tare: layer {}", layer.name)));
             step
         });
+        let own: Vec<History> = own.collect();
+        let layers: Vec<_> = base.layers.iter().cloned().chain(layers).collect();
+        let shell = base.shell.clone();
+        let history = base.into_history().into_iter().chain(own).collect();
         let mut rootfs = RootFs::default();
         rootfs.set_diff_ids(layers.iter().map(|(layer, _)| layer.diff_id.to_string()).collect());
         let spec = platform.to_spec();
         let mut config = ImageConfiguration::default();
         config.set_created(created.clone()).set_author(author).set_config(Some(execution)).set_rootfs(rootfs);
         config.set_os(spec.os().clone()).set_architecture(spec.architecture().clone());
-        config.set_history(Some(history.collect()));
+        config.set_history(Some(history));
         let mut config = serde_json::to_value(&config)?;
         if let Some(healthcheck) = healthcheck {
             config["config"]["Healthcheck"] = serde_json::to_value(healthcheck)?;
+        }
+        if !shell.is_empty() {
+            config["config"]["Shell"] = shell.into();
         }
         let config = Blob::of(MediaType::ImageConfig, to_json(&config)?);
         let layer_descriptors = layers.iter().map(|(layer, _)| layer.descriptor.clone());

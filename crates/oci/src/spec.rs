@@ -26,7 +26,8 @@ pub fn unless_empty(map: Map) -> Option<HashMap<String, String>> {
 }
 
 /// The media type in OCI's name, where it is docker's name for the same kind of document or layer.
-pub(crate) fn oci_media_type(media_type: &MediaType) -> MediaType {
+#[must_use]
+pub fn oci_media_type(media_type: &MediaType) -> MediaType {
     match media_type.as_ref() {
         "application/vnd.docker.distribution.manifest.list.v2+json" => MediaType::ImageIndex,
         "application/vnd.docker.distribution.manifest.v2+json" => MediaType::ImageManifest,

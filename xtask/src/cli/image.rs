@@ -11,10 +11,13 @@ use super::Outcome;
 use super::tags::TagArgument;
 use crate::git::{self, GitFacts};
 use crate::image::assemble::{Assembled, LayerStore, assemble, milliseconds, programs};
+use crate::image::base::tree::BaseTree;
+use crate::image::base::{self, BaseImage};
 use crate::image::binary::{BuildContext, is_missing_tool};
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
 use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
+use crate::image::execution::user;
 use crate::image::lock::lock;
 use crate::image::outputs::{self, OutputPaths, Summary};
 use crate::image::reproducible;
@@ -211,14 +214,7 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
             continue;
         }
         definitions.push(if known.contains(name) {
-            let path = workspace.images_dir().join(name).join("image.toml");
-            let text = input::read_definition(&workspace.root, &path)
-                .with_context(|| format!("cannot read {}", workspace.show(&path)))?;
-            let definition = definition::parse(name, &path, &text);
-            definition.map_err(|error| definition::DefinitionError {
-                path: PathBuf::from(workspace.show(&error.path)),
-                ..error
-            })?
+            read_definition(workspace, name)?
         } else if packages.contains(name) {
             let path = workspace.images_dir().join(name).join("image.toml");
             Definition { file: None, ..definition::parse(name, &path, "")? }
@@ -249,6 +245,18 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
     Ok(definitions)
 }
 
+/// Reads `images/NAME/image.toml`.
+pub(super) fn read_definition(workspace: &Workspace, name: &str) -> anyhow::Result<Definition> {
+    let path = workspace.images_dir().join(name).join("image.toml");
+    let text = input::read_definition(&workspace.root, &path)
+        .with_context(|| format!("cannot read {}", workspace.show(&path)))?;
+    let definition = definition::parse(name, &path, &text);
+    Ok(definition.map_err(|error| definition::DefinitionError {
+        path: PathBuf::from(workspace.show(&error.path)),
+        ..error
+    })?)
+}
+
 impl Call<'_> {
     fn platforms(&self, definition: &Definition) -> Vec<Platform> {
         match self.arguments.platform.as_slice() {
@@ -267,6 +275,11 @@ impl Call<'_> {
         tags.collect()
     }
 
+    /// The base image of each platform, before anything is built.
+    fn bases(&self, definition: &Definition) -> anyhow::Result<Vec<BaseImage>> {
+        base::find(definition, &self.platforms(definition), self.workspace, self.env, self.ui)
+    }
+
     fn output_paths(&self, definition: &Definition) -> OutputPaths {
         let dir = match &self.arguments.output {
             Some(dir) => self.env.current_dir.join(dir),
@@ -279,6 +292,7 @@ impl Call<'_> {
     fn build(&self, definition: &Definition) -> anyhow::Result<(Summary, String)> {
         let started = Instant::now();
         let tags = self.tags(definition)?;
+        let bases = self.bases(definition)?;
         let programs = programs(self.context, definition, &self.platforms(definition))?;
 
         let _lock = lock(&self.workspace.cache("locks")?, &definition.name, || {
@@ -291,7 +305,7 @@ impl Call<'_> {
         let compression = self.arguments.compression;
         let store = LayerStore { cache: &cache, staging: &staging, pool: &pool, compression };
         let paths = self.output_paths(definition);
-        let mut assembled = assemble(self.context, definition, self.git, programs, store)?;
+        let mut assembled = assemble(self.context, definition, self.git, programs, &bases, store)?;
 
         let writing = Instant::now();
         let output_staging = Staging::create(paths.staging())?;
@@ -373,7 +387,10 @@ impl Call<'_> {
         }
         let Call { workspace, env, context, ui, .. } = self;
         let name = &definition.name;
-        match reproducible::verify(workspace, env, name, &arguments, context.created, *ui)? {
+        // Neither of the two builds needs the network for what is in the cache.
+        let bases: Vec<PathBuf> =
+            self.bases(definition)?.into_iter().filter_map(|base| base.cached).collect();
+        match reproducible::verify(workspace, env, name, (&arguments, &bases), context.created, *ui)? {
             None => {
                 let processor = match &definition.build {
                     Build::Cargo(_) => cargo::special_cpu(workspace, env, &self.platforms(definition))?,
@@ -423,7 +440,13 @@ impl Call<'_> {
             lines.extend(profile.iter().map(|key| format!("  {key}")));
         }
         let binary = Binary { name: binary_name, bytes: InMemory::new(Vec::new()), libraries: Vec::new() };
-        for layer in rootfs::plan(definition, &self.workspace.root, &binary, self.context.created)? {
+        if let Some(base) = &definition.base {
+            lines.push(format!("base {}", base::display(definition, base, self.workspace)?));
+        }
+        // The base is not read: it may not be there yet.
+        let below = rootfs::Base { tree: &BaseTree::default(), user: user(definition, None) };
+        let created = self.context.created;
+        for layer in rootfs::plan(definition, &self.workspace.root, &binary, created, below)? {
             lines.push(format!("layer {}", layer.name));
             lines.extend(layer.entries.iter().map(|entry| self.plan_line(entry, &binary)));
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Outcome;
-use super::profiler::pull;
+use crate::pulled;
 use crate::workspace::Workspace;
 use tare_oci::inspect::{Inspection, inspect};
 use tare_oci::reader::{Other, OtherKind, Source, contents};
@@ -44,8 +44,11 @@ pub(super) struct InspectArguments {
 }
 
 pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
-    let place = match arguments.image.to_str().filter(|name| is_reference(name)) {
-        Some(reference) => pull(reference, arguments.platform.as_deref(), &Workspace::find(env)?, env, ui)?,
+    let reference = arguments.image.to_str().filter(|name| is_reference(name));
+    let place = match reference {
+        Some(reference) => {
+            pulled::fetch(reference, arguments.platform.as_deref(), &Workspace::find(env)?, env, ui)?
+        }
         None => locate(&arguments.image, env)?,
     };
     let source = Source::open(&place)?;
@@ -63,6 +66,9 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
     } else {
         let mut parts: Vec<String> = inspections.iter().map(|i| show(i, arguments.files)).collect();
         parts.extend(show_others(&others));
+        if let Some(reference) = reference {
+            parts.extend(show_referrers(reference, env, ui)?);
+        }
         ui.result(&parts.join("\n\n"))?;
     }
     Ok(Outcome::Done)
@@ -72,6 +78,20 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
 fn show_others(others: &[Other]) -> Option<String> {
     let lines: Vec<String> = others.iter().map(|other| format!("  {}", shown(other.to_string()))).collect();
     (!lines.is_empty()).then(|| format!("also in the index:\n{}", lines.join("\n")))
+}
+
+/// SBOMs, provenance, signatures and reports that a registry has of an image.
+fn show_referrers(reference: &str, env: &Environment, ui: Ui) -> anyhow::Result<Option<String>> {
+    let lines = match pulled::referrers(reference, &Workspace::find(env)?, env, ui) {
+        Ok(lines) => lines,
+        // The image itself was fetched.
+        Err(error) => {
+            ui.warning(&format!("the referrers of {reference} are not listed: {error:#}"));
+            return Ok(None);
+        }
+    };
+    let lines: Vec<String> = lines.iter().map(|line| format!("  {}", shown(line))).collect();
+    Ok((!lines.is_empty()).then(|| format!("referrers:\n{}", lines.join("\n"))))
 }
 
 /// The layout of an image of the workspace that is given by its name, or the given path. A folder that is no layout may

@@ -10,6 +10,7 @@ mod inspect;
 mod list;
 mod profiler;
 mod tags;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Image(image::ImageArguments),
     /// Show or validate any image: configuration, layers, files, crates
     Inspect(inspect::InspectArguments),
+    /// Pin the digests of base images in images/lock.toml, or move them to newer ones
+    Update(update::UpdateArguments),
     /// List the images of the workspace
     List(list::ListArguments),
     /// Measure images under limits: size, start-up, throughput
@@ -79,7 +82,12 @@ impl Command {
             | Self::Pull(words)
             | Self::Referrers(words)
             | Self::Checks(ChecksCommand::Test(words) | ChecksCommand::Bench(words)) => Some(words),
-            Self::Image(_) | Self::Inspect(_) | Self::List(_) | Self::Clean(_) | Self::Toolkit => None,
+            Self::Image(_)
+            | Self::Inspect(_)
+            | Self::Update(_)
+            | Self::List(_)
+            | Self::Clean(_)
+            | Self::Toolkit => None,
         }
     }
 }
@@ -145,6 +153,7 @@ fn run(mut arguments: Arguments) -> ExitCode {
             image::run(&arguments, &env, ui)
         }
         Command::Inspect(arguments) => inspect::run(&arguments, &env, ui(false)),
+        Command::Update(arguments) => update::run(&arguments, &env, ui(false)),
         Command::List(arguments) => list::run(&arguments, &env, ui(false)),
         Command::Profile(arguments) => {
             profiler::planned(Part::Profiler, "profile", &arguments, &env, ui(false))

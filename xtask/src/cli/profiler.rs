@@ -3,16 +3,17 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Outcome, PassedOn, image};
 use crate::image::outputs::Summary;
+use crate::pulled;
 use crate::workspace::Workspace;
 use tare_oci::platform::host_architecture;
 use tare_tool::cache;
 use tare_tool::environment::Environment;
-use tare_tool::exit::Hinted;
-use tare_tool::plan::{self, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages};
+use tare_tool::plan::{
+    self, BASELINE, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages,
+};
 use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
 use tare_tool::toolkit::Part;
@@ -79,43 +80,16 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
     let mut images: Vec<PlannedImage> = images.into_iter().map(planned_image).collect();
     let here = format!("linux/{}", host_architecture());
     for reference in &wanted.pulled {
-        let layout = pull(reference, Some(&here), workspace, env, ui)?;
+        let layout = pulled::fetch(reference, Some(&here), workspace, env, ui)?;
         let location = layout.to_string_lossy().into_owned();
         images.push(PlannedImage { name: reference.clone(), location, platforms: vec![] });
     }
-    Ok(Plan { workspace: folders, keeper, images, user: None })
-}
-
-/// The age at which an image of a registry is removed from the cache. Each use of it changes its folder.
-const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// Fetches an image from a registry into the cache, with the part that speaks to registries. Returns its layout.
-pub(super) fn pull(
-    reference: &str,
-    platform: Option<&str>,
-    workspace: &Workspace,
-    env: &Environment,
-    ui: Ui,
-) -> anyhow::Result<PathBuf> {
-    let program = workspace.toolkit(env).build(Part::Publish, env, ui)?;
-    let cache = cache::folder(&workspace.cache_dir(), "pulled")?;
-    cache::sweep(&cache, UNUSED);
-    cache::prune(&[&cache], cache::LIMIT);
-    let reference = reference.strip_prefix("docker://").unwrap_or(reference);
-    let sh = Shell::new()?;
-    let platform = platform.map(|platform| ["--platform", platform]);
-    let platform = platform.as_ref().map_or(&[][..], |words| words);
-    let mut layout = None;
-    let pulled = cmd!(sh, "{program} pull {reference} --cache {cache} {platform...}")
-        .for_each_line(|line| layout = Some(PathBuf::from(line)))?;
-    match layout {
-        Some(layout) if pulled => Ok(layout),
-        _ => Err(Hinted::new(
-            format!("{reference} cannot be fetched"),
-            "what begins with a host is an image in a registry; a path begins with ./ or /",
-        )
-        .into()),
+    if let Some(reference) = &wanted.baseline {
+        let layout = pulled::fetch_with_reports(reference, &here, workspace, env, ui)?;
+        let location = layout.to_string_lossy().into_owned();
+        images.push(PlannedImage { name: format!("{BASELINE}{reference}"), location, platforms: vec![] });
     }
+    Ok(Plan { workspace: folders, keeper, images, user: None })
 }
 
 fn planned_image(image: Summary) -> PlannedImage {

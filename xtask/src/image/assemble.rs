@@ -8,18 +8,20 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::annotations::annotations;
+use super::base::tree::BaseTree;
+use super::base::{BaseImage, BaseLayers};
 use super::binary::{BuildContext, Program, program};
 use super::cache::{CacheKey, LayerCache};
-use super::definition::{Build, CA_CERTIFICATES, DEFAULT_USER, Definition};
-use super::rootfs::{self, Binary};
+use super::definition::{Build, Definition};
+use super::execution::{execution, user};
+use super::rootfs;
 use crate::git::GitFacts;
 use tare_oci::blob::{BlobSource, FileError, Staging};
 use tare_oci::compress::{Compression, Pool};
-use tare_oci::entry::{Content, EntryKind};
-use tare_oci::image::{Image, Index, Parts};
+use tare_oci::image::{Base, Image, Index, Parts};
 use tare_oci::layer::{self, Layer, LayerError, LayerPlan};
 use tare_oci::platform::Platform;
-use tare_oci::spec::{Config, Map, unless_empty};
+use tare_oci::spec::Map;
 
 /// How long the steps took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +95,7 @@ pub struct LayerStore<'a> {
     pub compression: Compression,
 }
 
-/// Plans and writes the layers of all platforms, and joins them.
+/// Plans and writes the layers of all platforms, and joins them. Of `bases` there is one for each platform, or none.
 ///
 /// # Errors
 /// When the content is not as the definition says, or a file cannot be read or written.
@@ -102,36 +104,72 @@ pub fn assemble(
     definition: &Definition,
     git: &GitFacts,
     (programs, build): (Vec<PlatformProgram>, u64),
+    bases: &[BaseImage],
     store: LayerStore<'_>,
 ) -> anyhow::Result<Assembled> {
     let started = Instant::now();
     let created = context.created;
-    let plans = programs
+    let mut below = bases
         .iter()
-        .map(|of| rootfs::plan(definition, &context.workspace.root, &of.program.binary, created))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+        .map(|base| base.layers(store.cache, store.staging))
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(|| format!("image {}", definition.name))?;
+    let none = BaseTree::default();
+    let plan = |(at, of): (usize, &PlatformProgram)| {
+        let tree = below.get(at).map_or(&none, |below| &below.tree);
+        let base = rootfs::Base { tree, user: user(definition, bases.get(at).map(BaseImage::config)) };
+        rootfs::plan(definition, &context.workspace.root, &of.program.binary, created, base)
+    };
+    let plans = programs.iter().enumerate().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
     let written = write_layers(definition, &plans, store)?;
 
     let annotations = own_annotations(context, definition, git);
     let cannot = || format!("image {}: cannot serialise its documents", definition.name);
     let mut images = Vec::new();
     let mut cached = Vec::new();
-    for (of, (plan, layers)) in programs.iter().zip(plans.iter().zip(written)) {
-        cached.push(layers.iter().map(|layer| layer.cached).collect());
+    let mut below = below.drain(..);
+    for (at, (of, (plan, layers))) in programs.iter().zip(plans.iter().zip(written)).enumerate() {
+        let (base, base_cached) = base_parts(bases.get(at), below.next());
+        let own = layers.iter().map(|layer| layer.cached);
+        cached.push(base_cached.into_iter().chain(own).collect());
+        let config = bases.get(at).map(BaseImage::config);
+        let mut annotations = annotations.clone();
+        annotations.extend(bases.get(at).map(BaseImage::annotations).unwrap_or_default());
+        let authors = annotations.get("org.opencontainers.image.authors").cloned();
+        let healthcheck = definition.config.healthcheck.clone();
         let parts = Parts {
             platform: of.platform,
-            execution: execution(definition, &of.program.binary, plan, &annotations),
-            healthcheck: definition.config.healthcheck.clone(),
-            author: annotations.get("org.opencontainers.image.authors").cloned(),
+            base,
+            execution: execution(definition, &of.program.binary, plan, &annotations, config),
+            healthcheck: healthcheck.or_else(|| config?.healthcheck.clone()),
+            author: authors.or_else(|| config?.image.author().clone()),
             created,
-            annotations: annotations.clone(),
+            annotations,
             layers: layers.into_iter().map(|w| (w.layer, BlobSource::File(w.blob))).collect(),
         };
         images.push(Image::new(parts).with_context(cannot)?);
     }
+    // The index has what is true of all its images.
+    let mut annotations = annotations;
+    let of_bases: Vec<Map> = bases.iter().map(BaseImage::annotations).collect();
+    let common = of_bases
+        .iter()
+        .flatten()
+        .filter(|(key, value)| of_bases.iter().all(|annotations| annotations.get(*key) == Some(*value)));
+    annotations.extend(common.map(|(key, value)| (key.clone(), value.clone())));
     let index = Index::new(images, annotations.clone()).with_context(cannot)?;
     let timings = Timings { build, layers: milliseconds(started), output: 0 };
     Ok(Assembled { index, programs, cached, annotations, timings })
+}
+
+/// What an image takes over from its base, and whether each layer of it was in the cache.
+fn base_parts(base: Option<&BaseImage>, layers: Option<BaseLayers>) -> (Base, Vec<bool>) {
+    let (Some(base), Some(BaseLayers { layers, cached, .. })) = (base, layers) else {
+        return (Base::default(), Vec::new());
+    };
+    let config = base.config();
+    let history = config.image.history().clone().unwrap_or_default();
+    (Base { layers, history, shell: config.shell.clone() }, cached)
 }
 
 #[derive(Clone)]
@@ -227,52 +265,11 @@ fn own_annotations(context: BuildContext<'_>, definition: &Definition, git: &Git
     map
 }
 
-/// The execution parameters of the definition, completed with defaults.
-fn execution(definition: &Definition, binary: &Binary, plan: &[LayerPlan], annotations: &Map) -> Config {
-    let config = &definition.config;
-    let entries = || plan.iter().flat_map(|layer| &layer.entries);
-    let binary_path = entries().find(|entry| {
-        matches!(&entry.kind, EntryKind::File(Content::Bytes(bytes)) if std::sync::Arc::ptr_eq(bytes, &binary.bytes))
-    });
-    // docker adds a PATH of its own, other runtimes add none, and what is started without one fails in
-    // ways that are hard to see.
-    let mut env =
-        vec![("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-    if entries().any(|entry| entry.path.to_string() == CA_CERTIFICATES) {
-        env.push(("SSL_CERT_FILE".to_owned(), CA_CERTIFICATES.to_owned()));
-    }
-    for (name, value) in &config.env {
-        match env.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => known.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
-        }
-    }
-    let mut labels = annotations.clone();
-    labels.extend(config.labels.clone());
-    let listed = |words: Vec<String>| (!words.is_empty()).then_some(words);
-    let entrypoint = match &config.entrypoint {
-        Some(words) => words.clone(),
-        None => binary_path.map(|entry| entry.path.to_string()).into_iter().collect(),
-    };
-    let mut execution = Config::default();
-    execution
-        .set_user(Some(config.user.map_or(DEFAULT_USER, |user| user.0).to_string()))
-        .set_exposed_ports(listed(config.exposed_ports.iter().map(ToString::to_string).collect()))
-        .set_env(listed(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()))
-        .set_entrypoint(listed(entrypoint))
-        .set_cmd(listed(config.cmd.clone()))
-        .set_volumes(listed(config.volumes.iter().map(|volume| volume.path.to_string()).collect()))
-        .set_working_dir(Some(config.working_dir.as_ref().map_or("/".to_owned(), ToString::to_string)))
-        .set_labels(unless_empty(labels))
-        .set_stop_signal(config.stop_signal.as_ref().map(|signal| signal.0.clone()));
-    execution
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tare_oci::digest::DiffId;
-    use tare_oci::entry::{Entry, Owner};
+    use tare_oci::entry::{Content, Entry, EntryKind, Owner};
     use tare_oci::units::Epoch;
 
     #[test]

@@ -35,6 +35,14 @@ impl CacheKey {
     }
 }
 
+impl CacheKey {
+    /// The key of a layer of a base image, whose bytes are given.
+    #[must_use]
+    pub fn of_base(blob: Digest) -> Self {
+        Self(Digest::of(format!("{FORMAT}\nbase {blob}\n").as_bytes()))
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Record {
     descriptor: Descriptor,
@@ -106,6 +114,27 @@ impl LayerCache {
         Some((layer, blob_path))
     }
 
+    /// What was noted about a layer, if it is undamaged.
+    #[must_use]
+    pub fn note(&self, key: CacheKey) -> Option<Vec<u8>> {
+        let mut bytes = input::read(&self.note_path(key)).ok()?;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let note = bytes.split_off(end + 1);
+        (bytes == check_line(&note)).then_some(note)
+    }
+
+    /// Keeps a note about a layer. It is removed together with the layer.
+    ///
+    /// # Errors
+    /// When it cannot be written to the folder.
+    pub fn keep_note(&self, key: CacheKey, note: &[u8], staging: &Staging) -> Result<(), FileError> {
+        staging.write(&self.note_path(key), &[&check_line(note), note].concat())
+    }
+
+    fn note_path(&self, key: CacheKey) -> PathBuf {
+        self.dir.join(format!("{}.note", key.0.hex()))
+    }
+
     /// Keeps a layer that was just written.
     ///
     /// # Errors
@@ -125,6 +154,11 @@ impl LayerCache {
         staging.write(&record_path, &record)?;
         Ok(blob_path)
     }
+}
+
+/// The first line of a note, which detects every changed bit of the rest.
+fn check_line(note: &[u8]) -> Vec<u8> {
+    format!("{}\n", Digest::of(note)).into_bytes()
 }
 
 #[cfg(test)]
@@ -177,6 +211,23 @@ mod tests {
         assert_eq!(fixture.cache.find(fixture.key, "base"), Some((layer, blob)));
         let other = CacheKey::new(Digest::of(b"plan"), Compression::None);
         assert_eq!(fixture.cache.find(other, "base"), None);
+    }
+
+    #[test]
+    fn a_damaged_note_is_none() {
+        let fixture = Fixture::new();
+        let note = || fixture.cache.note(fixture.key);
+        assert_eq!(note(), None);
+        fixture.cache.keep_note(fixture.key, b"a\nb", &fixture.staging).unwrap();
+        assert_eq!(note(), Some(b"a\nb".to_vec()));
+        let path = fixture.cache.note_path(fixture.key);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert_eq!(note(), None, "byte {at}");
+        }
     }
 
     #[test]

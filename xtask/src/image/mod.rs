@@ -4,16 +4,19 @@
 
 pub mod annotations;
 pub mod assemble;
+pub mod base;
 pub mod binary;
 pub mod cache;
 pub mod cargo;
 mod certificates;
 mod crates;
 pub mod definition;
+pub mod execution;
 mod leaks;
 pub mod libraries;
 pub mod lock;
 pub mod outputs;
+pub mod pins;
 pub mod reproducible;
 pub mod rootfs;
 mod zoneinfo;

@@ -6,7 +6,7 @@ mod copy;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -22,7 +22,8 @@ use tare_tool::private::FreshFolder;
 use tare_tool::process::{Execute as _, cmd, shell_in};
 use tare_tool::ui::Ui;
 
-/// Builds the image twice with the program that runs now, called with `arguments`, and compares.
+/// Builds the image twice with the program that runs now, called with `arguments`, and compares. Both builds find the
+/// layouts of `bases` in their caches.
 ///
 /// # Errors
 /// When a checkout cannot be copied or a build fails.
@@ -30,7 +31,7 @@ pub fn verify(
     workspace: &Workspace,
     env: &Environment,
     name: &str,
-    arguments: &[OsString],
+    (arguments, bases): (&[OsString], &[PathBuf]),
     created: Epoch,
     ui: Ui,
 ) -> anyhow::Result<Option<Difference>> {
@@ -51,6 +52,10 @@ pub fn verify(
         originals.copy(folder, temporary)?;
         let checkout = mirrored(&workspace.root, folder);
         let output = folder.join("output");
+        for base in bases {
+            let cache = checkout.join("target/images/.cache/pulled");
+            copy_folder(base, &cache.join(base.file_name().unwrap_or_default()), base, &|_| false)?;
+        }
         let shown = home
             .as_ref()
             .map_or("your CARGO_HOME".to_owned(), |home| format!("CARGO_HOME {}", home.display()));

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use super::base::tree::BaseTree;
 use super::certificates;
 use super::definition::values::FileTime;
-use super::definition::{
-    APPLICATION_LAYER, DEFAULT_USER, Definition, EntryDefinition, Position, Volume, What,
-};
+use super::definition::{APPLICATION_LAYER, Definition, EntryDefinition, Position, Volume, What};
 use super::libraries::Library;
 use super::zoneinfo::{Zone, zones};
 use tare_oci::entry::{Content, Entry, EntryKind, InMemory, Owner, Tree};
@@ -43,6 +42,15 @@ impl Binary {
     }
 }
 
+/// What lies below the layers.
+#[derive(Clone, Copy)]
+pub struct Base<'a> {
+    /// The files of the base image.
+    pub tree: &'a BaseTree,
+    /// The owner of volumes, if it is known.
+    pub user: Option<Owner>,
+}
+
 /// Who writes a path.
 #[derive(Clone)]
 struct Writer {
@@ -57,6 +65,7 @@ struct Plan<'a> {
     root: &'a Path,
     /// SOURCE_DATE_EPOCH, else the commit's time.
     commit: Epoch,
+    base: Base<'a>,
     /// Every path of the image once, whichever layer it is in.
     paths: BTreeMap<ImagePath, (Entry, Writer)>,
 }
@@ -70,8 +79,9 @@ pub fn plan(
     root: &Path,
     binary: &Binary,
     commit: Epoch,
+    base: Base<'_>,
 ) -> anyhow::Result<Vec<LayerPlan>> {
-    let mut plan = Plan { definition, root, commit, paths: BTreeMap::new() };
+    let mut plan = Plan { definition, root, commit, base, paths: BTreeMap::new() };
     for (at, layer) in definition.layers.iter().enumerate() {
         for entry in &layer.entries {
             plan.add(at, entry, binary).with_context(|| plan.place(at, entry.place))?;
@@ -109,6 +119,7 @@ impl Plan<'_> {
     }
 
     fn put(&mut self, entry: Entry, writer: Writer) -> anyhow::Result<()> {
+        let entry = self.above_base(entry, writer.named)?;
         if let Some((known, known_writer)) = self.paths.get(&entry.path) {
             let both_dirs =
                 matches!((&known.kind, &entry.kind), (EntryKind::Directory, EntryKind::Directory));
@@ -124,6 +135,29 @@ impl Plan<'_> {
         }
         self.paths.insert(entry.path.clone(), (entry, writer));
         Ok(())
+    }
+
+    /// The entry in its place above the base. A directory of a tree leaves the base's as it is.
+    fn above_base(&self, entry: Entry, is_named: bool) -> anyhow::Result<Entry> {
+        let is_directory = matches!(entry.kind, EntryKind::Directory);
+        let path = self.base.tree.place(&entry.path, is_directory)?;
+        if is_directory
+            && !is_named
+            && let Some(directory) = self.base.tree.directory(&path)
+        {
+            return Ok(directory);
+        }
+        if path == entry.path {
+            return Ok(entry);
+        }
+        // The path of a tree's file says where it is in the folder that is copied.
+        let kind = match (entry.source(), entry.kind) {
+            (Some(source), EntryKind::File(content)) => {
+                EntryKind::File(Content::File(source.into(), content.size()))
+            }
+            (_, kind) => kind,
+        };
+        Ok(Entry { path, kind, ..entry })
     }
 
     fn add(&mut self, layer: usize, definition: &EntryDefinition, binary: &Binary) -> anyhow::Result<()> {
@@ -269,9 +303,13 @@ impl Plan<'_> {
             .position(|layer| layer.entries.iter().any(|entry| matches!(entry.what, What::Binary(_))))
             .or_else(|| layers.iter().position(|layer| layer.name == APPLICATION_LAYER))
             .unwrap_or(0);
-        let owner = self.definition.config.user.map_or(DEFAULT_USER, |user| user.0);
         for Volume { path, place } in &self.definition.config.volumes {
             let place = Some(*place);
+            let path = &self.base.tree.place(path, true).with_context(|| self.place(application, place))?;
+            if self.base.tree.has_file(path) && !self.paths.contains_key(path) {
+                let place = self.place(application, place);
+                bail!("{place}: {path} cannot be a volume: it is not a directory in the base");
+            }
             match self.paths.get(path) {
                 Some((Entry { kind: EntryKind::Directory, .. }, _)) => {}
                 Some((_, writer)) => {
@@ -281,7 +319,9 @@ impl Plan<'_> {
                         self.writer_name(writer)
                     );
                 }
+                None if self.base.tree.directory(path).is_some() => {}
                 None => {
+                    let owner = self.base.user.ok_or_else(|| self.unknown_owner(path))?;
                     let entry = Entry { owner, ..Entry::new(path.clone(), EntryKind::Directory, 0o755) };
                     let writer = Writer { layer: application, place, named: false };
                     self.paths.insert(path.clone(), (entry, writer));
@@ -289,6 +329,14 @@ impl Plan<'_> {
             }
         }
         Ok(())
+    }
+
+    fn unknown_owner(&self, volume: &ImagePath) -> Hinted {
+        let message = format!(
+            "image {}: the owner of the volume {volume} is not known: the base has a user without a number",
+            self.definition.name
+        );
+        Hinted::new(message, "set `user` under [config] in numbers, such as \"1000:1000\"")
     }
 
     fn check_parents(&self) -> anyhow::Result<()> {
@@ -327,7 +375,11 @@ impl Plan<'_> {
                 match self.paths.get(&path) {
                     Some((_, writer)) if writer.layer == layer => {}
                     Some((entry, _)) => entries[layer].push(entry.clone()),
-                    None => entries[layer].push(Entry::new(path, EntryKind::Directory, 0o755)),
+                    None => {
+                        let of_base = self.base.tree.directory(&path);
+                        let new = || Entry::new(path, EntryKind::Directory, 0o755);
+                        entries[layer].push(of_base.unwrap_or_else(new));
+                    }
                 }
             }
         }

@@ -14,7 +14,7 @@ fn a_definition_that_cannot_be_is_refused_with_file_line_and_column() {
         (
             "layer = []\n",
             "error: images/app/image.toml:1:1: unknown key `layer`\n\
-             hint: did you mean `layers`? the keys here are default, platforms, build, config, layers, deploy, publish\n",
+             hint: did you mean `layers`? the keys here are default, base, platforms, build, config, layers, deploy, publish\n",
         ),
         (
             "[build]\noutput = 3\n",

@@ -7,6 +7,10 @@
 #![cfg(unix)]
 
 #[cfg(test)]
+mod base;
+#[cfg(test)]
+mod base_pins;
+#[cfg(test)]
 mod cache;
 #[cfg(test)]
 mod cargo;

@@ -7,7 +7,7 @@ use tare_container::cleanup::Transient;
 use tare_oci::blob::{BlobSource, Staging};
 use tare_oci::compress::{Compression, Pool};
 use tare_oci::entry::Entry;
-use tare_oci::image::{Image, Index, Parts};
+use tare_oci::image::{Base, Image, Index, Parts};
 use tare_oci::layer::{self, LayerPlan, Packed};
 use tare_oci::layout;
 use tare_oci::platform::Platform;
@@ -37,6 +37,7 @@ pub fn write(
     let Packed { layer, out, .. } = layer::write(&plan, Compression::None, &Pool::start(1), Vec::new())?;
     let parts = Parts {
         platform,
+        base: Base::default(),
         execution,
         healthcheck: None,
         author: None,

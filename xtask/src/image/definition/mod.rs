@@ -3,12 +3,14 @@
 //! Faults of the definition itself are reported here with file, line and column. Missing packages and files are reported
 //! when they are looked up.
 
+pub mod base;
 mod raw;
 pub mod values;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use base::BaseDefinition;
 use raw::{Place, RawBuild, RawConfig, RawDefinition, RawEntry, RawHealthcheck, RawLayer};
 use values::{FileTime, Port, Signal, User};
 
@@ -47,6 +49,8 @@ pub struct Definition {
     pub default: bool,
     /// In the order they are to stand in the index.
     pub platforms: Vec<Platform>,
+    /// The image below its layers.
+    pub base: Option<BaseDefinition>,
     /// Where the program comes from.
     pub build: Build,
     /// Whether the program must run without any other file.
@@ -215,6 +219,11 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
     let dir = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let static_ = raw.build.static_;
     let build = at.build(name, raw.build)?;
+    let base = raw.base.map(|base| {
+        let place = at.0.position(base.span().start);
+        BaseDefinition { reference: base.into_inner().0, place }
+    });
+    let has_base = base.is_some();
     let libs = matches!(build, Build::Command { libs: true, .. });
     let platforms = match raw.platforms {
         None => vec![Platform::LinuxAmd64],
@@ -234,9 +243,10 @@ pub fn parse(name: &str, file: &Path, text: &str) -> Result<Definition, Definiti
         default: raw.default.unwrap_or(true),
         platforms,
         static_: static_.unwrap_or(!libs),
+        base,
         build,
         config: at.config(raw.config)?,
-        layers: with_default_layers(at.layers(raw.layers)?, libs),
+        layers: with_default_layers(at.layers(raw.layers)?, libs, has_base),
     })
 }
 
@@ -252,10 +262,10 @@ pub fn problem_with_platforms(platforms: &[Platform]) -> Option<String> {
 }
 
 /// Completes the layers: a layer called `base` replaces the default one; without it the default base
-/// goes lowest. A layer with a `binary` entry replaces the default application layer; without it that
+/// goes lowest, unless a base image brings users and `/tmp`. A layer with a `binary` entry replaces the default application layer; without it that
 /// goes right above the base, and with `libs` the libraries between them.
-fn with_default_layers(mut layers: Vec<LayerDefinition>, libs: bool) -> Vec<LayerDefinition> {
-    if !layers.iter().any(|layer| layer.name == BASE_LAYER) {
+fn with_default_layers(mut layers: Vec<LayerDefinition>, libs: bool, has_base: bool) -> Vec<LayerDefinition> {
+    if !has_base && !layers.iter().any(|layer| layer.name == BASE_LAYER) {
         let certificates = What::CaCertificates(usual(CA_CERTIFICATES));
         let entries = [What::Skeleton, certificates].map(EntryDefinition::default_for).into();
         layers.insert(0, LayerDefinition { name: BASE_LAYER.to_owned(), entries });

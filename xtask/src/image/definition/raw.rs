@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 
+use super::base::BaseReference;
 use super::values::{FileTime, Mode, Port, Signal, User};
 use tare_oci::capabilities::Capabilities;
 use tare_oci::path::ImagePath;
@@ -20,6 +21,7 @@ use tare_tool::document::{Env, Parsed, ParsedOrNumber, Spanned};
 #[serde(expecting = "a table", deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDefinition {
     pub(super) default: Option<bool>,
+    pub(super) base: Option<Spanned<Parsed<BaseReference>>>,
     pub(super) platforms: Option<Spanned<Vec<Parsed<Platform>>>>,
     #[serde(default)]
     pub(super) build: RawBuild,

@@ -163,7 +163,7 @@ fn an_unknown_key_is_answered_with_the_nearest_known_one() {
         assert!(hint.starts_with(&format!("did you mean `{nearest}`?")), "{text}: {hint}");
     }
     let far = wrong("zzz = 1").3.unwrap();
-    assert_eq!(far, "the keys here are default, platforms, build, config, layers, deploy, publish");
+    assert_eq!(far, "the keys here are default, base, platforms, build, config, layers, deploy, publish");
 }
 
 #[test]
