@@ -142,7 +142,10 @@ fn make_plan(arguments: &DeployArguments, root: &Path, file: &Path) -> anyhow::R
         _ => vec![],
     };
     let images = if names.is_empty() { WantedImages::None } else { WantedImages::Named(names) };
-    plan::write(file, &Wanted { images, pulled: vec![], keeper: false, quiet: arguments.quiet })?;
+    plan::write(
+        file,
+        &Wanted { images, pulled: vec![], baseline: None, keeper: false, quiet: arguments.quiet },
+    )?;
     Ok(Outcome::Done)
 }
 

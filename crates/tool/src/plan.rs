@@ -67,10 +67,22 @@ pub struct Wanted {
     /// References of images in registries, which are fetched for this host's platform.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pulled: Vec<String>,
+    /// The reference of an image that another one is judged by. It is fetched with the reports that are attached to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
     /// Whether the second step makes containers with `tare-keeper`.
     pub keeper: bool,
     /// Whether only what went wrong is to be printed.
     pub quiet: bool,
+}
+
+/// Before the reference in the name of the planned image that is a baseline. Its reports lie in [`reports`] of its layout.
+pub const BASELINE: &str = "baseline:";
+
+/// The folder of the reports that were fetched with an image, beside its layout.
+#[must_use]
+pub fn reports(layout: &Path) -> PathBuf {
+    layout.with_extension("reports")
 }
 
 /// Whether a name means an image in a registry: it begins with a host, as `ghcr.io/team/app:1.2` does, or with
@@ -298,7 +310,7 @@ mod tests {
         );
         let Planned::Wanted(wanted, file) = asked(&does).unwrap() else { panic!("nothing is wanted") };
         let images = WantedImages::Named(vec!["app".to_owned()]);
-        assert_eq!(wanted, Wanted { images, pulled: vec![], keeper: true, quiet: false });
+        assert_eq!(wanted, Wanted { images, pulled: vec![], baseline: None, keeper: true, quiet: false });
         // Nobody else can change what the second step reads.
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
         let workspace = Folders { root: "/w".into(), target_dir: "/t".into() };

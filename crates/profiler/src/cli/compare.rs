@@ -84,7 +84,7 @@ pub(super) fn plan(arguments: &CompareArguments, root: &Path, env: &Environment)
     let profile = arguments.profile(root)?;
     let keeper = stage::check(&arguments.common.container, &profile, env)?;
     let (images, pulled) = wanted(&arguments.images())?;
-    Ok(Wanted { images, pulled, keeper, quiet: arguments.common.container.quiet })
+    Ok(Wanted { images, pulled, baseline: None, keeper, quiet: arguments.common.container.quiet })
 }
 
 pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Result<Outcome> {

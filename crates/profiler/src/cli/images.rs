@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tare_container::target::{Location, Target};
-use tare_tool::plan::{Plan, PlannedImage, WantedImages, is_reference};
+use tare_tool::plan::{BASELINE, Plan, PlannedImage, WantedImages, is_reference};
 
 use super::Outcome;
 use super::arguments::ContainerArguments;
@@ -26,6 +26,10 @@ pub(super) struct NotBuilt {
 }
 
 impl NotBuilt {
+    pub(super) fn new(what: String) -> Self {
+        Self { what }
+    }
+
     /// What to do about it.
     pub(super) fn hint(&self) -> String {
         "call it as `cargo xtask profile`, or name a path: an OCI layout or an archive".to_owned()
@@ -54,26 +58,27 @@ pub(super) fn wanted(names: &[String]) -> anyhow::Result<(WantedImages, Vec<Stri
 /// process.
 pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Vec<Subject>> {
     let temporary = stage::temporary(&session.cache())?;
-    let planned = &session.plan.images;
+    let planned: Vec<&PlannedImage> =
+        session.plan.images.iter().filter(|image| !image.name.starts_with(BASELINE)).collect();
     if session.user().is_some() || names.is_empty() {
         if planned.is_empty() {
             return Err(NotBuilt { what: "the workspace's images".to_owned() }.into());
         }
-        return planned.iter().map(|image| Subject::of(image.clone(), &temporary)).collect();
+        return planned.into_iter().map(|image| Subject::of(image.clone(), &temporary)).collect();
     }
     let subject = |name: &String| {
         if is_reference(name) {
             let Some(image) = planned.iter().find(|image| image.name == *name) else {
                 return Err(NotBuilt { what: format!("image {name}") }.into());
             };
-            return Subject::of(PlannedImage { name: folder_name(name), ..image.clone() }, &temporary);
+            return Subject::of(PlannedImage { name: folder_name(name), ..(*image).clone() }, &temporary);
         }
         if !is_own(name) {
             let image = PlannedImage { name: folder_name(name), location: name.clone(), platforms: vec![] };
             return Subject::of(image, &temporary);
         }
         match planned.iter().find(|image| image.name == *name) {
-            Some(image) => Subject::of(image.clone(), &temporary),
+            Some(image) => Subject::of((*image).clone(), &temporary),
             None => Err(NotBuilt { what: format!("image {name}") }.into()),
         }
     };
@@ -104,7 +109,12 @@ pub(super) fn hand_over(
     let plan = Plan {
         workspace: session.plan.workspace.clone(),
         keeper: session.keeper(common.runtime.unwrap_or_default()),
-        images: subjects.iter().map(|subject| subject.planned.clone()).collect(),
+        images: subjects
+            .iter()
+            .map(|subject| &subject.planned)
+            .chain(session.plan.images.iter().filter(|image| image.name.starts_with(BASELINE)))
+            .cloned()
+            .collect(),
         user: Some(sudo::this_user()?),
     };
     sudo::measure(&plan, session)

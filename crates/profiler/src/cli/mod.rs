@@ -15,6 +15,7 @@ mod load;
 mod neighbour;
 mod profile;
 mod progress;
+mod published;
 mod report;
 mod stage;
 mod start;

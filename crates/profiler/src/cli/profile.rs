@@ -27,6 +27,7 @@ use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
 use super::images::{Subject, hand_over, subjects, wanted};
 use super::progress::Progress;
+use super::published;
 use super::stage::{self, AtSignal, Session, Way};
 use super::sudo;
 
@@ -41,9 +42,9 @@ pub(super) struct ProfileArguments {
     images: Vec<String>,
     #[command(flatten)]
     common: CommonArguments,
-    /// Judge `max-regression` gates by the figures in this file. By a folder: noisy ones by measuring the image that is
-    /// kept in it and this one in turns
-    #[arg(long, value_name = "FILE")]
+    /// Judge `max-regression` gates by the figures in this file. By a folder, or a published image to which a report of
+    /// the profile is attached: noisy ones by measuring that image and this one in turns
+    #[arg(long, value_name = "FILE|FOLDER|REFERENCE")]
     baseline: Option<PathBuf>,
     /// Measure twice, and if both runs agree write their figures to this file. To a folder (`DIR/`, and with several
     /// images): IMAGE.json and the image itself, of one run
@@ -109,6 +110,7 @@ pub(super) fn plan(
     // How many images there are is known later where none is named.
     if let [image] = arguments.images.as_slice()
         && let Some(path) = &arguments.baseline
+        && published::reference(Some(path)).is_none()
     {
         Baseline::read(&place(path, &folder_name(image), false))?;
     }
@@ -117,7 +119,8 @@ pub(super) fn plan(
         [] => (WantedImages::Default, vec![]),
         names => wanted(names)?,
     };
-    Ok(Some(Wanted { images, pulled, keeper, quiet: arguments.common.container.quiet }))
+    let baseline = published::reference(arguments.baseline.as_deref()).map(str::to_owned);
+    Ok(Some(Wanted { images, pulled, baseline, keeper, quiet: arguments.common.container.quiet }))
 }
 
 pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Result<Outcome> {
@@ -144,6 +147,14 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     // All of them before the first minute of measuring.
     let baselines = names.iter().map(|name| -> anyhow::Result<_> {
         let Some(path) = arguments.baseline.as_deref() else { return Ok(None) };
+        if let Some(reference) = published::reference(Some(path)) {
+            anyhow::ensure!(
+                !several,
+                "--baseline {reference} is one image, and {} are measured",
+                names.len()
+            );
+            return published::baseline(reference, &profile, session).map(Some);
+        }
         let file = session.env.current_dir.join(place(path, name, several));
         let baseline = Baseline::read(&file)?;
         let before = before(Some((file.as_path(), &baseline)).filter(|_| profile.runs_image()), session)?;

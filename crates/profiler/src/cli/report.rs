@@ -79,7 +79,7 @@ pub(super) fn plan(arguments: &ReportArguments) -> anyhow::Result<Wanted> {
         read(&file)?;
     }
     let (images, pulled) = wanted(&images)?;
-    Ok(Wanted { images, pulled, keeper: false, quiet: false })
+    Ok(Wanted { images, pulled, baseline: None, keeper: false, quiet: false })
 }
 
 pub(super) fn run(arguments: &ReportArguments, session: &Session) -> anyhow::Result<Outcome> {

@@ -105,7 +105,7 @@ pub(super) fn plan(arguments: &StartArguments, root: &Path, env: &Environment) -
     let profile = arguments.common.profile(root)?;
     let keeper = stage::check(&arguments.common, &profile, env)?;
     let (images, pulled) = images::wanted(arguments.names())?;
-    Ok(Wanted { images, pulled, keeper, quiet: arguments.common.quiet })
+    Ok(Wanted { images, pulled, baseline: None, keeper, quiet: arguments.common.quiet })
 }
 
 /// Starts a container, publishes its ports, shows its output, and stops it at a signal or when its program ends.

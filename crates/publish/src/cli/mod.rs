@@ -14,7 +14,7 @@ mod referrers;
 
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -33,6 +33,7 @@ use self::publish::PublishArguments;
 use crate::content::{Content, platform_name};
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::error::Error;
+use crate::measured::{FoundReport, attached_reports};
 use crate::pull::pull;
 use crate::reference::{ReferenceError, parse};
 use crate::referrers::{Referrer, describe};
@@ -100,6 +101,9 @@ struct PullArguments {
     /// Write the layout into this folder, named by the digest, and print where it is; for xtask
     #[arg(long, value_name = "FOLDER", hide = true, conflicts_with = "output")]
     cache: Option<PathBuf>,
+    /// Write the reports of the image beside the layout, too; for xtask
+    #[arg(long, hide = true, requires = "cache")]
+    reports: bool,
     /// The image of an index that is for this platform
     #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
     platform: Option<String>,
@@ -230,12 +234,28 @@ fn run_pull(arguments: &PullArguments, ui: Ui) -> anyhow::Result<Outcome> {
     let pulled = pull(&repository, wanted, platform, &folder, &bar);
     bar.finish();
     let pulled = pulled?;
+    if arguments.reports {
+        let content = Content::open(&folder)?;
+        write_reports(&folder, &attached_reports(&repository, &content)?)?;
+    }
     session.ui.status("Pulled", &format!("{} into {}", ByteSize(pulled.fetched), folder.display()));
     match arguments.cache {
         Some(_) => session.ui.result(&folder.display().to_string())?,
         None => session.ui.result(&format!("{}@{}", repository.name(), pulled.digest))?,
     }
     Ok(Outcome::Done)
+}
+
+/// Writes reports beside a layout. Those of an earlier pull are removed: the registry may have others now.
+fn write_reports(layout: &Path, reports: &[FoundReport]) -> anyhow::Result<()> {
+    let folder = plan::reports(layout);
+    let cannot = || format!("cannot write {}", folder.display());
+    tare_tool::cache::remove(&folder).with_context(cannot)?;
+    std::fs::create_dir_all(&folder).with_context(cannot)?;
+    for (at, found) in reports.iter().enumerate() {
+        std::fs::write(folder.join(format!("{at}.json")), &found.bytes).with_context(cannot)?;
+    }
+    Ok(())
 }
 
 /// Prints the digests to which references lead now, each in a line.

@@ -114,7 +114,10 @@ pub(super) fn make_plan(
     let env = Environment::read()?;
     let quiet = arguments.connection.quiet;
     if arguments.check_referrers.is_some() {
-        plan::write(file, &Wanted { images: WantedImages::None, pulled: vec![], keeper: false, quiet })?;
+        plan::write(
+            file,
+            &Wanted { images: WantedImages::None, pulled: vec![], baseline: None, keeper: false, quiet },
+        )?;
         return Ok(Outcome::Done);
     }
     let ci = Ci::read(&env)?;
@@ -137,7 +140,7 @@ pub(super) fn make_plan(
             );
         }
     }
-    plan::write(file, &Wanted { images, pulled: vec![], keeper: false, quiet })?;
+    plan::write(file, &Wanted { images, pulled: vec![], baseline: None, keeper: false, quiet })?;
     Ok(Outcome::Done)
 }
 

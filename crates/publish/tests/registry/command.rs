@@ -396,3 +396,36 @@ fn referrers_of_an_index_and_of_its_images_are_listed_with_the_figures_of_report
         assert_eq!(lines, of_reports);
     }
 }
+
+#[test]
+fn reports_are_fetched_beside_the_image_and_replace_those_of_an_earlier_pull() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = TestRegistry::start(Quirks::default());
+    let layout = Layout::of(&["amd64", "arm64"], &[b"layer"]);
+    let amd64 = layout.open().manifests().next().unwrap().descriptor.digest().to_string();
+    let reports = reports(home.path(), &amd64);
+    let (from, at) = (layout.path().to_str().unwrap(), registry.reference("app:1"));
+    let mut words = vec!["publish", "app", "--from", from, "--to", &at];
+    words.extend(reports.iter().flat_map(|report| ["--report", report]));
+    let (code, _, stderr) = run(home.path(), &words);
+    assert_eq!(code, Some(0), "{stderr}");
+
+    let pull = ["pull", &at, "--platform", "linux/amd64", "--cache", "cache", "--reports"];
+    let name = format!("cache/sha256-{}-linux-amd64", &layout.root[7..]);
+    let folder = home.path().join(format!("{name}.reports"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("7.json"), "of an earlier pull").unwrap();
+    let (code, stdout, stderr) = run(home.path(), &pull);
+    assert_eq!((code, stdout), (Some(0), format!("{name}\n")), "{stderr}");
+    let mut found: Vec<(String, Vec<u8>)> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    found.sort();
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["0.json", "1.json"]);
+    let contents: std::collections::BTreeSet<&Vec<u8>> = found.iter().map(|(_, bytes)| bytes).collect();
+    let expected: Vec<Vec<u8>> = reports.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    assert_eq!(contents, expected.iter().collect());
+}
