@@ -3,10 +3,12 @@
 //! A check whose tool is missing is left out and reported. No check sleeps for a fixed time or judges a duration, and
 //! everything that is started runs in namespaces that end with it.
 
+mod base;
 mod binaries;
 mod cargo;
 mod cargo_cases;
 mod checkout;
+mod ci;
 mod crane;
 mod docker;
 mod fixtures;
@@ -99,6 +101,12 @@ const CHECKS: &[Check] = &[
             Tool::Program("validate-sbom"),
         ],
         registries::all,
+    ),
+    check("ci", &[Tool::Namespaces, Tool::Root, Tool::Program("crane"), Tool::Program("git")], ci::pages),
+    check(
+        "base",
+        &[Tool::Namespaces, Tool::Docker20, Tool::Docker29, Tool::Program("docker"), Tool::Program("crane")],
+        base::registry,
     ),
     check("gnu-tar", &[Tool::Root, Tool::Program("tar"), Tool::Program("python3")], tarballs::gnu_tar),
     check("python-tarfile", &[Tool::Program("python3")], tarballs::python),
