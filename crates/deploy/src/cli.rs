@@ -51,7 +51,7 @@ struct DeployArguments {
     /// kubernetes, istio, knative or compose
     #[arg(long = "for", value_name = "KIND", default_value = "kubernetes")]
     kind: Kind,
-    /// Requests in a second to the whole service; without it a pod is sized for 70 % of its knee
+    /// Requests in a second to the whole service; without it a pod is sized for 70 % of its best load
     #[arg(long, value_name = "NUMBER")]
     rate: Option<f64>,
     /// As many pods always, without an autoscaler
@@ -66,7 +66,7 @@ struct DeployArguments {
     /// Which run of a report with several limits
     #[arg(long, value_name = "NUMBER")]
     run: Option<usize>,
-    /// Use figures that cannot be believed, and write the doubts beside the numbers
+    /// Use figures that are in doubt, and write the doubts beside the numbers
     #[arg(long)]
     allow_doubtful: bool,
     /// Write a memory limit under which no starts were measured
@@ -312,8 +312,11 @@ fn reports(
         .filter(|at| evidence::is_complete(&found[*at].1))
         .max_by(|a, b| found[*a].1.taken.cmp(&found[*b].1.taken));
     let Some(newest) = newest else {
-        let message = format!("there is no report of {name} with load cases");
-        let hint = format!("run `cargo xtask profile {name}`, or name one with --report FILE");
+        let message = format!("no report measures {name} under load");
+        let hint = format!(
+            "run in this order: `cargo xtask profile {name}`; this command, which names the call that tests the memory \
+             limit; that call; this command again. Or name reports with --report FILE"
+        );
         return Err(DeployError::new(message, hint).into());
     };
     let (file, report) = found.swap_remove(newest);

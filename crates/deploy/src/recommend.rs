@@ -159,7 +159,7 @@ pub fn recommend(
     if !(headroom > 0.0 && headroom < 1.0) {
         return Err(DeployError::new(
             format!("headroom is {headroom}"),
-            "it is a part of the rate at the knee: write a number between 0 and 1, such as 0.7",
+            "it is the part of the best load that pods are planned for: write a number between 0 and 1, such as 0.7",
         ));
     }
     if let Some(seconds) = settings.pre_stop.filter(|seconds| *seconds > PRE_STOP_MOST) {
@@ -293,7 +293,7 @@ fn prove(
         return Ok(());
     }
     let exact = ByteSize(limit.bytes()).exact();
-    let message = format!("no {PROVING_STARTS} starts prove the memory limit of {exact}");
+    let message = format!("the memory limit of {exact} was not tested by {PROVING_STARTS} starts");
     if allow.unproved {
         notes.push(format!("{}{}.", message[..1].to_uppercase(), &message[1..]));
         return Ok(());

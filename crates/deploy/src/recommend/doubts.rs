@@ -7,7 +7,7 @@ use crate::error::DeployError;
 use crate::evidence::Evidence;
 use crate::origin::Figure;
 
-/// The figures that were used and cannot be believed.
+/// The figures that were used and are in doubt.
 #[derive(Default)]
 pub(super) struct Doubts {
     refused: Vec<Figure>,
@@ -40,9 +40,9 @@ impl Doubts {
             return Ok(());
         }
         let figures: Vec<String> = self.refused.iter().map(ToString::to_string).collect();
-        let message = format!("figures cannot be believed: {}", figures.join(", "));
+        let message = format!("figures are in doubt: {}", figures.join(", "));
         if allow.doubtful {
-            notes.push(format!("Used although they cannot be believed: {}.", figures.join(", ")));
+            notes.push(format!("Used although they are in doubt: {}.", figures.join(", ")));
             return Ok(());
         }
         let advice =

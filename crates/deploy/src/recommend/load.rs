@@ -47,7 +47,7 @@ impl<'a> Knee<'a> {
         }
         let Some((rate, case, _)) = sound.iter().max_by(|a, b| a.2.total_cmp(&b.2)) else {
             return Err(DeployError::new(
-                "the report has no open-loop load that was answered without errors, so no knee",
+                "the report has no load at a fixed rate that was answered without errors",
                 "profile with `loads = [\"closed\", \"50%\", \"70%\", \"90%\"]` under [throughput]",
             ));
         };
@@ -87,12 +87,12 @@ impl Plan<'_> {
     ) -> Result<Pods, DeployError> {
         if let Some(rate) = settings.rate.filter(|rate| !(*rate > 0.0 && *rate <= COUNT_MOST)) {
             return Err(DeployError::new(
-                format!("a rate of {rate} requests per second"),
+                format!("--rate {rate} is no number of requests per second"),
                 "write a number above 0, such as --rate 2000",
             ));
         }
         if settings.replicas == Some(0) || settings.min_replicas == Some(0) {
-            return Err(DeployError::new("0 replicas", "state at least one, or leave it out"));
+            return Err(DeployError::new("0 replicas run nothing", "state at least one, or leave it out"));
         }
         let scaling = match settings.replicas {
             Some(_) => Scaling::Fixed(Sourced::stated_or(settings.replicas, "--replicas or [deploy]", 1, "")),
@@ -117,7 +117,7 @@ impl Plan<'_> {
             let needed = (settings.rate.unwrap_or(rate) / self.capacity()).ceil();
             return Err(DeployError::new(
                 format!(
-                    "each of {pods} pods would get {}, and the knee is {}",
+                    "each of {pods} pods would get {}, and its best load is {}",
                     quantity(rate, Unit::PerSecond),
                     quantity(self.rate.value, Unit::PerSecond)
                 ),
@@ -159,7 +159,7 @@ impl Plan<'_> {
         if self.capacity() * (1.0 + TOLERANCE) > least {
             return Err(DeployError::new(
                 format!(
-                    "the autoscaler's tolerance of 10 % spans the knee: {} of {}, and the knee may be as low as {}",
+                    "the autoscaler's tolerance of 10 % reaches above the best load: {} of {}, which may be as low as {}",
                     quantity(self.headroom, Unit::Share),
                     quantity(self.rate.value, Unit::PerSecond),
                     quantity(least, Unit::PerSecond)
@@ -172,7 +172,9 @@ impl Plan<'_> {
         let knee = self.cost.value * self.rate.value / 1e6;
         if f64::from(target.0) * (1.0 + TOLERANCE) > knee {
             return Err(DeployError::new(
-                format!("the CPU use at the knee is {knee:.2}m, too little for a target of the autoscaler"),
+                format!(
+                    "the CPU use at the best load is {knee:.2}m, too little for a target of the autoscaler"
+                ),
                 "state a fixed number of pods with --replicas",
             ));
         }
@@ -247,7 +249,7 @@ impl Plan<'_> {
         let mut notes = Vec::new();
         if self.knee.is_highest {
             notes.push(format!(
-                "No load above {} was answered without errors: the knee is there or higher.",
+                "No load above {} was answered without errors: the best load is there or higher.",
                 self.knee.case
             ));
         }

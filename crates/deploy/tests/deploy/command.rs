@@ -90,7 +90,7 @@ fn what_cannot_be_done_says_why_and_leaves_nothing() {
     );
     refused(
         &["app", "--rate", "200000", "--replicas", "1"],
-        "error: each of 1 pods would get 200,000 req/s, and the knee is 63,000 req/s\n\
+        "error: each of 1 pods would get 200,000 req/s, and its best load is 63,000 req/s\n\
          hint: 5 pods have room for it: --replicas 5",
     );
     refused(
@@ -135,8 +135,9 @@ fn what_cannot_be_done_says_why_and_leaves_nothing() {
     fs::remove_file(root.path().join("images/app/image.toml")).unwrap();
     refused(
         &["app"],
-        "error: there is no report of app with load cases\n\
-         hint: run `cargo xtask profile app`, or name one with --report FILE",
+        "error: no report measures app under load\n\
+         hint: run in this order: `cargo xtask profile app`; this command, which names the call that tests the memory \
+         limit; that call; this command again. Or name reports with --report FILE",
     );
 }
 

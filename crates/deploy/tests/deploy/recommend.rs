@@ -128,7 +128,7 @@ fn what_cannot_be_believed_is_refused_or_written_beside_the_number() {
     of(&mut report, "throughput.memory.peak", "closed").doubts.push(doubt);
     let (message, hint) = numbers(&report, &Settings::default(), Kind::Kubernetes).unwrap_err();
     let figure = "throughput.memory.peak@closed = 5.83 MB (doubt: memory reached 16.00 MB of 16.78 MB)";
-    assert_eq!(message, format!("figures cannot be believed: {figure}"));
+    assert_eq!(message, format!("figures are in doubt: {figure}"));
     assert_eq!(
         hint,
         "raise `memory` and compare; or add --allow-doubtful, which writes the doubts beside the numbers"
@@ -138,7 +138,7 @@ fn what_cannot_be_believed_is_refused_or_written_beside_the_number() {
     let allow = Allowances { doubtful: true, unproved: false };
     let it = recommend(evidence, &Settings::default(), Kind::Kubernetes, false, allow).unwrap();
     assert!(it.memory_limit.origin.to_string().ends_with(figure), "{}", it.memory_limit.origin);
-    assert_eq!(it.notes.last().unwrap(), &format!("Used although they cannot be believed: {figure}."));
+    assert_eq!(it.notes.last().unwrap(), &format!("Used although they are in doubt: {figure}."));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_memory_limit_is_proved_by_starts_under_it() {
     let mut large = report(DIGEST);
     large.runs[0].limits.as_mut().unwrap().memory = Some(256 << 20);
     let (message, hint) = numbers(&large, &Settings::default(), Kind::Kubernetes).unwrap_err();
-    assert_eq!(message, "no 20 starts prove the memory limit of 16MiB");
+    assert_eq!(message, "the memory limit of 16MiB was not tested by 20 starts");
     assert_eq!(
         hint,
         "run `cargo xtask profile app --pass startup --runs 20 --memory 16MiB --output \
@@ -182,14 +182,14 @@ fn a_memory_limit_is_proved_by_starts_under_it() {
             of(it, "startup.warm.ready", "").doubts.push(Doubt::OutOfMemory { kills: 1, limit: None });
         }),
     ] {
-        assert_eq!(refused.unwrap_err(), "no 20 starts prove the memory limit of 16MiB");
+        assert_eq!(refused.unwrap_err(), "the memory limit of 16MiB was not tested by 20 starts");
     }
 
     let evidence = Evidence::new(&large, None, &[]).unwrap();
     let allow = Allowances { doubtful: false, unproved: true };
     let it = recommend(evidence, &Settings::default(), Kind::Kubernetes, false, allow).unwrap();
     assert!(it.memory_limit.origin.to_string().contains("at least 16MiB, not proved by starts:"));
-    assert_eq!(it.notes.last().unwrap(), "No 20 starts prove the memory limit of 16MiB.");
+    assert_eq!(it.notes.last().unwrap(), "The memory limit of 16MiB was not tested by 20 starts.");
 }
 
 #[test]
@@ -206,32 +206,32 @@ fn what_contradicts_the_figures_is_refused() {
             |_, it| it.headroom = Some(1.0),
             Kind::Kubernetes,
             "headroom is 1",
-            "it is a part of the rate at the knee: write a number between 0 and 1, such as 0.7",
+            "it is the part of the best load that pods are planned for: write a number between 0 and 1, such as 0.7",
         ),
         (
             |_, it| it.headroom = Some(0.95),
             Kind::Kubernetes,
-            "the autoscaler's tolerance of 10 % spans the knee: 95.0 % of 63,000 req/s, and the knee may be as low \
+            "the autoscaler's tolerance of 10 % reaches above the best load: 95.0 % of 63,000 req/s, which may be as low \
              as 62,370 req/s",
             "lower `headroom` under [deploy], profile longer for a narrower interval, or fix --replicas",
         ),
         (
             |it, _| of(it, "throughput.rate", "open-70").interval = Some((40_000.0, 90_000.0)),
             Kind::Kubernetes,
-            "the autoscaler's tolerance of 10 % spans the knee: 70.0 % of 63,000 req/s, and the knee may be as low \
+            "the autoscaler's tolerance of 10 % reaches above the best load: 70.0 % of 63,000 req/s, which may be as low \
              as 40,000 req/s",
             "lower `headroom` under [deploy], profile longer for a narrower interval, or fix --replicas",
         ),
         (
             |it, _| of(it, "throughput.cpu-per-request", "open-70").value = 1.0,
             Kind::Kubernetes,
-            "the CPU use at the knee is 0.06m, too little for a target of the autoscaler",
+            "the CPU use at the best load is 0.06m, too little for a target of the autoscaler",
             "state a fixed number of pods with --replicas",
         ),
         (
             |_, it| (it.rate, it.replicas) = (Some(200_000.0), Some(2)),
             Kind::Kubernetes,
-            "each of 2 pods would get 100,000 req/s, and the knee is 63,000 req/s",
+            "each of 2 pods would get 100,000 req/s, and its best load is 63,000 req/s",
             "5 pods have room for it: --replicas 5",
         ),
         (
@@ -243,13 +243,13 @@ fn what_contradicts_the_figures_is_refused() {
         (
             |_, it| it.rate = Some(f64::NAN),
             Kind::Kubernetes,
-            "a rate of NaN requests per second",
+            "--rate NaN is no number of requests per second",
             "write a number above 0, such as --rate 2000",
         ),
         (
             |_, it| it.replicas = Some(0),
             Kind::Kubernetes,
-            "0 replicas",
+            "0 replicas run nothing",
             "state at least one, or leave it out",
         ),
         (
@@ -277,7 +277,7 @@ fn what_contradicts_the_figures_is_refused() {
                     .retain(|it| it.case.as_deref() != Some("open-50") && !it.key().ends_with("0"));
             },
             Kind::Kubernetes,
-            "the report has no open-loop load that was answered without errors, so no knee",
+            "the report has no load at a fixed rate that was answered without errors",
             "profile with `loads = [\"closed\", \"50%\", \"70%\", \"90%\"]` under [throughput]",
         ),
         (
@@ -339,7 +339,7 @@ fn loads_with_errors_are_no_knee() {
     assert!(target(&it).1.contains("throughput.rate@open-50 = 45,000 req/s"));
     assert_eq!(
         it.notes[0],
-        "No load above open-50 was answered without errors: the knee is there or higher."
+        "No load above open-50 was answered without errors: the best load is there or higher."
     );
 }
 
@@ -359,7 +359,7 @@ proptest! {
         let it = match recommend(evidence, &settings, Kind::Kubernetes, false, allow) {
             Ok(it) => it,
             Err(error) => {
-                prop_assert!(error.to_string().starts_with("the CPU use at the knee is "), "{error}");
+                prop_assert!(error.to_string().starts_with("the CPU use at the best load is "), "{error}");
                 return Ok(());
             }
         };
@@ -408,6 +408,6 @@ fn few_cold_starts_can_enlarge_a_number_and_refuse_none() {
     let (message, _) = numbers(&report, &Settings::default(), Kind::Kubernetes).unwrap_err();
     assert_eq!(
         message,
-        "figures cannot be believed: largest of startup.warm.ready = 15.7 ms (doubt: 5 samples, where 6 are needed)"
+        "figures are in doubt: largest of startup.warm.ready = 15.7 ms (doubt: 5 samples, where 6 are needed)"
     );
 }
