@@ -124,7 +124,8 @@ impl Daemon {
         daemon.read(&["version"])?;
         let facts = daemon.read(&["info", "--format", "{{json .}}"])?;
         let facts: Value = serde_json::from_str(&facts).unwrap_or(Value::Null);
-        daemon.here = is_of_this_host(&facts) && (kind != RuntimeKind::Docker || group::may_see(DOCKERD));
+        daemon.here =
+            is_of_this_host(&facts) && (kind != RuntimeKind::Docker || group::numbers_alike(DOCKERD));
         daemon.has_cpusets = has_cpusets(&facts);
         Ok(daemon)
     }

@@ -36,25 +36,29 @@ pub(crate) const INITIAL: u64 = 0xeffffffc;
 pub(crate) fn may_live(namespace: u64) -> bool {
     let is_of = |process: fs::DirEntry| match fs::read_link(process.path().join("ns/pid")) {
         Ok(link) => number(&link) == namespace,
-        // One of our own namespace has no more than one id (proc_pid_status(5), NSpid).
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            ids.is_none_or(|ids| ids.split_whitespace().count() > 1)
-        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => !has_one_id(&process),
         // It is no process, or has ended.
         Err(_) => false,
     };
     numbering() != INITIAL || fs::read_dir("/proc").is_ok_and(|mut all| all.any(|it| it.is_ok_and(is_of)))
 }
 
-/// Whether this process sees a program that runs on this host. In a pid namespace of its own it may not, and then process
-/// ids that such a program names are others here.
-pub(crate) fn may_see(name: &str) -> bool {
-    let is_it = |process: fs::DirEntry| {
-        fs::read_to_string(process.path().join("comm")).is_ok_and(|text| text.trim() == name)
+/// Whether a program of this host, such as a daemon, gives processes the ids that they have here: it runs in the pid
+/// namespace of this process. The host's own has all processes, and if none is that program, the name is not known.
+pub(crate) fn numbers_alike(program: &str) -> bool {
+    let is_it = |process: &fs::DirEntry| {
+        fs::read_to_string(process.path().join("comm")).is_ok_and(|text| text.trim() == program)
     };
-    numbering() == INITIAL || fs::read_dir("/proc").is_ok_and(|mut all| all.any(|it| it.is_ok_and(is_it)))
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter(is_it);
+    let is_ours: Vec<bool> = processes.map(|process| has_one_id(&process)).collect();
+    if is_ours.is_empty() { numbering() == INITIAL } else { is_ours.contains(&true) }
+}
+
+/// Whether a process is of the pid namespace of this one, and of none below it (proc_pid_status(5), NSpid).
+fn has_one_id(process: &fs::DirEntry) -> bool {
+    let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().count() == 1)
 }
 
 /// The number of a namespace, from a link such as `pid:[4026531836]`.

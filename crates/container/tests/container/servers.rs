@@ -100,10 +100,11 @@ const SERVERS: [Server; 8] = [
     },
     Server {
         name: "python3",
-        command: &["/usr/bin/python3.11", "-m", "http.server", "--directory", "/www", "80"],
+        command: &["/usr/bin/python3.11", "-m", "http.server", "--directory", "/www", "8080"],
+        // Podman leaves ports below 1024 to root.
         user: "www-data",
         file: ("etc/unused", ""),
-        port: 80,
+        port: 8080,
         request: GET,
         answer: "HTTP/1.0 200",
     },
@@ -113,9 +114,9 @@ const SERVERS: [Server; 8] = [
         user: "www-data",
         file: (
             "server.js",
-            "require('http').createServer((request, response) => response.end('page')).listen(80)\n",
+            "require('http').createServer((request, response) => response.end('page')).listen(8080)\n",
         ),
-        port: 80,
+        port: 8080,
         request: GET,
         answer: "HTTP/1.1 200",
     },
