@@ -85,7 +85,7 @@ fn an_interrupted_pass_leaves_no_copy() {
     // Records of containers in a folder of its own.
     let mut child = Command::new("unshare")
         .args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\""])
-        .arg(env!("CARGO_BIN_EXE_tare-profiler"))
+        .arg(crate::profiler())
         .args(["run", "--plan"])
         .arg(file)
         .args(["--", "profile", &image.name, "--runtime", "embedded", "--profile", "many", "--quiet"])
