@@ -203,7 +203,8 @@ fn wrong_answers_are_neither_in_the_rate_nor_in_the_cost() {
 #[test]
 fn a_worker_that_is_killed_for_its_memory_is_an_event() {
     let Some(scene) = Scene::new() else { return };
-    const LIMITS: &str = "limits = { memory = \"32MiB\" }\nready = { timeout = \"1s\" }\n";
+    // Long enough for a worker on an emulated processor.
+    const LIMITS: &str = "limits = { memory = \"32MiB\" }\nready = { timeout = \"3s\" }\n";
     const STARTS: &str =
         "passes = [\"startup\"]\nstartup = { runs = 2, cold-runs = 0, runtime-baseline = false }\n";
     let killed = |processes: &str| {
@@ -217,7 +218,7 @@ fn a_worker_that_is_killed_for_its_memory_is_an_event() {
         (
             "[\"worker=268435456\", \"sleep\"]",
             STARTS,
-            killed("1 process") + "; then: nothing listens on 127.0.0.1:8080 and [::1]:8080 after 1.0 s",
+            killed("1 process") + "; then: nothing listens on 127.0.0.1:8080 and [::1]:8080 after 3.0 s",
             1,
             false,
         ),
