@@ -43,8 +43,8 @@ const MOST: u32 = i32::MAX.cast_unsigned();
 /// The user, if its ids are possible.
 fn possible(user: User) -> Result<User, UserError> {
     let groups = user.groups.iter().map(|id| ("group", *id));
-    let ids = [("user", user.uid), ("group", user.gid)].into_iter().chain(groups);
-    match ids.into_iter().find(|(_, id)| *id > MOST) {
+    let mut ids = [("user", user.uid), ("group", user.gid)].into_iter().chain(groups);
+    match ids.find(|(_, id)| *id > MOST) {
         Some((kind, id)) => Err(UserError::Range { kind, id }),
         None => Ok(user),
     }
