@@ -46,7 +46,7 @@ pub struct Runtime {
 enum Maker {
     Daemon(Daemon),
     #[cfg(target_os = "linux")]
-    Oci(OciRuntime),
+    Oci(Box<OciRuntime>),
 }
 
 impl Runtime {
@@ -71,7 +71,7 @@ impl Runtime {
                 Maker::Daemon(daemon)
             }
             #[cfg(target_os = "linux")]
-            program => Maker::Oci(OciRuntime::open(kind, program, options.clone(), root)?),
+            program => Maker::Oci(Box::new(OciRuntime::open(kind, program, options.clone(), root)?)),
             #[cfg(not(target_os = "linux"))]
             _ => {
                 let error = ContainerError::new(format_args!("the runtime `{kind}` runs on Linux alone"));
