@@ -204,9 +204,9 @@ fn answers(runtime: &Runtime, image: &Target, server: &Server) {
 }
 
 /// Calls a function with each name of a list in a variable.
-fn named(variable: &str, mut call: impl FnMut(&str)) {
+fn named(variable: &str, call: impl FnMut(&str)) {
     let list = std::env::var(variable).unwrap();
-    list.split(',').for_each(|name| call(name));
+    list.split(',').for_each(call);
 }
 
 #[test]
