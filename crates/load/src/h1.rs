@@ -107,6 +107,8 @@ struct Worker<'a> {
     /// Whether requests are to be started.
     is_running: bool,
     under_way: usize,
+    /// Requests that may still be started ([`Plan::most`]).
+    left: u64,
     first_error: Option<io::Error>,
 }
 
@@ -151,6 +153,7 @@ impl<'a> Worker<'a> {
             buffer: vec![0; BUFFER].into_boxed_slice(),
             is_running: false,
             under_way: 0,
+            left: plan.most.unwrap_or(u64::MAX),
             first_error: None,
         })
     }
@@ -178,6 +181,7 @@ impl<'a> Worker<'a> {
                 }
             }
             self.is_running = true;
+            self.left = self.plan.most.unwrap_or(u64::MAX);
             self.send_and_receive(schedule, &mut events, lane)?;
             let found = self.recorder.end();
             // Nobody wants it when another thread has failed.
@@ -265,6 +269,9 @@ impl<'a> Worker<'a> {
             }
             self.handle_events(events, wake)?;
             lane.answers.store(self.recorder.answers(), Ordering::Relaxed);
+            if self.left == 0 && self.under_way == 0 {
+                lane.stop.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -347,6 +354,7 @@ impl<'a> Worker<'a> {
         let can_send = if self.plan.keep_alive { State::Open } else { State::Down };
         connection.state == can_send
             && !connection.is_paused
+            && self.left > 0
             && connection.pending.len() < self.plan.depth as usize
     }
 
@@ -362,6 +370,7 @@ impl<'a> Worker<'a> {
         let started = Started { request, planned, sent: now };
         self.recorder.started(started);
         self.under_way += 1;
+        self.left -= 1;
         let connection = &mut self.connections[at];
         let has_body = self.plan.requests[request].expect.body.is_some();
         let comparison = (has_body && self.plan.is_sampled(connection.requests)).then(Comparison::new);

@@ -74,6 +74,9 @@ struct Shared {
     /// A first sleeper has come.
     is_awaited: Notify,
     is_running: Cell<bool>,
+    /// Requests that may still be started ([`Plan::most`]), and those under way.
+    left: Cell<u64>,
+    under_way: Cell<u64>,
     answers: Arc<AtomicU64>,
 }
 
@@ -141,6 +144,8 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
         sleepers: RefCell::new(VecDeque::new()),
         is_awaited: Notify::new(),
         is_running: Cell::new(false),
+        left: Cell::new(0),
+        under_way: Cell::new(0),
         answers: Arc::clone(&lane.answers),
     });
     let (lines, failed) = open_all(&shared, lane.connections()).await;
@@ -154,6 +159,7 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
         shared.recorder.borrow_mut().begin(schedule);
         *shared.pacer.borrow_mut() = Pacer::new(plan.pace, lane.thread, plan.threads);
         shared.is_running.set(true);
+        shared.left.set(plan.most.unwrap_or(u64::MAX));
         let waker = tokio::task::spawn_local(wake(Rc::clone(&shared)));
         let mut streams = Vec::new();
         for line in &lines {
@@ -168,7 +174,11 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
         shared.pacer.borrow_mut().skip_before(schedule.from - schedule.began);
         meter.start();
         while clock::now() < schedule.to && !lane.stop.load(Ordering::Relaxed) {
-            sleep_until(schedule.to.min(clock::now() + SIGNAL)).await;
+            if shared.left.get() == 0 && shared.under_way.get() == 0 {
+                lane.stop.store(true, Ordering::Relaxed);
+            } else {
+                sleep_until(schedule.to.min(clock::now() + SIGNAL)).await;
+            }
         }
         meter.stop();
         shared.recorder.borrow_mut().at_end();
@@ -386,12 +396,14 @@ struct UnderWay<'a> {
 impl<'a> UnderWay<'a> {
     fn begin(shared: &'a Shared, started: Started) -> Self {
         shared.recorder.borrow_mut().started(started);
+        shared.under_way.set(shared.under_way.get() + 1);
         Self { shared, started, is_settled: false }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
+        self.shared.under_way.set(self.shared.under_way.get() - 1);
         if !self.is_settled {
             self.shared.recorder.borrow_mut().abandoned(clock::now(), self.started);
         }
@@ -436,9 +448,10 @@ fn claim(shared: &Shared, due: u64, to: u64) -> Option<u64> {
         None => clock::now(),
         Some(offset) => shared.recorder.borrow().schedule.began + offset,
     };
-    if planned >= to {
+    if planned >= to || shared.left.get() == 0 {
         return None;
     }
+    shared.left.set(shared.left.get() - 1);
     pacer.advance();
     Some(planned)
 }

@@ -38,6 +38,9 @@ pub struct Plan {
     pub timeout: u64,
     /// The seed of the choice between weighted requests: the same seed gives the same sequence.
     pub seed: u64,
+    /// The run ends after so many requests, before its time; that takes a closed loop with one thread. None: by time
+    /// alone.
+    pub most: Option<u64>,
     /// Every so many-th body on a connection is compared byte by byte, and the first always. 0: the first
     /// only.
     pub sample_every: u64,
@@ -61,6 +64,7 @@ impl Plan {
             window: 100 * MILLISECOND,
             timeout: 5 * SECOND,
             seed: 1,
+            most: None,
             sample_every: 64,
         }
     }
@@ -102,7 +106,13 @@ impl Plan {
                 return refuse(format!("`{field}` is 0"));
             }
         }
+        if self.most == Some(0) {
+            return refuse("`most` is 0".to_owned());
+        }
         let Self { threads, connections, depth, window, .. } = self;
+        if self.most.is_some() && (*threads > 1 || self.pace != Pace::Closed) {
+            return refuse("`most` needs a closed loop with one thread".to_owned());
+        }
         if threads > connections {
             return refuse(format!("{threads} threads for {connections} connections"));
         }
@@ -307,10 +317,12 @@ mod tests {
     #[test]
     fn a_plan_that_cannot_be_run_is_refused_by_field() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 15] = [
             (|plan| plan.connections = 0, "`connections` is 0"),
             (|plan| plan.threads = 65, "65 threads for 64 connections"),
             (|plan| plan.window = 0, "`window` is 0"),
+            (|plan| plan.most = Some(0), "`most` is 0"),
+            (|plan| (plan.most, plan.threads) = (Some(9), 2), "`most` needs a closed loop with one thread"),
             (|plan| plan.window = 1, "windows of 1 ns are more than 1000000 for this duration"),
             (
                 |plan| plan.duration = u64::MAX,

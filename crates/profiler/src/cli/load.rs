@@ -208,6 +208,7 @@ fn plan(arguments: &LoadArguments) -> anyhow::Result<Plan> {
         duration: arguments.duration.0,
         timeout: arguments.timeout.0,
         seed: arguments.seed,
+        most: None,
         ..Plan::new(&arguments.url.address, "/")
     };
     plan.check().map_err(LoadError::from)?;

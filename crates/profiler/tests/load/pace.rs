@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tare_load::{Outcome, Pace, Phase, run, run_watched};
+use tare_load::{Outcome, Pace, Phase, Protocol, run, run_watched};
 
+use super::protocol::h2_server;
 use super::server::{HELLO, always, plan, serve};
 
 const SECOND: u64 = 1_000_000_000;
@@ -158,4 +159,21 @@ fn phases_are_told_in_their_order() {
         .collect();
     assert_eq!(answers.len(), 5);
     assert!(answers.is_sorted() && answers[0] < answers[4], "{answers:?}");
+}
+
+#[test]
+fn a_run_of_a_number_of_requests_ends_with_the_last_answer() {
+    for (address, protocol, keep_alive) in [
+        (always(HELLO), Protocol::Http1, true),
+        (always(HELLO), Protocol::Http1, false),
+        (h2_server(), Protocol::Http2, true),
+    ] {
+        let mut plan = plan(address);
+        (plan.protocol, plan.keep_alive, plan.most) = (protocol, keep_alive, Some(300));
+        (plan.connections, plan.threads, plan.warm_up) = (1, 1, 0);
+        (plan.duration, plan.window) = (60 * SECOND, 60 * SECOND);
+        let outcome = run(&plan).unwrap();
+        assert_eq!((outcome.sent, outcome.completed, outcome.errors.total()), (300, 300, 0), "{protocol:?}");
+        assert!(outcome.measured.nanoseconds() < plan.duration);
+    }
 }

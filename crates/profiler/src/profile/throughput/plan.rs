@@ -42,6 +42,7 @@ pub fn base(address: SocketAddr, options: &ThroughputOptions, threads: u32) -> P
         window: (duration / WINDOWS).max(SHORTEST_WINDOW).min(duration),
         timeout: options.timeout.0,
         seed: SEED,
+        most: None,
         sample_every: SAMPLE_EVERY,
     }
 }
