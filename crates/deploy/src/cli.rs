@@ -11,7 +11,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use tare_oci::blob::Staging;
 use tare_oci::input::{self, Refusal};
 use tare_oci::reader::ReadError;
 use tare_oci::reference::is_version;
@@ -20,6 +19,7 @@ use tare_report::report::ReportError;
 use tare_tool::environment::Environment;
 use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Plan, Step, Wanted, WantedImages};
+use tare_tool::private;
 use tare_tool::ui::Ui;
 
 use crate::error::DeployError;
@@ -185,7 +185,9 @@ fn run(arguments: &DeployArguments, plan: &Plan, ui: Ui) -> anyhow::Result<Outco
     if arguments.check {
         return check(&file, &text, ui);
     }
-    Staging::create(env.current_dir.join(folder).join(".staging"))?.write(&file, text.as_bytes())?;
+    let written = std::fs::create_dir_all(env.current_dir.join(folder))
+        .and_then(|()| private::replace_file(&file, text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", file.display()))?;
     ui.result(&plan.workspace.show(&file))?;
     Ok(Outcome::Done)
 }

@@ -189,6 +189,18 @@ impl Drop for FreshFolder {
     }
 }
 
+/// Creates a folder, and calls `work` while no other process does so for the same folder: of two that write the same files
+/// at once, the later one's stay. Where folders cannot be locked (Windows) nothing is waited for.
+///
+/// # Errors
+/// When the folder cannot be created. What `work` returns is returned.
+pub fn in_turn<T>(folder: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
+    fs::create_dir_all(folder)?;
+    // Held until the end of this function.
+    let _lock = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    Ok(work())
+}
+
 /// Replaces a file in a folder that others may write to. Readers find the old content or the new one. A link in its place
 /// is replaced and not followed.
 ///

@@ -8,6 +8,7 @@ use clap::Args;
 use tare_tool::environment::Environment;
 use tare_tool::exit::FAILED;
 use tare_tool::plan::{Wanted, WantedImages};
+use tare_tool::private;
 use tare_tool::ui::Ui;
 
 use crate::profile::baseline::Baseline;
@@ -257,11 +258,13 @@ fn save(baseline: &Baseline, file: &Path, image: Option<&Image>, session: &Sessi
     let file = session.env.current_dir.join(file);
     let write = || -> anyhow::Result<()> {
         let wrote = || format!("cannot write {}", file.display());
-        file.parent().map_or(Ok(()), std::fs::create_dir_all).with_context(wrote)?;
-        if let Some(image) = image {
-            keep(&image.target, &kept(&file))?;
-        }
-        baseline.write(&file).with_context(wrote)
+        let both = || -> anyhow::Result<()> {
+            if let Some(image) = image {
+                keep(&image.target, &kept(&file))?;
+            }
+            baseline.write(&file).with_context(wrote)
+        };
+        private::in_turn(file.parent().unwrap_or(&session.env.current_dir), both).with_context(wrote)?
     };
     sudo::as_user(session.user(), write)??;
     session.ui.status("Saved", &format!("the baseline {}", session.plan.workspace.show(&file)));

@@ -16,17 +16,23 @@ use std::io;
 use std::path::Path;
 
 use tare_oci::blob::{FileError, Staging};
+use tare_tool::private;
 
 use super::measurement::Measurement;
 use super::metric::Direction;
 use super::report::Report;
 use tare_report::Bias;
 
-/// Writes `report.json`, `report.html`, `report.md` and `junit.xml` to a folder.
+/// Writes `report.json`, `report.html`, `report.md` and `junit.xml` to a folder. Of two processes that do so at once the
+/// later one's files stay.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(report: &Report, folder: &Path) -> Result<(), FileError> {
+    private::in_turn(folder, || write_files(report, folder)).map_err(FileError::on("create", folder))?
+}
+
+fn write_files(report: &Report, folder: &Path) -> Result<(), FileError> {
     let staging = Staging::create(folder.join(".staging"))?;
     let place = folder.join("report.json");
     let json = report.to_json().map_err(|error| FileError::on("write", &place)(error.into()))?;
@@ -72,5 +78,35 @@ fn trust(measurement: &Measurement) -> String {
     match measurement.interval {
         Some((low, high)) => format!("{} to {}", units::shown(low, unit), units::shown(high, unit)),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::report::sample;
+
+    #[test]
+    fn reports_that_are_written_at_once_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("app/ci");
+        let report = |name: &str| {
+            let mut report = sample();
+            report.target.names = vec![name.to_owned()];
+            report
+        };
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                for name in ["first", "second", "third"] {
+                    let place = &place;
+                    scope.spawn(move || write(&report(name), place).unwrap());
+                }
+            });
+            let read = |file: &str| std::fs::read_to_string(place.join(file)).unwrap();
+            let json = Report::parse(&read("report.json")).unwrap();
+            assert_eq!(read("report.md"), markdown::render(&json));
+            assert_eq!(read("junit.xml"), junit::render(&json));
+            assert_eq!(std::fs::read_dir(&place).unwrap().count(), 4);
+        }
     }
 }
