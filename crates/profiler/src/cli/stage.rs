@@ -216,10 +216,10 @@ pub(super) fn open(
 
 fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cleanup> {
     let cleanup = Cleanup::default();
-    let (of_signal, first) = (cleanup.clone(), at_signal.clone());
+    let (of_signal, first, ui) = (cleanup.clone(), at_signal.clone(), session.ui);
     let handler = move || {
         if !first.note() {
-            interrupted(&of_signal);
+            interrupted(&of_signal, ui);
         }
     };
     ctrlc::set_handler(handler).context("cannot handle signals")?;
@@ -229,7 +229,7 @@ fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cle
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
             if !first.note() && !matches!(first, AtSignal::Stop(_)) {
-                interrupted(&of_end);
+                interrupted(&of_end, ui);
             }
         });
     }
@@ -237,9 +237,12 @@ fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cle
 }
 
 /// Removes what must not stay, and ends.
-fn interrupted(cleanup: &Cleanup) {
+fn interrupted(cleanup: &Cleanup, ui: Ui) {
     #[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
-    leftovers::leave(cleanup, || std::process::exit(INTERRUPTED.into()));
+    leftovers::leave(cleanup, || {
+        ui.interrupted();
+        std::process::exit(INTERRUPTED.into());
+    });
 }
 
 /// Why no runtime can be used here.

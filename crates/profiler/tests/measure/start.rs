@@ -10,6 +10,11 @@ use serde_json::json;
 use crate::fixture::{World, as_root};
 
 fn start(world: &World, arguments: &[&str], words: &[&str]) -> Child {
+    call(world, "run", arguments, words)
+}
+
+/// `cargo xtask VERB` with the image, in a `/run` of its own.
+fn call(world: &World, verb: &str, arguments: &[&str], words: &[&str]) -> Child {
     let work = world.folder.path().join("work");
     fs::create_dir_all(&work).unwrap();
     let image = world
@@ -24,7 +29,7 @@ fn start(world: &World, arguments: &[&str], words: &[&str]) -> Child {
         .arg(crate::profiler())
         .args(["run", "--plan"])
         .arg(file)
-        .args(["--", "run", &image.name, "--runtime", "embedded"])
+        .args(["--", verb, &image.name, "--runtime", "embedded"])
         .args(words)
         .current_dir(&work)
         .stdin(Stdio::null())
@@ -123,4 +128,31 @@ fn everything_that_a_program_prints_is_shown() {
     let expected: String = (0..100).map(|number| format!("{number} {line}\n")).collect();
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout == expected, "{} of {} bytes", stdout.len(), expected.len());
+}
+
+/// The same for both signals, at once, whatever the passes do.
+#[test]
+fn a_profile_that_is_interrupted_says_so_and_leaves_nothing() {
+    if !as_root() {
+        return;
+    }
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let world = World::new();
+        let mut child = call(&world, "profile", &["sleep"], &["--pass", "startup"]);
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Running") {
+            line.clear();
+            assert!(stderr.read_line(&mut line).unwrap() > 0);
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        let (code, stdout, _) = end(child);
+        assert_eq!((code, stdout.as_str(), rest.trim()), (Some(130), "", "error: interrupted"));
+        let files: Vec<_> =
+            fs::read_dir(world.folder.path().join("work/target")).unwrap().flatten().collect();
+        let names: Vec<_> = files.iter().map(std::fs::DirEntry::file_name).collect();
+        assert_eq!(names, ["images"], "only the cache of unpacked images");
+    }
 }
