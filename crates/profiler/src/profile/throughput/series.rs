@@ -84,6 +84,12 @@ impl Series {
         self.0.last()
     }
 
+    /// The most memory that any sample saw, in bytes.
+    #[must_use]
+    pub fn memory_highest(&self) -> Option<u64> {
+        self.0.iter().map(|sample| sample.memory).max()
+    }
+
     /// What happened between two moments. None where the samples do not reach over the whole span.
     #[must_use]
     pub fn between(&self, from: u64, to: u64) -> Option<Span> {

@@ -14,7 +14,7 @@ use tare_container::counters::Counters;
 use tare_load::{Outcome, Plan};
 
 use super::series::Series;
-use super::{Case, Served, group, of_counters, of_load, still_runs};
+use super::{Case, Served, group, of_counters, of_load, peak, still_runs};
 
 /// The least length of a turn in nanoseconds, 20 ms: the shorter, the more of what disturbs a machine falls on
 /// both alike. Measured where a second's CPU time differs by 3 to 4 % from the next second's: turns of 100 ms
@@ -106,6 +106,8 @@ struct Player {
     served: Served,
     turns: Vec<Outcome>,
     series: Series,
+    /// The most memory before the first turn, in which the runtime's own start is.
+    peak_before: Option<u64>,
     /// What was counted when it came to rest.
     rested: Option<Counters>,
     /// Nanoseconds of CPU time used at rest.
@@ -117,7 +119,8 @@ struct Player {
 impl Player {
     fn new(served: Served) -> Self {
         let series = Series::default();
-        Self { served, turns: Vec::new(), series, rested: None, at_rest: 0, loaded: 0 }
+        let peak_before = served.container.counters().ok().and_then(|counters| counters.memory_peak);
+        Self { served, turns: Vec::new(), series, peak_before, rested: None, at_rest: 0, loaded: 0 }
     }
 
     /// A turn that does not count.
@@ -151,7 +154,8 @@ impl Player {
     fn end(mut self) -> Result<Case, PassError> {
         let Served { container, child, .. } = &mut self.served;
         child.enough().map_err(|source| of_load(container, source))?;
-        let memory_peak = container.counters().ok().and_then(|counters| counters.memory_peak);
+        let peak_after = container.counters().ok().and_then(|counters| counters.memory_peak);
+        let memory_peak = peak(self.peak_before, peak_after, self.series.memory_highest());
         if let Some(out_of_memory) = self.served.end()? {
             return Err(out_of_memory);
         }
