@@ -5,6 +5,7 @@
 //! all contestants run in turn, because absolute times depend on the machine.
 
 mod fidelity;
+mod gates;
 mod large;
 mod packaging;
 mod publish;
@@ -72,6 +73,7 @@ pub(crate) const FIDELITY: Parts = Parts(
         ("starts", fidelity::starts),
         ("regressions", fidelity::regressions),
         ("same", fidelity::same),
+        ("gates", gates::measure),
     ],
 );
 

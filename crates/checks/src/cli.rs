@@ -76,7 +76,7 @@ struct BenchArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Only the parts with this in their names. image: packaging, rebuild, size, large; fidelity: wrk, quota, starts,
-    /// regressions, same
+    /// regressions, same, gates
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
 }

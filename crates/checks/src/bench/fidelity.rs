@@ -21,15 +21,15 @@ use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, cmd};
 
 /// The profiler, and images of a server that executes a number of steps for each request.
-struct Lab<'a> {
-    context: &'a Context<'a>,
-    profiler: Profiler,
+pub(super) struct Lab<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) profiler: Profiler,
     made_up: MadeUp,
     program: Vec<u8>,
 }
 
 impl<'a> Lab<'a> {
-    fn new(context: &'a Context<'a>, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &'a Context<'a>, name: &str) -> anyhow::Result<Self> {
         let (profiler, made_up) =
             (Profiler::new(context, name)?, context.made_up(&format!("{name}-images"))?);
         let (root, program) = (&context.workspace.root, made_up.root.join("program"));
@@ -45,7 +45,7 @@ impl<'a> Lab<'a> {
     }
 
     /// The layout of an image that takes so many steps for a request.
-    fn image(&self, name: &str, steps: f64) -> anyhow::Result<String> {
+    pub(super) fn image(&self, name: &str, steps: f64) -> anyhow::Result<String> {
         let definition = format!(
             "{PREBUILT}[config]\nexposed-ports = [8080]\nenv = {{ STEPS = \"{steps:.0}\" }}\n[[layers]]\nname = \"base\"\n"
         );
@@ -53,6 +53,27 @@ impl<'a> Lab<'a> {
         let command = self.context.xtask(&self.made_up.root);
         let built = self.context.build_with(command, name, &format!("{name}-{steps:.0}"), &[])?;
         Ok(built.layout.display().to_string())
+    }
+
+    /// What a request costs the image of [`STEPS`] in nanoseconds of CPU time, and how many steps more would double it.
+    pub(super) fn cost_of_steps(&self, rounds: u32) -> anyhow::Result<(Series, f64)> {
+        const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
+            throughput = { loads = [\"closed\"], duration = \"2s\" }\n";
+        // The second image runs half as many steps again, and the difference is the cost of the steps.
+        let profile = self.profiler.write_profile("steps", PROFILE)?;
+        let images = [self.image("steps", STEPS)?, self.image("more-steps", STEPS * 1.5)?];
+        let mut costs = [const { Vec::new() }; 2];
+        for _ in 0..rounds {
+            for (image, costs) in images.iter().zip(&mut costs) {
+                costs.push(self.figure(image, &profile, COST)?);
+            }
+        }
+        let costs = costs.map(|costs| Series::new(Unit::Nanoseconds, costs));
+        let half = costs[1].minus(&costs[0]).median();
+        let steps = costs[0].median() / half * STEPS / 2.0;
+        anyhow::ensure!(steps > 0.0, "more steps cost nothing: {} and {}", costs[0], costs[1]);
+        let [cost, _] = costs;
+        Ok((cost, steps))
     }
 
     /// A metric of an image, measured once by a profile.
@@ -190,29 +211,16 @@ pub(super) fn starts(bench: &Bench<'_>) -> anyhow::Result<Part> {
 }
 
 /// The metric of comparisons, and the steps of the image that is compared with: most of what a request costs.
-const COST: &str = "throughput.cpu-per-request";
-const STEPS: f64 = 40_000.0;
+pub(super) const COST: &str = "throughput.cpu-per-request";
+pub(super) const STEPS: f64 = 40_000.0;
 
 /// `profile compare` has to find five percent more CPU for a request.
 pub(super) fn regressions(bench: &Bench<'_>) -> anyhow::Result<Part> {
-    const PROFILE: &str = "passes = [\"throughput\"]\nlimits = { cpus = 1, memory = \"64MiB\" }\n\
-        throughput = { loads = [\"closed\"], duration = \"2s\" }\n";
     let lab = Lab::new(&bench.context, "regressions")?;
-    // The second image runs half as many steps again, and the difference is the cost of the steps.
-    let profile = lab.profiler.write_profile("steps", PROFILE)?;
-    let images = [lab.image("steps", STEPS)?, lab.image("more-steps", STEPS * 1.5)?];
-    let mut rounds = [const { Vec::new() }; 2];
-    for _ in 0..bench.options.rounds {
-        for (image, costs) in images.iter().zip(&mut rounds) {
-            costs.push(lab.figure(image, &profile, COST)?);
-        }
-    }
-    let costs = rounds.map(|rounds| Series::new(Unit::Nanoseconds, rounds));
-    let half = costs[1].minus(&costs[0]).median();
-    let steps = 0.05 * costs[0].median() / half * STEPS / 2.0;
-    anyhow::ensure!(steps > 0.0, "more steps cost nothing: {} and {}", costs[0], costs[1]);
+    let (cost, whole) = lab.cost_of_steps(bench.options.rounds)?;
+    let steps = 0.05 * whole;
     let (mut part, [worse, ..]) = compare(&lab, STEPS + steps, bench.options.comparisons)?;
-    part.notes.push(format!("five percent of {} for {STEPS} steps are {steps:.0} steps", costs[0]));
+    part.notes.push(format!("five percent of {cost} for {STEPS} steps are {steps:.0} steps"));
     part.at_least("regressions found, of all", Series::new(Unit::Share, [worse]), 0.95);
     Ok(part)
 }

@@ -208,7 +208,8 @@ pub(super) fn of_gates(profile: &Profile) -> Option<Question> {
         *least = least.min(allowed);
     }
     let keys: Vec<Key> = resolutions.keys().cloned().collect();
-    let (rules, duration) = (Rules::default(), Nanoseconds(1_000_000_000));
+    let duration = profile.throughput.duration.min(Nanoseconds(1_000_000_000));
+    let rules = Rules::default();
     (!keys.is_empty()).then_some(Question { keys, sizes: false, rules, resolutions, starts: 3, duration })
 }
 
