@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -118,6 +119,8 @@ struct Inner {
     confinement: Confinement,
     /// Held during the removal, so that the end of the process waits for one that another thread has begun.
     removed: Mutex<bool>,
+    /// The most bytes of files in memory that were counted so far.
+    files: AtomicU64,
     /// It goes when everything in it has ended.
     folder: Mutex<Option<Folder>>,
     /// Last: the group that its own was made in.
@@ -134,10 +137,10 @@ impl Container {
         kept: Arc<Kept>,
         cleanup: &Cleanup,
     ) -> Self {
-        let (id, removed) = (folder.id.clone(), Mutex::new(false));
+        let (id, removed, files) = (folder.id.clone(), Mutex::new(false), AtomicU64::new(0));
         let folder = Mutex::new(Some(folder));
         let inner =
-            Arc::new(Inner { id, runtime, driver, limits, confinement, removed, folder, _kept: kept });
+            Arc::new(Inner { id, runtime, driver, limits, confinement, removed, files, folder, _kept: kept });
         cleanup.register(Arc::downgrade(&inner) as Weak<dyn Removable>);
         Self { inner }
     }
@@ -197,7 +200,16 @@ impl Container {
     /// # Errors
     /// When there is no cgroup to be seen.
     pub fn counters(&self) -> Result<Counters, ContainerError> {
-        self.inner.driver.counters().ok_or_else(|| Counters::missing(self.inner.runtime))
+        let counters = self.inner.driver.counters().ok_or_else(|| Counters::missing(self.inner.runtime))?;
+        self.inner.files.fetch_max(counters.memory_shmem.unwrap_or(0), Ordering::Relaxed);
+        Ok(counters)
+    }
+
+    /// The most bytes of files in memory (tmpfs, `/dev/shm`) that any reading of the counters found. The kernel frees them
+    /// with the container's last process, so that they cannot be read after its end.
+    pub fn files_in_memory(&self) -> u64 {
+        let _ = self.counters();
+        self.inner.files.load(Ordering::Relaxed)
     }
 
     /// The memory that its processes map now.

@@ -184,7 +184,8 @@ pub fn run(
                     run.sections.push(about_starts(&subject, &starts));
                     run.events.extend(stuck(&starts));
                     let (kills, limit) = (starts.oom_kills, subject.spec.limits.memory);
-                    let killed = PassError::OutOfMemory { kills, limit, then: None, output: String::new() };
+                    let (then, output, files) = (None, String::new(), starts.files);
+                    let killed = PassError::OutOfMemory { kills, limit, files, then, output };
                     run.events.extend((kills > 0).then(|| event(Pass::Startup, &killed)));
                 })
             }

@@ -24,6 +24,9 @@ const SIGTERM: i32 = 15;
 /// How long a server may take for that before it is killed, as with `docker stop`.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Files in memory are worth a word from this part of the memory limit on: a twentieth.
+const FILES_SHARE: u64 = 20;
+
 /// Why a pass has no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
@@ -48,12 +51,14 @@ pub enum PassError {
         output: String,
     },
     /// The kernel killed processes of the server for want of memory, and not its first one.
-    #[error("{}", killed(*kills, *limit, then.as_deref()))]
+    #[error("{}", killed(*kills, *limit, *files, then.as_deref()))]
     OutOfMemory {
         /// How many.
         kills: u64,
         /// Bytes of memory that the server may use, if that is limited.
         limit: Option<u64>,
+        /// Bytes of files in its memory.
+        files: u64,
         /// What it did not do after that.
         then: Option<String>,
         /// What it printed last.
@@ -277,20 +282,32 @@ pub fn why_not_ready(container: &Container, port: &Port, source: ProbeError) -> 
 #[must_use]
 pub fn how_it_ended(container: &Container, exit: Exit) -> PassError {
     let output = container.output_tail();
-    PassError::Ended { exit, advice: container.advice(&output), output }
+    let files =
+        exit.oom_killed.then(|| of_files(container.files_in_memory(), container.memory_limit())).flatten();
+    PassError::Ended { exit, advice: files.or_else(|| container.advice(&output)), output }
 }
 
 /// That processes of a server were killed for want of memory, if any were, and what it did not do then.
 #[must_use]
 pub fn out_of_memory(container: &Container, then: Option<String>) -> Option<PassError> {
     let (kills, limit) = (container.oom_kills(), container.memory_limit());
-    (kills > 0).then(|| PassError::OutOfMemory { kills, limit, then, output: container.output_tail() })
+    let files = container.files_in_memory();
+    (kills > 0).then(|| PassError::OutOfMemory { kills, limit, files, then, output: container.output_tail() })
 }
 
-fn killed(kills: u64, limit: Option<u64>, then: Option<&str>) -> String {
+/// How much of a memory limit was files, unless it was next to nothing.
+fn of_files(files: u64, limit: Option<u64>) -> Option<String> {
+    let some = limit.is_some_and(|limit| files > limit / FILES_SHARE);
+    some.then(|| format!("{} of it were files in tmpfs", ByteSize(files)))
+}
+
+fn killed(kills: u64, limit: Option<u64>, files: u64, then: Option<&str>) -> String {
     let processes = if kills == 1 { "process" } else { "processes" };
     let why = match limit {
-        Some(limit) => format!("for exceeding {} of memory", ByteSize(limit)),
+        Some(bytes) => {
+            let files = of_files(files, limit).map(|files| format!(" ({files})")).unwrap_or_default();
+            format!("for exceeding {} of memory{files}", ByteSize(bytes))
+        }
         None => "because the machine had no memory left".to_owned(),
     };
     let then = then.map(|then| format!("; then: {then}")).unwrap_or_default();

@@ -233,6 +233,15 @@ fn a_worker_that_is_killed_for_its_memory_is_an_event() {
     let profile =
         profile(&format!("args = [\"worker-under-load=268435456\", \"http=8080\"]\n{LIMITS}{LOAD}"));
     let TurnsError::Failed { side, source } = scene.in_turns(&profile).unwrap_err() else { panic!() };
+    // A worker has no room beside the files in memory.
+    let profile_of_files = profile(&format!(
+        "args = [\"fill=/dev/shm/file\", \"worker=268435456\", \"http=8080\"]\n\
+         limits = {{ memory = \"96MiB\" }}\n{STARTS}"
+    ));
+    let run =
+        measure::run(&scene.setting(&profile_of_files), &scene.stage(), &profile_of_files.limits[0], |_| {});
+    let message = "the kernel killed 3 processes of the server for exceeding 100.66 MB of memory (67.11 MB of it were files in tmpfs), and its first process went on";
+    assert_eq!(run.unwrap().events[0].message, message);
     assert_eq!((side, source.to_string()), (0, killed("1 process")));
     assert!(scene.is_clean());
 }

@@ -37,6 +37,8 @@ pub struct Starts {
     pub cold: Series,
     /// Processes of the server that the kernel killed for want of memory, in all of its starts.
     pub oom_kills: u64,
+    /// The most bytes of files in its memory in any start.
+    pub files: u64,
     /// The type of the file system that the image's files lie on, if it is memory: none of its starts is cold.
     pub in_memory: Option<&'static str>,
     /// Where the server answered.
@@ -86,7 +88,7 @@ pub fn run(
     let (first, address) = start(subject, true)?;
     starts.address = Some(address);
     let mut ends = first.stop.is_some();
-    starts.oom_kills = first.oom_kills;
+    (starts.oom_kills, starts.files) = (first.oom_kills, first.files);
     for cache in [Cache::Warm, Cache::Cold] {
         let (count, series) = match cache {
             Cache::Warm => (options.runs, &mut starts.warm),
@@ -110,6 +112,7 @@ pub fn run(
             let (run, _) = start(subject, ends)?;
             ends = run.stop.is_some();
             starts.oom_kills += run.oom_kills;
+            starts.files = starts.files.max(run.files);
             watch(run.observed.ready.saturating_sub(run.begun));
             series.runs.push(run);
         }
@@ -137,6 +140,7 @@ fn start(subject: &Subject<'_>, ends: bool) -> Result<(Run, SocketAddr), PassErr
         memory: counters.and_then(|it| it.memory),
         stop,
         oom_kills,
+        files: counters.and_then(|it| it.memory_shmem).unwrap_or(0),
     };
     Ok((run, address))
 }

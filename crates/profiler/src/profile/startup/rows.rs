@@ -56,6 +56,8 @@ pub struct Run {
     pub stop: Option<u64>,
     /// Processes of it that the kernel killed for want of memory.
     pub oom_kills: u64,
+    /// Bytes of files in its memory when it was ready.
+    pub files: u64,
 }
 
 /// The figures of the runs with one state of the cache, without doubts.
@@ -128,6 +130,7 @@ mod tests {
         }
     }
 
+            files: 0,
     #[test]
     fn every_point_counts_from_the_begin_of_create() {
         let runs = vec![run(1_000, 0), run(9_000, 40), run(5_000, 10)];
