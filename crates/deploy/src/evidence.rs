@@ -63,7 +63,7 @@ impl<'a> Evidence<'a> {
                 }
             },
         };
-        if let Some(event) = run.events.first() {
+        if let Some(event) = run.failure() {
             return Err(DeployError::new(
                 format!("the server failed while it was measured: {}: {}", event.kind.name(), event.message),
                 "mend the server or raise the profile's limits, then profile again",
@@ -134,8 +134,11 @@ impl<'a> Evidence<'a> {
             let starts = run.measurements.iter().filter(started).map(|it| it.samples.len()).sum();
             let killed =
                 |it: &Measurement| it.doubts.iter().any(|it| matches!(it, Doubt::OutOfMemory { .. }));
-            let failed =
-                run.events.iter().any(|it| it.pass == Pass::Startup || it.kind == EventKind::OutOfMemory);
+            let failed = run
+                .events
+                .iter()
+                .filter(|it| it.kind.is_failure())
+                .any(|it| it.pass == Pass::Startup || it.kind == EventKind::OutOfMemory);
             let sound = !failed && !run.measurements.iter().any(killed) && starts >= PROVING_STARTS;
             sound.then_some(Proof { starts, memory: limit })
         });

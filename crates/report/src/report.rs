@@ -147,6 +147,14 @@ pub struct Run {
     pub curves: Vec<Curve>,
 }
 
+impl Run {
+    /// The first event of an image that does not pass for it.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Event> {
+        self.events.iter().find(|event| event.kind.is_failure())
+    }
+}
+
 /// What one pass says besides its figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,6 +215,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Whether an image with which this happened does not pass. A server that has to be killed serves well until then: that
+    /// is a finding, for which the metric `startup.warm.killed` can have a gate.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        self != Self::Stuck
+    }
+
     /// As it is shown.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -214,7 +229,7 @@ impl EventKind {
             Self::OutOfMemory => "out of memory",
             Self::Crash => "crash",
             Self::NotReady => "not ready",
-            Self::Stuck => "stuck",
+            Self::Stuck => "ignores SIGTERM",
             Self::WrongAnswers => "wrong answers",
         }
     }

@@ -315,7 +315,7 @@ impl Call<'_> {
         let profile = Profile { passes: vec![pass], ..self.profile.clone() };
         let run = measure::run(&self.setting(image.1, &profile), &self.stage(), &self.limits, |_| {});
         let run = run.map_err(ProfileError::from)?;
-        match run.events.first() {
+        match run.failure() {
             Some(event) => Err(ServerFailure::new(image, event).into()),
             None => Ok(samples(run.measurements)),
         }

@@ -45,7 +45,7 @@ pub fn profile(
         baseline.check(&report, gates)?;
     }
     report.runs = measured(image, profile, options, &mut watch)?;
-    let failed = report.runs.iter().any(|run| !run.events.is_empty());
+    let failed = report.runs.iter().any(|run| run.failure().is_some());
     let again = match options.before.filter(|_| options.baseline.is_some() && !failed) {
         Some(before) => in_turns(before, image, profile, options, watch)?,
         None => Vec::new(),

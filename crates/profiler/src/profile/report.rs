@@ -110,7 +110,7 @@ pub fn judge_again(report: &mut Report, profile: &Profile, baseline: Option<&Bas
     let figures = Figures { passes: &profile.passes, limits: None, measurements: &[], baseline, again };
     report.verdicts.extend(gate::judge(&left, &figures));
     report.overall = Overall::of(&report.verdicts);
-    if report.runs.iter().any(|run| !run.events.is_empty()) {
+    if report.runs.iter().any(|run| run.failure().is_some()) {
         report.overall = Overall::Fail;
     }
 }

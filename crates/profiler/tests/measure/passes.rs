@@ -169,6 +169,9 @@ fn a_server_that_ignores_sigterm_is_measured_and_reported_once() {
     assert!(event.message.contains("SIGTERM") && event.message.contains("all of 3 starts"), "{event:?}");
     assert!(value(&run.measurements, "startup.warm.ready") > 0.0);
     assert!(run.measurements.iter().all(|it| it.metric != "startup.warm.stop"));
+    assert_eq!(value(&run.measurements, "startup.warm.killed"), 3.0);
+    // A finding, which a gate may judge.
+    assert!(run.failure().is_none());
     assert!(scene.is_clean());
 }
 

@@ -110,6 +110,7 @@ const STARTUP: &[Metric] = rows! { Startup Noisy
     "memory-at-ready" Bytes Lower MEDIAN WHOLE => "Memory of the container when it is ready, from its cgroup, with files in memory (tmpfs, volumes)";
     "stop" Nanoseconds Lower MEDIAN WHOLE => "From SIGTERM until the program has exited";
 };
+    "killed" Count Lower COUNTED WHOLE => "Starts that SIGTERM did not end in 10 s; after the first it is not waited for";
 
 const THROUGHPUT: &[Metric] = rows! { Throughput Noisy
     "throughput.rate" PerSecond Higher WINDOWS LOAD =>

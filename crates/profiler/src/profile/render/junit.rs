@@ -9,7 +9,9 @@ use crate::profile::report::Report;
 /// The whole document. What is unreliable is a failure to a reader that knows no third thing.
 #[must_use]
 pub fn render(report: &Report) -> String {
-    let events: Vec<_> = report.runs.iter().flat_map(|run| &run.events).collect();
+    let events = report.runs.iter().flat_map(|run| &run.events);
+    // A finding is no failed test.
+    let events: Vec<_> = events.filter(|event| event.kind.is_failure()).collect();
     let failures = report.count(Outcome::Fail) + report.count(Outcome::Unreliable);
     let (tests, errors) = (report.verdicts.len() + events.len(), events.len());
     let skipped = report.count(Outcome::Skipped);

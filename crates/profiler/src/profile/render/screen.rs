@@ -101,11 +101,10 @@ fn title(report: &Report) -> Block {
 pub fn verdict(report: &Report) -> String {
     let count = |outcome| report.count(outcome);
     let gates = |number: usize| if number == 1 { "1 gate".to_owned() } else { format!("{number} gates") };
-    let events: Vec<&Event> = report.runs.iter().flat_map(|run| &run.events).collect();
     match report.overall {
         Overall::Fail => {
             let mut why: Vec<String> = Vec::new();
-            if let Some(event) = events.first() {
+            if let Some(event) = report.runs.iter().find_map(Run::failure) {
                 why.push(event.kind.name().to_owned());
             }
             if count(Outcome::Fail) > 0 {
@@ -229,7 +228,7 @@ fn limits(runs: &[&Run]) -> Block {
             };
             let limits = run.limits.as_ref().map(|limits| limits.to_string().replace(" memory", ""));
             let limits = limits.unwrap_or_default();
-            let failed = if run.events.is_empty() { "" } else { " !" };
+            let failed = if run.failure().is_none() { "" } else { " !" };
             vec![
                 limits.chars().take(18).collect::<String>() + failed,
                 shown(head.ready),
@@ -295,7 +294,7 @@ fn gates(report: &Report) -> Option<Block> {
 /// What to call next.
 fn next(report: &Report, call: &Call<'_>) -> Block {
     let Call { command, image, baseline, .. } = call;
-    let text = if report.runs.iter().any(|run| !run.events.is_empty()) {
+    let text = if report.runs.iter().any(|run| run.failure().is_some()) {
         format!("cargo xtask run {image}  # the same container in the foreground")
     } else if waiting(report) > 0 {
         let file = baseline.map_or_else(|| format!("{}.baseline/", report.profile.name), str::to_owned);

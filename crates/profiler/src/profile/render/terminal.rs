@@ -64,7 +64,8 @@ pub fn conclusion(report: &Report) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, word)| format!("{count} {word}"))
     .collect::<Vec<_>>();
-    let events: usize = report.runs.iter().map(|run| run.events.len()).sum();
+    let events: usize =
+        report.runs.iter().flat_map(|run| &run.events).filter(|event| event.kind.is_failure()).count();
     let word = match report.overall {
         Overall::Pass if report.verdicts.is_empty() => {
             return "Measured; the profile has no gates".to_owned();

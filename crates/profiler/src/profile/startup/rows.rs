@@ -92,6 +92,9 @@ pub fn measurements(cache: Cache, series: &Series) -> Vec<Measurement> {
         median(cache, "runtime-cpu", baseline_cpu),
         median(cache, "memory-at-ready", known(|run| run.memory)),
         median(cache, "stop", known(|run| run.stop)),
+        (!series.runs.is_empty())
+            .then(|| series.runs.iter().filter(|run| run.stop.is_none()).count() as f64)
+            .and_then(|killed| of(cache, "killed", killed)),
     ];
     if let (Some(ours), Some(lowest)) = (stats::median(&ready), stats::median(&baseline)) {
         rows.push(of(cache, "ready-minus-baseline", ours - lowest));
@@ -127,10 +130,10 @@ mod tests {
             memory: Some(4096),
             stop: None,
             oom_kills: 0,
+            files: 0,
         }
     }
 
-            files: 0,
     #[test]
     fn every_point_counts_from_the_begin_of_create() {
         let runs = vec![run(1_000, 0), run(9_000, 40), run(5_000, 10)];
@@ -155,6 +158,7 @@ mod tests {
                 ("startup.warm.cpu-to-ready", 5.0),
                 ("startup.warm.runtime-cpu", 3.0),
                 ("startup.warm.memory-at-ready", 4096.0),
+                ("startup.warm.killed", 3.0),
             ]
         );
         let ready = rows.iter().find(|row| row.metric == "startup.warm.ready").unwrap();
