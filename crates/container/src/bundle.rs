@@ -148,9 +148,14 @@ pub(crate) fn document(
 }
 
 /// Folders that the root must have, beside those in memory.
-pub(crate) fn folders(confinement: &Confinement, config: &Configuration) -> Vec<String> {
+pub(crate) fn folders(
+    spec: &ContainerSpec,
+    confinement: &Confinement,
+    config: &Configuration,
+) -> Vec<String> {
     let fixed = ["/dev", "/proc", "/sys"].into_iter().map(str::to_owned);
-    fixed.chain([ContainerSpec::work_dir(config)]).chain(confinement.volumes.clone()).collect()
+    let mounts = spec.mounts.iter().map(|mount| mount.target.clone());
+    fixed.chain([ContainerSpec::work_dir(config)]).chain(confinement.volumes.clone()).chain(mounts).collect()
 }
 
 /// The volumes that are mounted: in a writable root they are folders like all others.
@@ -241,6 +246,11 @@ fn mounts(spec: &ContainerSpec, confinement: &Confinement, place: &Place<'_>) ->
     // As `docker run --tmpfs` mounts them.
     let memory = ["nosuid", "nodev", "noexec", "mode=1777"];
     own.extend(confinement.tmpfs.iter().map(|path| (path, mount("tmpfs", path, &memory))));
+    own.extend(spec.mounts.iter().map(|it| {
+        let mount = json!({"type": "bind", "source": it.source, "destination": it.target,
+            "options": ["bind", "ro", "nosuid", "nodev"]});
+        (&it.target, mount)
+    }));
     own.sort_by_key(|(path, _)| *path);
     mounts.extend(own.into_iter().map(|(_, mount)| mount));
     mounts

@@ -67,7 +67,7 @@ pub use life::{Clock, Container, Exit};
 pub use options::Options;
 pub use runtime::Runtime;
 pub use smaps::ProcessMemory;
-pub use spec::{ContainerSpec, Network};
+pub use spec::{ContainerSpec, Mount, Network};
 pub use tare_report::limits;
 pub use tare_report::limits::{CpuLimit, CpuSet, Limits};
 pub use target::Target;

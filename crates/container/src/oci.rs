@@ -163,7 +163,7 @@ impl OciRuntime {
             root: tare_keeper::Root {
                 lower: image.to_path_buf(),
                 layer: layer.path().to_path_buf(),
-                folders: bundle::folders(confinement, &target.config).iter().map(inside).collect(),
+                folders: bundle::folders(spec, confinement, &target.config).iter().map(inside).collect(),
                 shared_folders: confinement.tmpfs.iter().map(inside).collect(),
                 files: bundle::files(&folder.id, resolver.as_deref())
                     .into_iter()

@@ -94,6 +94,12 @@ impl Runtime {
         text.lines().next().unwrap_or("unknown").to_owned()
     }
 
+    /// A program of this host, on the PATH that the runtime was found on.
+    #[must_use]
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        find_program(name, self.options.path.as_ref())
+    }
+
     /// Which it is.
     #[must_use]
     pub fn kind(&self) -> RuntimeKind {

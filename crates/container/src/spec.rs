@@ -1,6 +1,7 @@
 //! The description of a container to be created: its limits, and what it overrides of the image.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tare_oci::spec::Configuration;
@@ -27,6 +28,17 @@ pub struct ContainerSpec {
     /// TCP ports that its server is asked on. A daemon publishes them where its containers' networks cannot be
     /// entered; nothing else of a container is published, whatever its image exposes.
     pub ports: Vec<u16>,
+    /// Folders of this host that it sees, and cannot write to.
+    pub mounts: Vec<Mount>,
+}
+
+/// A folder of this host, read-only in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The folder.
+    pub source: PathBuf,
+    /// Where the container sees it, an absolute path.
+    pub target: String,
 }
 
 /// How a container is reached.

@@ -73,6 +73,9 @@ pub(super) fn arguments(
     }
     confinement.tmpfs.iter().for_each(|path| add(&["--tmpfs", path]));
     spec.tightening.volumes.iter().for_each(|path| add(&["--volume", path]));
+    for mount in &spec.mounts {
+        add(&["--volume", &format!("{}:{}:ro", mount.source.display(), mount.target)]);
+    }
     for (name, value) in &spec.env {
         add(&["--env", &format!("{name}={value}")]);
     }
@@ -92,14 +95,18 @@ mod tests {
 
     use super::*;
     use crate::confinement::Tightening;
+    use crate::spec::Mount;
 
     fn line(tightening: Tightening) -> String {
+        line_of(ContainerSpec { tightening, ..ContainerSpec::default() })
+    }
+
+    fn line_of(spec: ContainerSpec) -> String {
         let config = Configuration::new(serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {"Volumes": {"/data": {}}},
             "rootfs": {"type": "layers", "diff_ids": []},
         }));
-        let confinement = Confinement::of(&config.unwrap(), &tightening).unwrap();
-        let spec = ContainerSpec { tightening, ..ContainerSpec::default() };
+        let confinement = Confinement::of(&config.unwrap(), &spec.tightening).unwrap();
         let all = arguments("x", "i", &spec, &confinement, true, &[]);
         all.iter().skip(5).map(String::as_str).collect::<Vec<_>>().join(" ")
     }
@@ -107,6 +114,9 @@ mod tests {
     #[test]
     fn a_daemon_gets_its_own_defaults_unless_something_is_tightened() {
         assert_eq!(line(Tightening::default()), "--network none i");
+        let mounts = vec![Mount { source: "/usr/lib/x".into(), target: "/.x".to_owned() }];
+        let spec = ContainerSpec { mounts, ..ContainerSpec::default() };
+        assert_eq!(line_of(spec), "--network none --volume /usr/lib/x:/.x:ro i");
         let tight = Tightening {
             read_only: Some(true),
             capabilities: Some(["KILL".parse().unwrap()].into()),

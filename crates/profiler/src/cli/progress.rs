@@ -56,6 +56,10 @@ impl Progress {
                     format!("{round}/{of}: p99 {alone:.2} ms alone, {beside:.2} ms beside a neighbour"),
                 )
             }
+            Step::Counted(counting) => {
+                self.ui.status("Counted", &counting.to_string());
+                ("Counted", String::new())
+            }
             Step::Comparing { pair, sides: [first, second], metrics } => {
                 if *pair == 1 {
                     self.spin();

@@ -295,7 +295,7 @@ pub fn compare_each<E>(
     keys.dedup();
     let (keys, others): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| {
         let metric = key.definition();
-        metric.class == Class::Noisy && metric.direction != Direction::Neither
+        metric.class != Class::Exact && metric.direction != Direction::Neither
     });
     rows.extend(others.into_iter().map(Row::not_measured));
     #[expect(clippy::cast_precision_loss, reason = "a few dozen metrics and looks")]

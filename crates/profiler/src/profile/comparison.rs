@@ -146,6 +146,7 @@ fn shortened(profile: &Profile, question: &Question) -> Profile {
     profile.startup.runtime_baseline = false;
     profile.throughput.loads = vec![Load::Closed];
     profile.throughput.duration = question.duration;
+    profile.instructions.runs = 1;
     profile
 }
 
@@ -269,9 +270,9 @@ impl Call<'_> {
     fn pair(&mut self, images: [(Side, &Image); 2], keys: &[Key]) -> Result<[Samples; 2], CompareError> {
         let needed = |pass: Pass| keys.iter().any(|key| key.pass() == Some(pass));
         let mut both = [Samples::new(), Samples::new()];
-        if needed(Pass::Startup) {
+        for pass in [Pass::Startup, Pass::Instructions].into_iter().filter(|pass| needed(*pass)) {
             for (samples, image) in both.iter_mut().zip(images) {
-                samples.extend(self.alone(image, Pass::Startup)?);
+                samples.extend(self.alone(image, pass)?);
             }
         }
         if needed(Pass::Throughput) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tare_report::{Part, Report};
 
+use super::gate;
 use super::measurement::Measurement;
 use super::metric::{Class, Direction};
 use super::render::{figure, units};
@@ -220,11 +221,15 @@ fn figures(old: &Report, new: &Report) -> Vec<FigureChange> {
     figures
 }
 
-/// Exact figures changed where they differ; noisy ones where their 95 % intervals do not overlap.
+/// Exact figures changed where they differ; counted ones where they differ by more than their runs do; noisy ones where their 95 % intervals do not overlap.
 fn finding(before: Option<&Measurement>, after: Option<&Measurement>) -> Finding {
     let (Some(before), Some(after)) = (before, after) else { return Finding::Changed };
     let changed = match (before.definition().class, before.interval, after.interval) {
         (Class::Exact, ..) => before.value != after.value,
+        (Class::Counted, ..) => {
+            let spread = gate::spread(before).max(gate::spread(after));
+            (after.value - before.value).abs() > spread * before.value.abs()
+        }
         (Class::Noisy, Some(old), Some(new)) => old.1 < new.0 || new.1 < old.0,
         // One number, and how far it varies is not known.
         (Class::Noisy, ..) => false,

@@ -30,6 +30,8 @@ pub struct Figures<'a> {
     pub baseline: Option<&'a Baseline>,
     /// What measuring the baseline's image and this one in turns came to.
     pub again: &'a [Again],
+    /// Why instructions were not counted, if they were to be.
+    pub uncounted: Option<&'a str>,
 }
 
 /// A regression gate's metric, measured again with the baseline's image in turns.
@@ -60,6 +62,9 @@ fn judge_one(gate: &Gate, figures: &Figures<'_>) -> Vec<Verdict> {
         return verdict(gate.key(), Outcome::Skipped, None, reason);
     }
     let about: Vec<&Measurement> = figures.measurements.iter().filter(|it| gate.is_about(it)).collect();
+    if let (true, Pass::Instructions, Some(why)) = (about.is_empty(), pass, figures.uncounted) {
+        return verdict(gate.key(), Outcome::Skipped, None, why.to_owned());
+    }
     if about.is_empty() {
         return verdict(gate.key(), Outcome::Fail, None, "it was not measured".to_owned());
     }
@@ -95,6 +100,10 @@ fn judge_figure(gate: &Gate, measurement: &Measurement, figures: &Figures<'_>) -
         findings.push(match figures.baseline {
             None => (Outcome::Skipped, "there is no baseline to compare with".to_owned()),
             Some(baseline) => match baseline.find(figures.limits, measurement) {
+                // It was made where there is no valgrind.
+                None if gate.definition().class == Class::Counted => {
+                    (Outcome::Skipped, "the baseline has no such figure: save it again".to_owned())
+                }
                 None => (Outcome::Fail, "the baseline has no such figure: save it again".to_owned()),
                 Some(before) => regression(before, measurement, allowed),
             },
@@ -171,11 +180,23 @@ fn worsening(before: f64, now: f64, direction: Direction) -> Option<f64> {
     }
 }
 
+/// By which part of the figure its samples differ.
+#[must_use]
+pub fn spread(measurement: &Measurement) -> f64 {
+    let samples = measurement.samples.iter().copied();
+    let ends = samples.clone().reduce(f64::min).zip(samples.reduce(f64::max));
+    ends.map_or(0.0, |(least, most)| (most - least) / measurement.value.abs().max(f64::MIN_POSITIVE))
+}
+
 fn regression(before: &Measurement, now: &Measurement, allowed: f64) -> (Outcome, String) {
     let metric = now.definition();
     let now_shown = shown(now.value, metric.unit);
     let was = shown(before.value, metric.unit);
-    let limit = format!("{:.1} %", allowed * 100.0);
+    // A gate finds nothing finer than the figures repeat.
+    let spread = if metric.class == Class::Counted { spread(before) + spread(now) } else { 0.0 };
+    let resolution = if spread > allowed { " (what the runs of both differ by)" } else { "" };
+    let allowed = allowed.max(spread);
+    let limit = format!("{:.1} %{resolution}", allowed * 100.0);
     let Some(worse) = worsening(before.value, now.value, metric.direction) else {
         return (Outcome::Fail, format!("{now_shown}, where the baseline has {was}"));
     };
@@ -191,7 +212,7 @@ fn regression(before: &Measurement, now: &Measurement, allowed: f64) -> (Outcome
     }
     // Two medians always differ; whether these do by accident can be asked where both have samples.
     let chance = match metric.class {
-        Class::Exact => None,
+        Class::Exact | Class::Counted => None,
         Class::Noisy => stats::permutation_test(&before.samples, &now.samples, 0),
     };
     match chance {

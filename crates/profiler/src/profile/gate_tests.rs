@@ -11,7 +11,7 @@ fn max(metric: &'static str, max: f64) -> Gate {
 }
 
 fn figures(measurements: &[Measurement]) -> Figures<'_> {
-    Figures { passes: &Pass::ALL, limits: None, measurements, baseline: None, again: &[] }
+    Figures { passes: &Pass::ALL, limits: None, measurements, baseline: None, again: &[], uncounted: None }
 }
 
 /// Outcome and reason of one gate on these figures.
@@ -147,6 +147,7 @@ fn on_the_side_of_the_baseline_every_direction_turns_round() {
             measurements: &run.measurements,
             baseline: Some(&baseline),
             again: &[],
+            uncounted: None,
         };
         let verdict = judge(&[Gate { max_regression: Some(0.05), ..gate(metric) }], &figures).remove(0);
         (verdict.outcome, verdict.reason)
@@ -201,6 +202,7 @@ fn against(baseline: &Baseline, gate: Gate, change: &dyn Fn(&mut Measurement)) -
         measurements: &measurements,
         baseline: Some(baseline),
         again: &[],
+        uncounted: None,
     };
     let verdict = judge(&[gate], &figures).remove(0);
     (verdict.outcome, verdict.reason)
@@ -265,6 +267,7 @@ fn what_was_measured_in_turns_decides_and_not_the_stored_figure() {
             measurements: &run.measurements,
             baseline: Some(&baseline),
             again: &again,
+            uncounted: None,
         };
         let verdict = judge(&[gate], &figures).remove(0);
         (verdict.outcome, verdict.reason)
@@ -298,4 +301,58 @@ fn a_figure_that_the_baseline_lacks_fails() {
     let about = Gate { max_regression: Some(0.0), ..gate("size.wasted") };
     let figures = Figures { baseline: Some(&baseline), ..figures(&measured) };
     assert_eq!(judge(&[about], &figures)[0].outcome, Outcome::Fail);
+}
+
+#[test]
+fn counted_figures_fail_by_what_is_more_than_their_runs_differ() {
+    let counted = |samples: &[f64]| Measurement {
+        samples: samples.to_vec(),
+        ..Measurement::exact("instructions.per-request", samples[1])
+    };
+    let gate = Gate {
+        metric: "instructions.per-request",
+        case: None,
+        max: None,
+        min: None,
+        max_regression: Some(0.03),
+        allow_unreliable: false,
+    };
+    let judged = |before: Option<&[f64]>, now: Option<&[f64]>, uncounted| {
+        let mut report = crate::profile::report::undoubted_sample();
+        report.runs[1].measurements = before.map(counted).into_iter().collect();
+        let baseline = Baseline::of(&report, &report, std::slice::from_ref(&gate)).unwrap();
+        let now: Vec<Measurement> = now.map(counted).into_iter().collect();
+        let figures = Figures {
+            limits: report.runs[1].limits.as_ref(),
+            baseline: Some(&baseline),
+            uncounted,
+            ..figures(&now)
+        };
+        let [verdict] = judge(std::slice::from_ref(&gate), &figures).try_into().unwrap();
+        (verdict.outcome, verdict.reason)
+    };
+    let steady: &[f64] = &[999.0, 1_000.0, 1_001.0];
+    for (now, outcome, reason) in [
+        (
+            &[1_079.0, 1_080.0, 1_081.0],
+            Outcome::Fail,
+            "1,080 is 8.0 % worse than the baseline's 1,000, over 3.0 %",
+        ),
+        (
+            &[1_019.0, 1_020.0, 1_021.0],
+            Outcome::Pass,
+            "1,020 is 2.0 % worse than the baseline's 1,000, within 3.0 %",
+        ),
+        (
+            &[1_030.0, 1_080.0, 1_138.0],
+            Outcome::Pass,
+            "1,080 is 8.0 % worse than the baseline's 1,000, within 10.2 % (what the runs of both differ by)",
+        ),
+    ] {
+        assert_eq!(judged(Some(steady), Some(now), None), (outcome, reason.to_owned()));
+    }
+    let skipped = |reason: &str| (Outcome::Skipped, reason.to_owned());
+    let why = "instructions are not counted: valgrind is not installed";
+    assert_eq!(judged(Some(steady), None, Some(why)), skipped(why));
+    assert_eq!(judged(None, Some(steady), None), skipped("the baseline has no such figure: save it again"));
 }

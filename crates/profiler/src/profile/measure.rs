@@ -14,6 +14,7 @@ use super::definition::values::Load;
 use super::definition::{Limits, Profile};
 use super::density;
 use super::edge;
+use super::instructions::{self, Counting};
 use super::isolation;
 use super::measurement::{Doubt, Measurement};
 use super::metric::Pass;
@@ -112,6 +113,8 @@ pub enum Step<'a> {
         /// Nanoseconds of p99, alone and beside the neighbour.
         p99: [f64; 2],
     },
+    /// The instructions of a request are counted, or cannot be.
+    Counted(&'a Counting),
     /// Two images are measured in turn.
     Comparing {
         /// The number of the pair, from 1.
@@ -256,6 +259,14 @@ pub fn run(
                     run.measurements.extend(ways.figures(&machine(steal, None)));
                     run.sections.push(ways.section(where_(&subject)));
                 })
+            }
+            Pass::Instructions => {
+                let counting = instructions::run(&subject, profile, setting.program);
+                watch(Step::Counted(&counting));
+                run.measurements.extend(counting.measurement());
+                let notes = vec![counting.to_string()];
+                run.sections.push(Section { pass: *pass, notes, tables: vec![] });
+                Ok(())
             }
         };
         match result {

@@ -13,6 +13,7 @@ pub mod density;
 pub mod difference;
 pub mod edge;
 pub mod gate;
+pub mod instructions;
 pub mod isolation;
 pub mod kept;
 pub mod measure;

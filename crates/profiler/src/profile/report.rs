@@ -46,6 +46,7 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         ("check", format!("{:?}", load.check).to_lowercase()),
         ("protocol", load.protocol.name().to_owned()),
         ("requests", list(&mut requests.into_iter())),
+        ("instructions", format!("{} requests", profile.instructions.requests)),
     ];
     ProfileFacts {
         name: profile.name.clone(),
@@ -92,12 +93,14 @@ pub fn judge_again(report: &mut Report, profile: &Profile, baseline: Option<&Bas
             .iter()
             .filter(|gate| metric::find(gate.metric).is_some_and(|it| it.pass == Pass::Size) == runs_nothing);
         let gates: Vec<Gate> = of_run.cloned().collect();
+        let uncounted = run.sections.iter().find(|section| section.pass == Pass::Instructions);
         let figures = Figures {
             passes: &profile.passes,
             limits: run.limits.as_ref(),
             measurements: &run.measurements,
             baseline,
             again,
+            uncounted: uncounted.and_then(|section| section.notes.first()).map(String::as_str),
         };
         report.verdicts.extend(gate::judge(&gates, &figures));
     }
@@ -107,7 +110,14 @@ pub fn judge_again(report: &mut Report, profile: &Profile, baseline: Option<&Bas
         verdicts.iter().any(|it| it.gate == key || it.gate.starts_with(&format!("{key}@")))
     };
     let left: Vec<_> = profile.gates.iter().filter(|gate| !judged(gate, &report.verdicts)).cloned().collect();
-    let figures = Figures { passes: &profile.passes, limits: None, measurements: &[], baseline, again };
+    let figures = Figures {
+        passes: &profile.passes,
+        limits: None,
+        measurements: &[],
+        baseline,
+        again,
+        uncounted: None,
+    };
     report.verdicts.extend(gate::judge(&left, &figures));
     report.overall = Overall::of(&report.verdicts);
     if report.runs.iter().any(|run| run.failure().is_some()) {

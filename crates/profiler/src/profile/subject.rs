@@ -179,6 +179,7 @@ impl<'a> Subject<'a> {
             tightening: profile.container.clone(),
             network,
             ports: vec![Port::of(target, profile.ready.port).number],
+            mounts: vec![],
         };
         Ok(Self { runtime, target, spec, ready: &profile.ready, placement })
     }

@@ -233,9 +233,6 @@ fn a_worker_that_is_killed_for_its_memory_is_an_event() {
         assert_eq!(event.output, vec!["signal: 9 (SIGKILL)"; output], "{args}");
         assert_eq!(!run.measurements.is_empty(), has_figures, "{args}");
     }
-    let profile =
-        profile(&format!("args = [\"worker-under-load=268435456\", \"http=8080\"]\n{LIMITS}{LOAD}"));
-    let TurnsError::Failed { side, source } = scene.in_turns(&profile).unwrap_err() else { panic!() };
     // A worker has no room beside the files in memory.
     let profile_of_files = profile(&format!(
         "args = [\"fill=/dev/shm/file\", \"worker=268435456\", \"http=8080\"]\n\
@@ -245,6 +242,42 @@ fn a_worker_that_is_killed_for_its_memory_is_an_event() {
         measure::run(&scene.setting(&profile_of_files), &scene.stage(), &profile_of_files.limits[0], |_| {});
     let message = "the kernel killed 3 processes of the server for exceeding 100.66 MB of memory (67.11 MB of it were files in tmpfs), and its first process went on";
     assert_eq!(run.unwrap().events[0].message, message);
+    let profile =
+        profile(&format!("args = [\"worker-under-load=268435456\", \"http=8080\"]\n{LIMITS}{LOAD}"));
+    let TurnsError::Failed { side, source } = scene.in_turns(&profile).unwrap_err() else { panic!() };
     assert_eq!((side, source.to_string()), (0, killed("1 process")));
+    assert!(scene.is_clean());
+}
+
+/// Whatever else the machine does: the same program executes the same instructions.
+#[test]
+fn instructions_of_a_request_are_counted_under_valgrind() {
+    let Some(scene) = Scene::new() else { return };
+    let count = |args: &str| {
+        let profile = profile(&format!(
+            "args = {args}\nlimits = {{ cpus = 0.5, memory = \"32MiB\" }}\ncontainer = {{ read-only = true }}\n\
+             passes = [\"instructions\"]\ninstructions = {{ requests = 2000, runs = 2 }}\n"
+        ));
+        measure::run(&scene.setting(&profile), &scene.stage(), &profile.limits[0], |_| {}).unwrap()
+    };
+    let run = count("[\"http=8080\"]");
+    let [section] = run.sections.as_slice() else { panic!("{:?}", run.sections) };
+    if scene.runtime.find_program("valgrind").is_none() {
+        assert_eq!(section.notes, ["instructions are not counted: valgrind is not installed"]);
+        assert!(run.measurements.is_empty() && run.events.is_empty());
+        return;
+    }
+    let per_request = value(&run.measurements, "instructions.per-request");
+    assert!(section.notes[0].contains("from 2 times 2000 and 4000 requests"), "{section:?}");
+    let again = value(&count("[\"http=8080\"]").measurements, "instructions.per-request");
+    // Some 400; threads that start at another moment are a thousand more or fewer in all.
+    assert!((per_request / again - 1.0).abs() < 0.02, "{per_request} and {again}");
+    // A server that waits for a signal in vain fails nothing.
+    let deaf = count("[\"deaf\", \"exit=3\"]");
+    assert!(deaf.measurements.is_empty() && deaf.events.is_empty(), "{deaf:?}");
+    assert!(
+        deaf.sections[0].notes[0].starts_with("instructions are not counted: the server ended"),
+        "{deaf:?}"
+    );
     assert!(scene.is_clean());
 }

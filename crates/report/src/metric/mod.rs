@@ -30,11 +30,13 @@ pub enum Pass {
     Network,
     /// Asks for files whose source goes away.
     Edge,
+    /// Counts the instructions of requests, with valgrind.
+    Instructions,
 }
 
 impl Pass {
     /// In the order they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Size,
         Self::Startup,
         Self::Throughput,
@@ -42,6 +44,7 @@ impl Pass {
         Self::Isolation,
         Self::Network,
         Self::Edge,
+        Self::Instructions,
     ];
     /// Those of a profile that names none.
     pub const DEFAULT: [Self; 3] = [Self::Size, Self::Startup, Self::Throughput];
@@ -57,6 +60,7 @@ impl Pass {
             Self::Isolation => "isolation",
             Self::Network => "network",
             Self::Edge => "edge",
+            Self::Instructions => "instructions",
         }
     }
 }
@@ -107,6 +111,9 @@ impl Unit {
 pub enum Class {
     /// It does: a difference of one is a difference.
     Exact,
+    /// Within the spread of its samples, on any machine of the architecture, however busy: a difference beyond the spread
+    /// is a difference.
+    Counted,
     /// It does not: differences need a test.
     Noisy,
 }
@@ -117,6 +124,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::Counted => "counted",
             Self::Noisy => "noisy",
         }
     }
@@ -219,9 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_size_metrics_are_exact() {
+    fn the_class_follows_from_the_pass() {
         for metric in TABLE.iter() {
-            assert_eq!(metric.class == Class::Exact, metric.pass == Pass::Size, "{}", metric.id);
+            let class = match metric.pass {
+                Pass::Size => Class::Exact,
+                Pass::Instructions => Class::Counted,
+                _ => Class::Noisy,
+            };
+            assert_eq!(metric.class, class, "{}", metric.id);
         }
     }
 }

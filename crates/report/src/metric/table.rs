@@ -16,6 +16,7 @@ const COUNTED: &str = "counted";
 const MEDIAN: &str = "median of the runs";
 const P95: &str = "95th percentile of the runs, nearest rank";
 const LEAST: &str = "least of the runs";
+const SLOPE: &str = "median over the runs of (instructions for 2n requests - for n) / n";
 const DIFFERENCE: &str = "difference of the medians";
 const ROUNDS: &str = "median of the rounds";
 const OF_ROUNDS: &str = "over all rounds";
@@ -109,8 +110,8 @@ const STARTUP: &[Metric] = rows! { Startup Noisy
         "CPU time of a container whose program only exits, from its cgroup";
     "memory-at-ready" Bytes Lower MEDIAN WHOLE => "Memory of the container when it is ready, from its cgroup, with files in memory (tmpfs, volumes)";
     "stop" Nanoseconds Lower MEDIAN WHOLE => "From SIGTERM until the program has exited";
-};
     "killed" Count Lower COUNTED WHOLE => "Starts that SIGTERM did not end in 10 s; after the first it is not waited for";
+};
 
 const THROUGHPUT: &[Metric] = rows! { Throughput Noisy
     "throughput.rate" PerSecond Higher WINDOWS LOAD =>
@@ -223,6 +224,11 @@ const EDGE: &[Metric] = rows! { Edge Noisy
     "edge.errors" Count Lower OF_REQUESTS WHOLE => "Requests without a right answer while the source is there";
 };
 
+const INSTRUCTIONS: &[Metric] = rows! { Instructions Counted
+    "instructions.per-request" Count Lower SLOPE WHOLE =>
+        "Instructions that the server executes in user mode for a request, under valgrind";
+};
+
 pub(super) fn rows() -> Vec<Metric> {
     let started = |cache: &str| -> Vec<Metric> {
         let row = |metric: &Metric| Metric {
@@ -233,5 +239,6 @@ pub(super) fn rows() -> Vec<Metric> {
         };
         STARTUP.iter().map(row).collect()
     };
-    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY, ISOLATION, NETWORK, EDGE].concat()
+    [SIZE, &started("warm"), &started("cold"), THROUGHPUT, DENSITY, ISOLATION, NETWORK, EDGE, INSTRUCTIONS]
+        .concat()
 }

@@ -83,6 +83,8 @@ impl Profile {
         within("ready.status", ready.status, 100..=599)?;
         duration("ready.timeout", ready.timeout)?;
         within("startup.runs", startup.runs, 1..=10_000)?;
+        within("instructions.requests", self.instructions.requests, 10..=1_000_000)?;
+        within("instructions.runs", self.instructions.runs, 1..=100)?;
         loads(&throughput.loads)?;
         // One address has 64 K ports.
         within("throughput.connections", throughput.connections, 1..=60_000)?;

@@ -67,6 +67,8 @@ pub struct Profile {
     pub isolation: IsolationOptions,
     /// Options of the edge pass.
     pub edge: EdgeOptions,
+    /// Options of the instructions pass.
+    pub instructions: InstructionsOptions,
     /// In the order of the metric table.
     #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
@@ -142,6 +144,16 @@ pub struct ThroughputOptions {
     pub requests: Vec<Request>,
 }
 
+/// Options of the instructions pass.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct InstructionsOptions {
+    /// Requests of one start of the server; another start has twice as many.
+    pub requests: u32,
+    /// How often both are done.
+    pub runs: u32,
+}
+
 /// One kind of request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -178,6 +190,7 @@ impl Default for Profile {
             density: DensityOptions::default(),
             isolation: IsolationOptions::default(),
             edge: EdgeOptions::default(),
+            instructions: InstructionsOptions::default(),
             gates: vec![],
         }
     }
@@ -223,6 +236,12 @@ impl Default for ThroughputOptions {
             protocol: Protocol::Http1,
             requests: vec![Request::default()],
         }
+    }
+}
+
+impl Default for InstructionsOptions {
+    fn default() -> Self {
+        Self { requests: 5_000, runs: 3 }
     }
 }
 

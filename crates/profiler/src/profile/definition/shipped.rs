@@ -139,6 +139,7 @@ mod tests {
         assert!(limits("sweep").len() > 2);
         let default = shipped("default");
         assert_eq!(default.passes, Pass::DEFAULT);
+        assert_eq!(shipped("ci").passes, [&Pass::DEFAULT[..], &[Pass::Instructions]].concat());
         assert_eq!(default.throughput.loads.first(), Some(&Load::Closed));
         assert!(!shipped("ci").gates.is_empty());
     }

@@ -462,6 +462,7 @@ fn every_key_is_documented() {
         "[density]",
         "[isolation]",
         "[edge]",
+        "[instructions]",
         "[[throughput.requests]]",
     ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));

@@ -25,6 +25,8 @@ pub(super) struct Headline<'a> {
     pub(super) latency: Option<Case<'a>>,
     /// The highest peak of all loads.
     pub(super) peak: Option<&'a Measurement>,
+    /// Instructions for a request, where they were counted.
+    pub(super) instructions: Option<&'a Measurement>,
     /// Requests that failed, if any did.
     pub(super) errors: Option<String>,
 }
@@ -94,6 +96,7 @@ pub(super) fn of_run(run: &Run) -> Headline<'_> {
         capacity: capacity.map(|name| Case::of(name, run)),
         latency: latency.map(|name| Case::of(name, run)),
         peak: of("throughput.memory.peak").into_iter().max_by(|a, b| a.value.total_cmp(&b.value)),
+        instructions: of("instructions.per-request").first().copied(),
         errors: (failed > 0.0).then(|| format!("{failed:.0} beside {:.0} right answers", sum(&requests))),
         ..Headline::default()
     }

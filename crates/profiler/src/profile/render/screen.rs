@@ -8,7 +8,7 @@ use tare_tool::ui::table;
 use super::headline::{self, Case, Headline};
 use super::terminal::{plain, wrapped};
 use super::{figure, figure_with_interval, passes};
-use crate::profile::gate::{Outcome, Overall, Verdict};
+use crate::profile::gate::{self, Outcome, Overall, Verdict};
 use crate::profile::report::{Event, Report, Run};
 
 /// The most lines, which a terminal of the least usual height shows.
@@ -193,6 +193,13 @@ fn load(head: &Headline<'_>) -> Option<Block> {
     if let Some(cost) = cost {
         let open = other.map(|case| beside(&case.cost, &case.label())).unwrap_or_default();
         rows.push(("CPU per request".to_owned(), format!("{}{open}", figure(cost))));
+    }
+    if let Some(instructions) = head.instructions {
+        let spread = gate::spread(instructions) * 100.0;
+        rows.push((
+            "instructions".to_owned(),
+            format!("{} per request (runs differ by {spread:.2} %)", figure(instructions)),
+        ));
     }
     if let Some(rate) = rate {
         rows.push(("rate".to_owned(), figure_with_interval(rate)));

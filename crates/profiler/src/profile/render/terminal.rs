@@ -225,6 +225,7 @@ fn title(pass: Pass) -> &'static str {
         Pass::Isolation => "Isolation",
         Pass::Network => "Between containers",
         Pass::Edge => "Edge",
+        Pass::Instructions => "Instructions",
     }
 }
 

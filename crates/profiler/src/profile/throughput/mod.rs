@@ -155,14 +155,20 @@ impl Served {
         Ok(Self { container, child, base })
     }
 
-    /// Asks for everything once more, and ends both. Says whether the server lost processes to a lack of memory.
-    pub(super) fn end(mut self) -> Result<Option<PassError>, PassError> {
+    /// Asks for everything once more, ends both and returns the container. Whether the server ended by itself.
+    pub(super) fn stop(mut self) -> Result<(Container, bool), PassError> {
         self.child.verify(&self.base).map_err(|source| of_load(&self.container, source))?;
         drop(self.child);
         self.container.oom_kills();
-        subject::stop(&self.container)?;
-        let out_of_memory = subject::out_of_memory(&self.container, None);
-        self.container.remove()?;
+        let stopped = subject::stop(&self.container)?;
+        Ok((self.container, stopped.is_some()))
+    }
+
+    /// The same. Says whether the server lost processes to a lack of memory.
+    pub(super) fn end(self) -> Result<Option<PassError>, PassError> {
+        let (container, _) = self.stop()?;
+        let out_of_memory = subject::out_of_memory(&container, None);
+        container.remove()?;
         Ok(out_of_memory)
     }
 }
