@@ -130,7 +130,7 @@ fn ask(address: SocketAddr, options: &EdgeOptions, source: &Source) -> std::io::
     let path = |file: usize| format!("{}{}", options.path, source::name(file));
     let contents: Vec<Vec<u8>> = (0..FILES).map(source::content).collect();
     let mut edge = Edge::default();
-    let mut asked = vec![false; FILES];
+    let mut asked = [false; FILES];
     for request in 0..options.requests {
         // The square of a uniform number: a quarter of the files gets half of the requests.
         let file = (random.unit().powi(2) * FILES as f64) as usize;
