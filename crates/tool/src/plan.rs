@@ -112,6 +112,8 @@ pub enum WantedImages {
     Default,
     /// These.
     Named(Vec<String>),
+    /// These, without those whose toolchain is not installed.
+    Available(Vec<String>),
 }
 
 /// The images and programs that the second step gets.

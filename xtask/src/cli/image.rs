@@ -157,18 +157,37 @@ fn workspace_and_git(env: &Environment) -> anyhow::Result<(Workspace, GitFacts)>
     })
 }
 
+/// What a missing toolchain of an image does to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Nothing more is built.
+    Fail,
+    /// The image is left out with a warning.
+    LeaveOut,
+}
+
 /// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.
 pub(super) fn built(
     names: &[String],
     workspace: &Workspace,
     env: &Environment,
     quiet: bool,
+    missing: Missing,
 ) -> anyhow::Result<Vec<Summary>> {
     let arguments = ImageArguments { quiet, ..ImageArguments::default() };
     let definitions = definitions(workspace, names)?;
     let ui = Ui::new(quiet, env.get("NO_COLOR").is_some());
     call(&arguments, workspace, &GitFacts::read(&workspace.root), env, ui, |call| {
-        definitions.iter().map(|definition| Ok(call.build(definition)?.0)).collect()
+        let mut built = Vec::new();
+        for definition in &definitions {
+            match call.build(definition) {
+                Err(error) if missing == Missing::LeaveOut && is_missing_tool(&error) => {
+                    ui.warning(&format!("left out: {error:#}"));
+                }
+                image => built.push(image?.0),
+            }
+        }
+        Ok(built)
     })
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::image::Missing;
 use super::{Outcome, PassedOn, image};
 use crate::image::outputs::Summary;
 use crate::pulled;
@@ -71,8 +72,11 @@ pub(super) fn planned(
 fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<Plan> {
     let images = match &wanted.images {
         WantedImages::None => vec![],
-        WantedImages::Default => image::built(&[], workspace, env, wanted.quiet)?,
-        WantedImages::Named(names) => image::built(names, workspace, env, wanted.quiet)?,
+        WantedImages::Default => image::built(&[], workspace, env, wanted.quiet, Missing::Fail)?,
+        WantedImages::Named(names) => image::built(names, workspace, env, wanted.quiet, Missing::Fail)?,
+        WantedImages::Available(names) => {
+            image::built(names, workspace, env, wanted.quiet, Missing::LeaveOut)?
+        }
     };
     let keeper: Option<PathBuf> =
         wanted.keeper.then(|| workspace.toolkit(env).build(Part::Keeper, env, ui)).transpose()?;

@@ -92,6 +92,7 @@ impl CommonArguments {
             duration: self.duration,
             connections: self.connections,
             rate: self.rate,
+            rounds: None,
         })?)
     }
 }

@@ -85,6 +85,24 @@ pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Ve
     names.iter().map(subject).collect()
 }
 
+/// Those of a profile's images that could be built, and the names of the others.
+pub(super) fn subjects_of_profile(
+    names: &[String],
+    session: &Session,
+) -> anyhow::Result<(Vec<Subject>, Vec<String>)> {
+    let temporary = stage::temporary(&session.cache())?;
+    let planned = |name: &String| session.plan.images.iter().find(|image| image.name == *name);
+    let subjects: Vec<Subject> = names
+        .iter()
+        .filter_map(planned)
+        .map(|image| Subject::of(image.clone(), &temporary))
+        .collect::<anyhow::Result<_>>()?;
+    if subjects.is_empty() {
+        return Err(NotBuilt { what: "the profile's images".to_owned() }.into());
+    }
+    Ok((subjects, names.iter().filter(|name| planned(name).is_none()).cloned().collect()))
+}
+
 impl Subject {
     fn of(mut planned: PlannedImage, temporary: &Path) -> anyhow::Result<Self> {
         let mut image = Image::open(&planned.location, temporary)?;

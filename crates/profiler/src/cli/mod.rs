@@ -20,6 +20,7 @@ mod report;
 mod stage;
 mod start;
 mod sudo;
+mod tables;
 
 use std::ffi::OsString;
 use std::path::Path;

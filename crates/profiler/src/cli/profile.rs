@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use tare_tool::environment::Environment;
-use tare_tool::exit::FAILED;
+use tare_tool::exit::{FAILED, Hinted};
 use tare_tool::plan::{Wanted, WantedImages};
 use tare_tool::private;
 use tare_tool::ui::Ui;
 
 use crate::profile::baseline::Baseline;
-use crate::profile::definition;
+use crate::profile::cpus::HostCpus;
+use crate::profile::definition::{self, Overrides, Profile};
 use crate::profile::kept::keep;
 use crate::profile::measure::Step;
 use crate::profile::port::Port;
@@ -26,11 +27,11 @@ use tare_container::Runtime;
 use super::Outcome;
 use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
-use super::images::{Subject, hand_over, subjects, wanted};
+use super::images::{Subject, hand_over, subjects, subjects_of_profile, wanted};
 use super::progress::Progress;
 use super::published;
 use super::stage::{self, AtSignal, Session, Way};
-use super::sudo;
+use super::{sudo, tables};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -60,6 +61,12 @@ pub(super) struct ProfileArguments {
     /// Print every figure, not the first screen alone
     #[arg(long, conflicts_with = "json")]
     full: bool,
+    /// How often all images are measured, in turn, instead of the profile's rounds
+    #[arg(long, value_name = "NUMBER")]
+    rounds: Option<u32>,
+    /// Write the profile's tables to this file, in Markdown
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
     /// Print the table of all metrics, by which gates name them
     #[arg(long, exclusive = true)]
     list_metrics: bool,
@@ -79,6 +86,33 @@ impl ProfileArguments {
         match &self.verb {
             Some(ProfileVerb::Compare(arguments)) => arguments.quiet(),
             None => self.common.container.quiet,
+        }
+    }
+
+    /// The profile, as this host runs it.
+    fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
+        let profile = self.common.profile(root)?.with_room(&HostCpus::read());
+        let rounds = Overrides { rounds: self.rounds, ..Overrides::default() };
+        let profile = profile.with(&rounds)?;
+        if profile.rounds > 1 && (self.baseline.is_some() || self.save_baseline.is_some()) {
+            let message = format!("profile {} measures in {} rounds", profile.name, profile.rounds);
+            let hint = "add `--rounds 1`: gates measure the image and its baseline in turns by themselves";
+            return Err(Hinted::new(format!("{message}, which baselines have nothing of"), hint).into());
+        }
+        if self.write.is_some() && profile.table.is_empty() {
+            let message = format!("profile {} has no [[table]] for --write", profile.name);
+            let hint = "docs/profile-toml.md says how a profile defines tables";
+            return Err(Hinted::new(message, hint).into());
+        }
+        Ok(profile)
+    }
+
+    /// The images of the command line, else of the profile: which are the workspace's own, and which to pull.
+    fn wanted(&self, profile: &Profile) -> anyhow::Result<(WantedImages, Vec<String>)> {
+        match self.images.as_slice() {
+            [] if profile.images.is_empty() => Ok((WantedImages::Default, vec![])),
+            [] => Ok((WantedImages::Available(profile.images.clone()), vec![])),
+            names => wanted(names),
         }
     }
 
@@ -107,7 +141,7 @@ pub(super) fn plan(
     if arguments.list(root, ui)? {
         return Ok(None);
     }
-    let profile = arguments.common.profile(root)?;
+    let profile = arguments.profile(root)?;
     // How many images there are is known later where none is named.
     if let [image] = arguments.images.as_slice()
         && let Some(path) = &arguments.baseline
@@ -116,10 +150,10 @@ pub(super) fn plan(
         Baseline::read(&place(path, &folder_name(image), false))?;
     }
     let keeper = profile.runs_image() && stage::check(&arguments.common.container, &profile, env)?;
-    let (images, pulled) = match arguments.images.as_slice() {
-        [] => (WantedImages::Default, vec![]),
-        names => wanted(names)?,
-    };
+    let (images, pulled) = arguments.wanted(&profile)?;
+    if profile.limits.len() > 1 && profile.leave_room && profile.runs_image() {
+        tables::say_room(&profile, ui);
+    }
     let baseline = published::reference(arguments.baseline.as_deref()).map(str::to_owned);
     Ok(Some(Wanted { images, pulled, baseline, keeper, quiet: arguments.common.container.quiet }))
 }
@@ -132,7 +166,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     if arguments.list(root, session.ui)? {
         return Ok(Outcome::Done);
     }
-    let profile = arguments.common.profile(root)?;
+    let profile = arguments.profile(root)?;
     if arguments.baseline.is_some() && profile.gates.iter().all(|gate| gate.max_regression.is_none()) {
         session.ui.warning(&format!(
             "profile {} has no gate with `max-regression`: nothing is compared with the baseline",
@@ -142,7 +176,10 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let way =
         if profile.runs_image() { Some(stage::choose(&arguments.common.container, session)?) } else { None };
     let watch = stage::watch(way, session, &AtSignal::Leave)?;
-    let subjects = subjects(&arguments.images, session)?;
+    let (subjects, left_out) = match arguments.images.as_slice() {
+        [] if !profile.images.is_empty() => subjects_of_profile(&profile.images, session)?,
+        names => (subjects(names, session)?, vec![]),
+    };
     let names = distinct(subjects.iter().map(|subject| subject.image.name.as_str()));
     let several = subjects.len() > 1;
     // All of them before the first minute of measuring.
@@ -167,8 +204,17 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
         Some(Way::Here(kind)) => Some(stage::open(kind, session, watch, &AtSignal::Leave)?),
         Some(Way::Sudo) => return hand_over(&arguments.common.container, &subjects, session),
     };
-    let mut outcome = Outcome::Done;
-    for ((Subject { image, .. }, name), baseline) in subjects.iter().zip(&names).zip(&baselines) {
+    let mut reports = Vec::new();
+    if profile.rounds > 1 {
+        let images: Vec<&Image> = subjects.iter().map(|subject| &subject.image).collect();
+        reports = in_rounds(&images, &profile, runtime.as_ref(), session)?;
+        for ((image, name), report) in images.iter().zip(&names).zip(&reports) {
+            publish(arguments, session, &profile, (image, name, several), report, None)?;
+        }
+    }
+    // One round is published image by image.
+    let one_round = if profile.rounds > 1 { &[][..] } else { &subjects };
+    for ((Subject { image, .. }, name), baseline) in one_round.iter().zip(&names).zip(&baselines) {
         let progress = || Progress::new(session.ui, image.name.clone(), runtime.as_ref().map(Runtime::kind));
         let (baseline, before) = match baseline {
             Some((baseline, before)) => (Some(baseline), before.as_ref()),
@@ -198,15 +244,46 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
             save(&baseline, file, None, session)
         });
         let saved_to = saving.as_deref().filter(|_| matches!(saved, Some(Ok(()))));
-        publish(arguments, session, (image, name, several), &report, saved_to)?;
+        publish(arguments, session, &profile, (image, name, several), &report, saved_to)?;
         saved.transpose()?;
-        if report.was_never_ready() {
-            outcome = Outcome::Exit(FAILED);
-        } else if report.overall != Overall::Pass && outcome == Outcome::Done {
-            outcome = Outcome::GateFailed;
-        }
+        reports.push(report);
     }
-    Ok(outcome)
+    if !profile.table.is_empty() && (several || arguments.write.is_some()) {
+        let titled: Vec<(&Image, &Report)> =
+            subjects.iter().map(|subject| &subject.image).zip(&reports).collect();
+        let written = arguments.write.as_deref();
+        let print = !arguments.json;
+        tables::publish(&profile, &titled, &left_out, &arguments.common, (written, print), session)?;
+    }
+    Ok(reports.iter().fold(Outcome::Done, |outcome, report| match outcome {
+        _ if report.was_never_ready() => Outcome::Exit(FAILED),
+        Outcome::Done if report.overall != Overall::Pass => Outcome::GateFailed,
+        outcome => outcome,
+    }))
+}
+
+/// Measures all images in rounds.
+fn in_rounds(
+    images: &[&Image],
+    profile: &Profile,
+    runtime: Option<&Runtime>,
+    session: &Session,
+) -> anyhow::Result<Vec<Report>> {
+    let options = Options { runtime, cache: session.cache(), ..Options::default() };
+    let mut shown: Option<((String, u32), Progress)> = None;
+    let watch = |image: &Image, round: u32, step: Step<'_>| {
+        let now = (image.name.clone(), round);
+        if shown.as_ref().is_none_or(|(before, _)| *before != now) {
+            let title = format!("{} (round {round} of {})", image.name, profile.rounds);
+            // The line of the one before goes first.
+            shown = None;
+            shown = Some((now, Progress::new(session.ui, title, runtime.map(Runtime::kind))));
+        }
+        if let Some((_, progress)) = &mut shown {
+            progress.show(&step);
+        }
+    };
+    Ok(profiling::in_rounds(images, profile, &options, watch)?)
 }
 
 /// Names that differ: a second `app` is `app-2`.
@@ -291,7 +368,7 @@ fn again(words: &[OsString], image: &str) -> String {
 }
 
 /// As a shell reads it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -304,6 +381,7 @@ fn quoted(word: &str) -> String {
 fn publish(
     arguments: &ProfileArguments,
     session: &Session,
+    profile: &Profile,
     (image, name, several): (&Image, &str, bool),
     report: &Report,
     saved_to: Option<&Path>,
@@ -318,6 +396,9 @@ fn publish(
     if arguments.json {
         ui.result(report.to_json()?.trim_end())?;
         ui.status("Reported", &format!("in {}", plan.workspace.show(&folder)));
+    } else if several && !profile.table.is_empty() && !arguments.full {
+        // The tables take the place of the screens.
+        ui.status("Reported", &format!("{} in {}", image.name, plan.workspace.show(&folder)));
     } else {
         if arguments.full {
             ui.result(render::terminal::render(report, super::columns()).trim_end())?;

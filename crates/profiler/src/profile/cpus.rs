@@ -1,6 +1,8 @@
 //! Which CPUs the server runs on, and which what measures it: never the same ones, nor threads of the same physical
 //! core, if there are enough.
 
+use tare_report::{CpuLimit, Limits};
+
 /// The CPUs that this process may use, sorted, and the physical core of each. At least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostCpus {
@@ -106,6 +108,15 @@ pub fn place(host: &HostCpus, limit: Option<f64>, cpuset: Option<&[usize]>) -> P
     let shares = |cpu: &&usize| !server.contains(cpu) && cores.contains(&host.core(**cpu));
     let shared_cores = generator.iter().filter(shares).copied().collect();
     Placement { server, generator, shared_cores }
+}
+
+/// Whether a server under these limits leaves the generator a CPU that is neither the server's nor a thread of a core of the
+/// server's.
+#[must_use]
+pub fn leaves_room(host: &HostCpus, limits: &Limits) -> bool {
+    let cpuset: Option<Vec<usize>> = limits.cpuset.as_ref().map(|it| it.iter().collect());
+    let placement = place(host, limits.cpu.map(CpuLimit::as_cpus), cpuset.as_deref());
+    placement.shared().is_empty() && placement.shared_cores.is_empty()
 }
 
 fn server(host: &HostCpus, limit: Option<f64>) -> Vec<usize> {

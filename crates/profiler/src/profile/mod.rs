@@ -25,6 +25,7 @@ pub mod render;
 pub mod report;
 pub mod request;
 pub mod rounds;
+pub mod several;
 pub mod size;
 pub mod startup;
 pub mod stats;

@@ -14,15 +14,16 @@ use super::abilities;
 use super::baseline::Baseline;
 use super::compare::{Finding, Row};
 use super::comparison;
-use super::cpus::HostCpus;
+use super::cpus::{self, HostCpus};
 use super::definition::{CpuLimit, Gate, Profile};
 use super::gate::{Again, Outcome};
 use super::isolation::neighbour;
 use super::measure::{self, Setting, Stage, Step};
 use super::metric::Pass;
 use super::render::units;
-use super::report::{self, Overall, Report, RuntimeFacts, SCHEMA};
+use super::report::{self, EventKind, Overall, Report, RuntimeFacts, SCHEMA};
 use super::request::{Image, Options, ProfileError};
+use super::several;
 use super::startup::runtime_baseline;
 use super::subject::PassError;
 
@@ -52,6 +53,45 @@ pub fn profile(
     };
     report::judge_again(&mut report, profile, options.baseline, &again);
     Ok(report)
+}
+
+/// Runs every pass of the profile on all images in as many rounds as the profile asks for, and merges the rounds of each image
+/// into one report, in the order of the images. `watch` is called with the image, the number of the round from 1, and every
+/// step. An image that did not become ready in one round is not started in the next.
+///
+/// Gates that compare with a baseline are not judged: they measure both images in turn themselves.
+///
+/// # Errors
+/// As [`profile`].
+pub fn in_rounds(
+    images: &[&Image],
+    profile: &Profile,
+    options: &Options<'_>,
+    mut watch: impl FnMut(&Image, u32, Step<'_>),
+) -> Result<Vec<Report>, ProfileError> {
+    let mut reports: Vec<Report> =
+        images.iter().map(|image| new_report(image, profile, options.runtime)).collect();
+    let mut measured: Vec<Vec<Vec<report::Run>>> = vec![Vec::new(); images.len()];
+    for round in 0..profile.rounds {
+        for at in several::order(round, images.len()) {
+            let (image, before) = (images[at], &mut measured[at]);
+            let gone = |run: &report::Run| run.events.iter().any(|event| event.kind == EventKind::NotReady);
+            if before.iter().flatten().any(gone) {
+                continue;
+            }
+            // A size is the same in every round.
+            let passes = profile.passes.iter().copied().filter(|pass| round == 0 || *pass != Pass::Size);
+            let of_round = Profile { passes: passes.collect(), ..profile.clone() };
+            if !of_round.passes.is_empty() {
+                before.push(self::measured(image, &of_round, options, |step| watch(image, round + 1, step))?);
+            }
+        }
+    }
+    for (report, rounds) in reports.iter_mut().zip(measured) {
+        report.runs = several::merge(rounds);
+        report::judge(report, profile, None);
+    }
+    Ok(reports)
 }
 
 /// Measures the metrics of the noisy regression gates again, of the baseline's image and of this one in turns.
@@ -214,11 +254,26 @@ fn measured(
     }
     let stage =
         Stage { runtime, runtime_baseline: baseline.as_ref(), neighbour: neighbour.as_ref(), roots: &roots };
+    let crowded = only_load(profile, &host);
     for limits in &profile.limits {
-        watch(Step::Running(limits));
-        runs.push(measure::run(&setting, &stage, limits, &mut watch)?);
+        let setting = match &crowded {
+            Some(only_load) if !cpus::leaves_room(&host, limits) => Setting { profile: only_load, ..setting },
+            _ => setting,
+        };
+        if setting.profile.runs_image() {
+            watch(Step::Running(limits));
+            runs.push(measure::run(&setting, &stage, limits, &mut watch)?);
+        }
     }
     Ok(runs)
+}
+
+/// What is measured under limits that leave the generator no room, where the profile has others for everything else: the
+/// load alone.
+fn only_load(profile: &Profile, host: &HostCpus) -> Option<Profile> {
+    let joined = profile.leave_room && profile.limits.iter().any(|limits| cpus::leaves_room(host, limits));
+    let passes = || profile.passes.iter().copied().filter(|pass| *pass == Pass::Throughput).collect();
+    joined.then(|| Profile { passes: passes(), ..profile.clone() })
 }
 
 /// The image of the runtime baseline, where the profile starts it and there is one for this processor.

@@ -48,11 +48,13 @@ pub fn profile_facts(profile: &Profile) -> ProfileFacts {
         ("requests", list(&mut requests.into_iter())),
         ("instructions", format!("{} requests", profile.instructions.requests)),
     ];
+    let rounds = (profile.rounds > 1).then(|| ("rounds", profile.rounds.to_string()));
     ProfileFacts {
         name: profile.name.clone(),
         settings: settings
             .into_iter()
             .chain(definition::settings(profile))
+            .chain(rounds)
             .map(|(key, value)| (key.to_owned(), value))
             .collect(),
     }

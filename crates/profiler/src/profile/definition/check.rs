@@ -8,7 +8,7 @@ use tare_container::Tightening;
 use tare_oci::units::{ByteSize, Nanoseconds};
 
 use super::values::{Load, Protocol};
-use super::{DensityOptions, EdgeOptions, IsolationOptions, Profile};
+use super::{DensityOptions, EdgeOptions, IsolationOptions, Profile, table};
 
 /// A value of a profile that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +75,16 @@ impl Profile {
         }
         ensure("passes", !self.passes.is_empty(), || "a profile without passes measures nothing".to_owned())?;
         container(&self.container)?;
+        within("rounds", self.rounds, 1..=100)?;
+        if let Some(subject) = self.subject.as_ref().filter(|_| !self.images.is_empty()) {
+            let message = || format!("the subject `{subject}` is not among the profile's images");
+            ensure("subject", self.images.contains(subject), message)?;
+        }
+        for (number, image) in self.images.iter().enumerate() {
+            let before = &self.images[..number];
+            ensure("images", !before.contains(image), || format!("the image `{image}` stands twice"))?;
+        }
+        table::check(&self.table, &self.images)?;
         let method = &ready.method;
         ensure("ready.method", is_token(method), || format!("`{method}` is not a method"))?;
         path("ready.path", &ready.path)?;

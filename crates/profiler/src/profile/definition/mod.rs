@@ -9,6 +9,7 @@ mod gates;
 mod parse;
 mod passes;
 mod shipped;
+pub mod table;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ pub use self::parse::parse;
 pub(crate) use self::passes::settings;
 pub use self::passes::{DensityOptions, EdgeOptions, IsolationOptions};
 pub use self::shipped::{SourceError, find, find_with, names};
+use self::table::TableDefinition;
 use self::values::{Check, Load, Network, Protocol};
+use super::cpus::{self, HostCpus};
 use super::metric::Pass;
 
 pub use tare_report::limits::{CpuLimit, CpuSet, DEFAULT_PERIOD, Limits};
@@ -38,6 +41,14 @@ pub struct Profile {
     pub name: String,
     /// One line that says what it is for.
     pub description: Option<String>,
+    /// The images that are measured where the command line names none; empty for those that are built by default.
+    pub images: Vec<String>,
+    /// The image among them that the others are compared with in a written page.
+    pub subject: Option<String>,
+    /// How often all images are measured, in turn.
+    pub rounds: u32,
+    /// Whether limits that leave the load generator no CPU are joined by the largest that do.
+    pub leave_room: bool,
     /// What the container is held to; several are run in turn. Never empty.
     #[serde(deserialize_with = "parse::limits")]
     pub limits: Vec<Limits>,
@@ -72,6 +83,8 @@ pub struct Profile {
     /// In the order of the metric table.
     #[serde(deserialize_with = "parse::no_gates")]
     pub gates: Vec<Gate>,
+    /// Tables over all images.
+    pub table: Vec<TableDefinition>,
 }
 
 /// When the server is ready: this request has this status.
@@ -177,6 +190,10 @@ impl Default for Profile {
         Self {
             name: String::new(),
             description: None,
+            images: vec![],
+            subject: None,
+            rounds: 1,
+            leave_room: false,
             limits: vec![Limits::default()],
             ready: Ready::default(),
             env: vec![],
@@ -192,6 +209,7 @@ impl Default for Profile {
             edge: EdgeOptions::default(),
             instructions: InstructionsOptions::default(),
             gates: vec![],
+            table: vec![],
         }
     }
 }
@@ -275,6 +293,8 @@ pub struct Overrides {
     pub connections: Option<u32>,
     /// `--rate`, in requests per second: the only load then.
     pub rate: Option<u32>,
+    /// `--rounds`
+    pub rounds: Option<u32>,
 }
 
 impl Profile {
@@ -282,6 +302,29 @@ impl Profile {
     #[must_use]
     pub fn runs_image(&self) -> bool {
         self.passes.iter().any(|pass| *pass != Pass::Size)
+    }
+
+    /// This profile, if it asks for it, with limits that leave the generator a CPU of its own before each of its limits that
+    /// do not: the largest whole number of CPUs that does. On a host with one CPU there is no such number.
+    #[must_use]
+    pub fn with_room(mut self, host: &HostCpus) -> Self {
+        if !self.leave_room {
+            return self;
+        }
+        let mut all: Vec<Limits> = Vec::new();
+        for limits in &self.limits {
+            if limits.cpuset.is_none() && !cpus::leaves_room(host, limits) {
+                let fewer = (1..host.count()).rev().filter_map(|count| {
+                    #[expect(clippy::cast_precision_loss, reason = "no host has 2^53 CPUs")]
+                    let cpu = CpuLimit::cpus(count as f64).ok();
+                    Some(Limits { cpu: Some(cpu?), ..limits.clone() })
+                });
+                all.extend(fewer.filter(|fewer| cpus::leaves_room(host, fewer)).take(1));
+            }
+            all.push(limits.clone());
+        }
+        self.limits = distinct(all);
+        self
     }
 
     /// This profile with what the command line says.
@@ -297,16 +340,11 @@ impl Profile {
             }
         }
         // What differed only in what is now the same need not be run twice.
-        let mut limits: Vec<Limits> = Vec::new();
-        for next in self.limits {
-            if !limits.contains(&next) {
-                limits.push(next);
-            }
-        }
-        self.limits = limits;
+        self.limits = distinct(self.limits);
         if !overrides.passes.is_empty() {
             self.passes = parse::in_order(&overrides.passes);
         }
+        self.rounds = overrides.rounds.unwrap_or(self.rounds);
         let (startup, throughput) = (&mut self.startup, &mut self.throughput);
         startup.runs = overrides.runs.unwrap_or(startup.runs);
         throughput.duration = overrides.duration.unwrap_or(throughput.duration);
@@ -318,6 +356,17 @@ impl Profile {
         self.check()?;
         Ok(self)
     }
+}
+
+/// The same without those that stand there before.
+fn distinct(all: Vec<Limits>) -> Vec<Limits> {
+    let mut distinct: Vec<Limits> = Vec::new();
+    for limits in all {
+        if !distinct.contains(&limits) {
+            distinct.push(limits);
+        }
+    }
+    distinct
 }
 
 #[cfg(test)]

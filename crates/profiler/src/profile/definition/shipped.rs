@@ -88,7 +88,11 @@ pub fn find_with(workspace: &Path, name: &str, auto: f64) -> Result<Profile, Sou
         }
     }
     match SHIPPED.into_iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok(parse(name, Path::new(&format!("profiles/{name}.toml")), text, auto)?),
+        Some((_, text)) => {
+            let profile = parse(name, Path::new(&format!("profiles/{name}.toml")), text, auto)?;
+            // They are images of tare's own workspace.
+            Ok(Profile { images: vec![], ..profile })
+        }
         None => {
             let names = names(&dir);
             let list = format!("there are {}", names.join(", "));

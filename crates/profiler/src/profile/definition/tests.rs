@@ -355,6 +355,7 @@ fn a_command_line_takes_the_place_of_the_profile() {
         duration: Some(Nanoseconds(1_000_000_000)),
         connections: Some(5),
         rate: Some(100),
+        rounds: Some(2),
     };
     let changed = profile.clone().with(&overrides).unwrap();
     let shown: Vec<String> = changed.limits.iter().map(ToString::to_string).collect();
@@ -464,6 +465,8 @@ fn every_key_is_documented() {
         "[edge]",
         "[instructions]",
         "[[throughput.requests]]",
+        "[[table]]",
+        "[[table]]\ntitle = \"\"\n[[table.columns]]",
     ] {
         let hint = hint(&format!("{table}\nthere-is-no-such-key = 1"));
         let known = hint.split("the keys here are ").nth(1).unwrap();
@@ -476,7 +479,8 @@ fn every_key_is_documented() {
             || text.contains(&format!("[{key}]"))
             || text.contains(&format!("`{key}`"))
             || text.contains(&format!(" {key} = "))
-            || text.contains(&format!("[throughput.{key}]"));
+            || text.contains(&format!("[throughput.{key}]"))
+            || text.contains(&format!("[table.{key}]"));
         assert!(shown, "docs/profile-toml.md says nothing of `{key}`");
     }
 }
@@ -488,7 +492,7 @@ fn the_documented_example_can_be_read() {
     let text = std::fs::read_to_string(path).unwrap();
     let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let profile = read(example).unwrap();
-    assert_eq!(profile.gates.len(), 4);
+    assert_eq!((profile.gates.len(), profile.table.len(), profile.rounds), (4, 1, 3));
 }
 
 proptest! {
@@ -514,4 +518,37 @@ fn auto_is_the_number_that_it_stands_for() {
     assert_eq!(limits("[[limits]]\ncpus = \"auto\"").unwrap(), "0.5 CPU");
     let found = wrong("[limits]\ncpus = \"many\"");
     assert!(found.0 == 2 && found.2.contains("a number of CPUs, or \"auto\""), "{found:?}");
+}
+
+#[test]
+fn limits_without_room_for_the_generator_are_joined_by_the_largest_with_room() {
+    let limits = |text: &str, host: &[(usize, usize)]| {
+        let profile = read(text).unwrap().with_room(&HostCpus::of(host));
+        profile.limits.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let (two, four): (&[_], &[_]) = (&[(0, 0), (1, 1)], &[(0, 0), (1, 1), (2, 2), (3, 3)]);
+    let threads: &[_] = &[(0, 0), (1, 0), (2, 2), (3, 2)];
+    let article = "leave-room = true\nlimits = { cpus = 2, memory = \"512MB\" }";
+    assert_eq!(limits(article, two), ["1 CPU, 512MB memory", "2 CPUs, 512MB memory"]);
+    assert_eq!(limits(article, four), ["2 CPUs, 512MB memory"]);
+    assert_eq!(limits(article, threads), ["2 CPUs, 512MB memory"]);
+    // One CPU is all there is, and a cpuset is what was asked for.
+    assert_eq!(limits(article, &[(0, 0)]), ["2 CPUs, 512MB memory"]);
+    assert_eq!(limits("leave-room = true\nlimits = { cpuset = \"0-1\" }", two), ["cpuset 0-1"]);
+    assert_eq!(limits("limits = { cpus = 2 }", two), ["2 CPUs"]);
+    let both = "leave-room = true\n[[limits]]\ncpus = 1\n[[limits]]\ncpus = 4";
+    assert_eq!(limits(both, two), ["1 CPU", "4 CPUs"]);
+}
+
+#[test]
+fn images_stand_once_and_the_subject_among_them() {
+    let images = "images = [\"app\", \"gin\"]\n";
+    assert_eq!(read(&format!("{images}subject = \"gin\"")).unwrap().images, ["app", "gin"]);
+    for (text, message) in [
+        (format!("{images}subject = \"go\""), "the subject `go` is not among the profile's images"),
+        ("images = [\"app\", \"app\"]".to_owned(), "the image `app` stands twice"),
+        ("rounds = 0".to_owned(), "`rounds` is 0, which is not between 1 and 100"),
+    ] {
+        assert_eq!(wrong(&text).2, message);
+    }
 }

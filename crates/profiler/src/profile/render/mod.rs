@@ -9,6 +9,8 @@ pub mod metrics;
 pub mod page;
 mod passes;
 pub mod screen;
+pub mod table;
+pub mod table_page;
 pub mod terminal;
 pub mod units;
 
