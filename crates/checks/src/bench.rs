@@ -7,6 +7,7 @@
 mod fidelity;
 mod gates;
 mod large;
+mod limit;
 mod packaging;
 mod publish;
 mod rebuild;
@@ -69,6 +70,7 @@ pub(crate) const FIDELITY: Parts = Parts(
     "fidelity",
     &[
         ("wrk", fidelity::wrk),
+        ("limit", limit::measure),
         ("quota", fidelity::quota),
         ("starts", fidelity::starts),
         ("regressions", fidelity::regressions),

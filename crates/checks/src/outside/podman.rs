@@ -10,7 +10,7 @@ use super::fixtures::{FULL, ODD, fixture, folder_name};
 use super::rootfs::{Allowed, compare, of_folder, of_image};
 use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::expect::{at, json, same};
-use crate::lab::namespace::in_namespaces;
+use crate::lab::namespace::{Isolated, in_namespaces};
 use crate::lab::tools::Tool;
 use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, Shell};
@@ -69,6 +69,30 @@ impl<'a> Podman<'a> {
     pub(super) fn load(&self, archive: &Path) -> anyhow::Result<String> {
         let archive = archive.display().to_string();
         Ok(self.command(&["load", "--quiet", "--input", &archive]).capture_text()?)
+    }
+
+    /// Runs an image until the end of the process, in namespaces of its own.
+    pub(super) fn start(&self, image: &str) -> anyhow::Result<Isolated> {
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        let arguments = [
+            "--cgroup-manager",
+            "cgroupfs",
+            "run",
+            "--rm",
+            "--network=host",
+            // Its cgroups would outlive the namespaces.
+            "--cgroups=disabled",
+            "--pull=never",
+            image,
+        ];
+        let env = [("CONTAINERS_STORAGE_CONF", &*path(STORAGE)), ("HOME", &*path(""))];
+        Isolated::start(&self.program, &arguments, &env, &self.folder.join("log"))
+    }
+
+    /// Removes an image from the store.
+    pub(super) fn remove(&self, image: &str) -> anyhow::Result<()> {
+        self.command(&["image", "rm", image]).capture()?;
+        Ok(())
     }
 
     /// Writes an image in one of its forms.
