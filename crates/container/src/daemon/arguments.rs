@@ -98,16 +98,16 @@ mod tests {
     use crate::spec::Mount;
 
     fn line(tightening: Tightening) -> String {
-        line_of(ContainerSpec { tightening, ..ContainerSpec::default() })
+        line_of(&ContainerSpec { tightening, ..ContainerSpec::default() })
     }
 
-    fn line_of(spec: ContainerSpec) -> String {
+    fn line_of(spec: &ContainerSpec) -> String {
         let config = Configuration::new(serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {"Volumes": {"/data": {}}},
             "rootfs": {"type": "layers", "diff_ids": []},
         }));
         let confinement = Confinement::of(&config.unwrap(), &spec.tightening).unwrap();
-        let all = arguments("x", "i", &spec, &confinement, true, &[]);
+        let all = arguments("x", "i", spec, &confinement, true, &[]);
         all.iter().skip(5).map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(line(Tightening::default()), "--network none i");
         let mounts = vec![Mount { source: "/usr/lib/x".into(), target: "/.x".to_owned() }];
         let spec = ContainerSpec { mounts, ..ContainerSpec::default() };
-        assert_eq!(line_of(spec), "--network none --volume /usr/lib/x:/.x:ro i");
+        assert_eq!(line_of(&spec), "--network none --volume /usr/lib/x:/.x:ro i");
         let tight = Tightening {
             read_only: Some(true),
             capabilities: Some(["KILL".parse().unwrap()].into()),

@@ -15,8 +15,8 @@ fn both() -> [Report; 2] {
     let mut new = old.clone();
     new.runs[0].measurements[0].value += 60_000.0;
     new.runs[0].packages = vec![package("itoa", "1.1.0"), package("serde", "1.0.0")];
-    let layer = |parts| Some(Part::of("image", vec![Part::of("layer 2", parts)]));
-    new.runs[0].bytes = layer(vec![Part::leaf("/app/server", 1_460_000), Part::leaf("/new", 10)]);
+    let files = vec![Part::leaf("/app/server", 1_460_000), Part::leaf("/new", 10)];
+    new.runs[0].bytes = Some(Part::of("image", vec![Part::of("layer 2", files)]));
     let rate = new.runs[1].measurements.iter_mut().find(|it| it.key() == "throughput.rate@closed").unwrap();
     rate.value = 20_000.0;
     rate.interval = Some((19_000.0, 21_000.0));

@@ -94,7 +94,7 @@ pub fn run(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Counting
 }
 
 fn count(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Result<Counting, String> {
-    let valgrind = Valgrind::find(subject.runtime, subject.target.config.image.architecture().to_string())?;
+    let valgrind = Valgrind::find(subject.runtime, &subject.target.config.image.architecture().to_string())?;
     let longer = |time: Nanoseconds| Nanoseconds(time.0.saturating_mul(PATIENCE));
     let ready = Ready { timeout: longer(profile.ready.timeout), ..profile.ready.clone() };
     let options = ThroughputOptions {
@@ -201,9 +201,9 @@ struct Valgrind {
 }
 
 impl Valgrind {
-    fn find(runtime: &Runtime, architecture: String) -> Result<Self, String> {
+    fn find(runtime: &Runtime, architecture: &str) -> Result<Self, String> {
         let launcher = runtime.find_program("valgrind").ok_or("valgrind is not installed")?;
-        let (folder, tool) = tool(&launcher, &architecture)?;
+        let (folder, tool) = tool(&launcher, architecture)?;
         let asked = Shell::new().ok().and_then(|sh| cmd!(sh, "{launcher} --version").capture_text().ok());
         let version = asked.unwrap_or_default().lines().next().unwrap_or("valgrind").to_owned();
         Ok(Self { folder, tool, version })
