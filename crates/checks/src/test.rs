@@ -21,8 +21,9 @@ pub(crate) fn run(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::R
         let started = Instant::now();
         // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
         let (cargo, target) = (env.cargo(), workspace.target_dir.join("tests"));
-        let command = cmd!(sh, "{cargo} test --locked --profile xtask {which...} --target-dir {target}")
-            .without_env(env.of_cargo_run());
+        let command =
+            cmd!(sh, "{cargo} test --no-fail-fast --locked --profile xtask {which...} --target-dir {target}")
+                .without_env(env.of_cargo_run());
         ui.status("Testing", &command.to_string());
         // Its output is not our result.
         match command.run_with_input(|_| Ok(())) {
