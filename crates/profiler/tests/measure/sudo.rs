@@ -86,6 +86,7 @@ fn what_root_leaves_in_a_users_folders_belongs_to_the_user() {
         "target/profiles/app",
         folder,
         &format!("{folder}/junit.xml"),
+        &format!("{folder}/report.html"),
         &format!("{folder}/report.json"),
         &format!("{folder}/report.md"),
     ]
