@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::digest::{DiffId, Digest, Digesting};
+use super::shown::shown;
 use super::source::{BlobRef, Encoding, ReadError, Source};
 use super::untar::{ReadEntry, Untar};
 
@@ -84,10 +85,19 @@ fn read_tar(
     let tar = Bounded { inner: tar, most, left: most };
     let mut tar = Digesting::like(tar, diff_id.map(|DiffId(digest)| digest));
     let mut entries = Untar::new(&mut tar);
-    let mut left = ENTRIES_LIMIT;
+    let (mut left, mut holes_left) = (ENTRIES_LIMIT, most);
     while let Some(entry) = entries.next()? {
         left = left.checked_sub(1).ok_or_else(|| beyond(format!("more than {ENTRIES_LIMIT} entries")))?;
-        visit(entry, &mut entries)?;
+        if !entries.is_sparse() {
+            visit(entry, &mut entries)?;
+            continue;
+        }
+        // Holes are in no blob, so their length is what anybody wrote.
+        let path: String = shown(&entry.path).chars().take(200).collect();
+        let mut content = Bounded { inner: &mut entries, most, left: holes_left };
+        visit(entry, &mut content)
+            .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+        holes_left = content.left;
     }
     // Behind the end marker there may be padding, which the diff id covers too.
     io::copy(&mut tar, &mut io::sink())?;
@@ -128,6 +138,43 @@ mod tests {
         let says = "more than 4 bytes uncompressed, which no real layer of its size has";
         assert_eq!(read(4).unwrap_err().to_string(), says);
         assert_eq!([0, 1 << 30, u64::MAX].map(most_uncompressed), [2 << 30, 64 << 30, 64 << 30]);
+    }
+
+    /// The same form as docker reads it; what is only counted is not read.
+    #[test]
+    fn the_holes_of_sparse_files_are_bounded_where_they_are_read() {
+        let records: Vec<u8> =
+            [("major", "1"), ("minor", "0"), ("name", "bomb"), ("size", "1152921504606846976")]
+                .iter()
+                .flat_map(|(key, value)| {
+                    crate::tar::pax_record(format!("GNU.sparse.{key}").as_bytes(), value.as_bytes())
+                })
+                .collect();
+        let mut tar = Vec::new();
+        let mut part = |kind, name: &str, content: &[u8]| {
+            let mut header = ::tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_path(name).unwrap();
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.extend_from_slice(header.as_bytes());
+            tar.extend_from_slice(content);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+        };
+        part(::tar::EntryType::XHeader, "pax", &records);
+        part(::tar::EntryType::Regular, "GNUSparseFile.0/bomb", &[&b"0\n"[..], &[0; 510]].concat());
+        crate::tar::write_end(&mut tar).unwrap();
+        let mut sizes = Vec::new();
+        let mut visit = |entry: ReadEntry, _: &mut dyn Read| {
+            sizes.push(entry.size);
+            Ok(())
+        };
+        read_tar(&mut &tar[..], None, 1 << 20, &mut visit).unwrap();
+        assert_eq!(sizes, [1 << 60]);
+        let mut visit = |_: ReadEntry, content: &mut dyn Read| io::copy(content, &mut io::sink()).map(drop);
+        let error = read_tar(&mut &tar[..], None, 1 << 20, &mut visit).unwrap_err();
+        let says = "bomb: more than 1048576 bytes uncompressed, which no real layer of its size has";
+        assert_eq!(error.to_string(), says);
     }
 
     #[test]

@@ -7,11 +7,13 @@
 
 mod extended;
 mod header;
+mod sparse;
 
 use std::io::{self, Read, Seek};
 
 use self::extended::{Extended, check_global};
 use self::header::{Header, more_segments};
+use self::sparse::{Map, MapInContent, Sparse};
 use ::tar::EntryType;
 
 use super::shown::shown;
@@ -61,6 +63,8 @@ pub(crate) struct Untar<R> {
 /// What is left of an entry's content.
 #[derive(Default)]
 struct Content {
+    /// Of the entry, for errors.
+    path: Vec<u8>,
     /// Bytes that are stored and not read yet.
     stored: u64,
     /// Bytes that fill the last block.
@@ -69,20 +73,22 @@ struct Content {
     sparse: Option<Sparse>,
 }
 
-/// A file with holes.
-struct Sparse {
-    /// Where data lies: offsets and lengths, in order.
-    segments: std::iter::Peekable<std::vec::IntoIter<(u64, u64)>>,
-    position: u64,
-    size: u64,
-}
-
 fn damaged(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
 fn cut_short(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends within {what}"))
+}
+
+fn without_end() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the tar ends within its content")
+}
+
+/// An error about an entry.
+fn named(path: &[u8], error: &io::Error) -> io::Error {
+    let name: String = shown(path).chars().take(200).collect();
+    io::Error::new(error.kind(), format!("{name}: {error}"))
 }
 
 fn too_many_headers() -> io::Error {
@@ -94,7 +100,7 @@ impl<R: Read> Untar<R> {
     pub(crate) fn new(inner: R) -> Self {
         let skip = |inner: &mut R, length| match io::copy(&mut inner.take(length), &mut io::sink())? {
             skipped if skipped == length => Ok(()),
-            _ => Err(cut_short("an entry")),
+            _ => Err(without_end()),
         };
         Self { inner, skip, position: 0, is_tar: false, content: Content::default() }
     }
@@ -150,16 +156,14 @@ impl<R: Read> Untar<R> {
 
     fn entry(&mut self, header: &Header, extended: &Extended, left: u64) -> io::Result<ReadEntry> {
         let path = match extended.name("path", &extended.path, &extended.gnu_path)? {
-            Some(path) => path,
-            None => header.path(),
+            path if extended.sparse.name().is_none() => path,
+            _ => extended.sparse.name().map(<[u8]>::to_vec),
         };
-        let named = |error: io::Error| {
-            let name: String = shown(&path).chars().take(200).collect();
-            io::Error::new(error.kind(), format!("{name}: {error}"))
-        };
-        check_name(&path).map_err(named)?;
-        let (entry, content) = self.described(header, extended, &path, left).map_err(named)?;
-        self.content = content;
+        let path = path.unwrap_or_else(|| header.path());
+        check_name(&path).map_err(|error| named(&path, &error))?;
+        let described = self.described(header, extended, &path, left);
+        let (entry, content) = described.map_err(|error| named(&path, &error))?;
+        self.content = Content { path: path.clone(), ..content };
         Ok(ReadEntry { path, ..entry })
     }
 
@@ -187,7 +191,7 @@ impl<R: Read> Untar<R> {
             u64::try_from(number?).map_err(|_| damaged(format!("its {name} is negative")))
         };
         let record = |key: &str| extended.natural(key).transpose();
-        let stored = record("size").unwrap_or_else(|| natural(header.size(), "size"))?;
+        let mut stored = record("size").unwrap_or_else(|| natural(header.size(), "size"))?;
         let owner = (
             record("uid").unwrap_or_else(|| natural(header.uid(), "user"))?,
             record("gid").unwrap_or_else(|| natural(header.gid(), "group"))?,
@@ -210,43 +214,56 @@ impl<R: Read> Untar<R> {
         if link.as_ref().is_some_and(|link| link.len() > NAME_LIMIT) {
             return Err(damaged(format!("its target has more than {NAME_LIMIT} bytes")));
         }
+        let padding = (BLOCK - stored % BLOCK) % BLOCK;
         let sparse = match header.kind() {
-            EntryType::GNUSparse => Some(self.sparse(header, stored, left)?),
-            _ => None,
+            EntryType::GNUSparse if extended.sparse.is_empty() => Some(self.sparse(header, stored, left)?),
+            _ if extended.sparse.is_empty() => None,
+            EntryType::Regular | EntryType::Continuous if kind == '-' => {
+                Some(self.sparse_of_pax(extended, &mut stored, left)?)
+            }
+            _ => return Err(damaged("pax records of a sparse file for what is none")),
         };
         let size = sparse.as_ref().map_or(stored, |sparse| sparse.size);
         let attributes = extended.attributes.clone();
-        let padding = (BLOCK - stored % BLOCK) % BLOCK;
         Ok((
             ReadEntry { path: Vec::new(), kind, mode, owner, size, mtime, link, attributes },
-            Content { stored, padding, sparse },
+            Content { path: Vec::new(), stored, padding, sparse },
         ))
     }
 
-    /// GNU's older form of a sparse file: four segments in the header, 21 in each block that follows
-    /// (GNU tar manual, "Storing Sparse Files").
+    /// GNU's older form of a sparse file: four segments in the header, 21 in each block that follows.
     fn sparse(&mut self, header: &Header, stored: u64, mut left: u64) -> io::Result<Sparse> {
         let (size, mut segments, mut more) = header.sparse()?;
         while more {
-            left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
-            let block = self.block()?.ok_or_else(|| cut_short("a header"))?;
-            let (next, is_continued) = more_segments(&block)?;
+            let (next, is_continued) = more_segments(&self.block_of_map(&mut left)?)?;
             segments.extend(next);
             more = is_continued;
         }
-        let (mut end, mut sum) = (0_u64, 0_u64);
-        for (offset, length) in &segments {
-            let in_order = *offset >= end;
-            end = offset
-                .checked_add(*length)
-                .filter(|end| in_order && *end <= size)
-                .ok_or_else(|| damaged("the parts of a sparse file overlap or lie beyond its end"))?;
-            sum = sum.saturating_add(*length);
-        }
-        if sum != stored {
-            return Err(damaged("the parts of a sparse file are not as long as its content"));
-        }
-        Ok(Sparse { segments: segments.into_iter().peekable(), position: 0, size })
+        Sparse::new(segments, size, stored)
+    }
+
+    /// The forms in pax records. The map of form 1.0 is the first part of what is stored.
+    fn sparse_of_pax(&mut self, extended: &Extended, stored: &mut u64, mut left: u64) -> io::Result<Sparse> {
+        let (size, map) = extended.sparse.map()?;
+        let segments = match map {
+            Map::Here(segments) => segments,
+            Map::InContent => {
+                let mut map = MapInContent::default();
+                loop {
+                    *stored =
+                        stored.checked_sub(BLOCK).ok_or_else(|| cut_short("the map of a sparse file"))?;
+                    if let Some(segments) = map.add(&self.block_of_map(&mut left)?)? {
+                        break segments;
+                    }
+                }
+            }
+        };
+        Sparse::new(segments, size, *stored)
+    }
+
+    fn block_of_map(&mut self, left: &mut u64) -> io::Result<[u8; BLOCK as usize]> {
+        *left = left.checked_sub(BLOCK).ok_or_else(too_many_headers)?;
+        self.block()?.ok_or_else(|| cut_short("the map of a sparse file"))
     }
 
     /// The next header; none at the end.
@@ -301,8 +318,8 @@ impl<R: Read> Untar<R> {
     }
 
     fn finish_entry(&mut self) -> io::Result<()> {
-        let Content { stored, padding, .. } = std::mem::take(&mut self.content);
-        self.pass(stored)?;
+        let Content { path, stored, padding, .. } = std::mem::take(&mut self.content);
+        self.pass(stored).map_err(|error| named(&path, &error))?;
         match self.pass(padding) {
             // The last entry may end where its content does.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
@@ -314,7 +331,7 @@ impl<R: Read> Untar<R> {
         let most = usize::try_from(self.content.stored).unwrap_or(usize::MAX).min(buffer.len());
         let length = self.inner.read(&mut buffer[..most])?;
         if length == 0 && most > 0 {
-            return Err(cut_short("an entry"));
+            return Err(named(&self.content.path, &without_end()));
         }
         self.content.stored -= length as u64;
         self.position += length as u64;
@@ -334,15 +351,8 @@ impl<R: Read + Seek> Untar<R> {
 impl<R: Read> Read for Untar<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(sparse) = &mut self.content.sparse else { return self.read_stored(buffer) };
-        let position = sparse.position;
-        while sparse.segments.next_if(|(offset, length)| offset + length <= position).is_some() {}
-        let next = sparse.segments.peek().copied();
-        let (is_data, end) = match next {
-            Some((offset, length)) if offset <= position => (true, offset + length),
-            Some((offset, _)) => (false, offset),
-            None => (false, sparse.size),
-        };
-        let most = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+        let (is_data, next) = sparse.next();
+        let most = usize::try_from(next).unwrap_or(usize::MAX).min(buffer.len());
         let length = if is_data {
             self.read_stored(&mut buffer[..most])?
         } else {
@@ -350,7 +360,7 @@ impl<R: Read> Read for Untar<R> {
             most
         };
         if let Some(sparse) = &mut self.content.sparse {
-            sparse.position += length as u64;
+            sparse.advance(length);
         }
         Ok(length)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::damaged;
+use super::sparse::{self, SparseRecords};
 use crate::shown::shown;
 
 /// What stands before an entry and overrides its header.
@@ -17,6 +18,8 @@ pub(super) struct Extended {
     /// Records that are numbers or times.
     numbers: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of a file with holes.
+    pub(super) sparse: SparseRecords,
 }
 
 impl Extended {
@@ -31,8 +34,9 @@ impl Extended {
         let mut seen = BTreeSet::new();
         for (key, value) in records(bytes)? {
             let about = |what: &str| damaged(format!("the pax record `{}` {what}", shown(key)));
-            if key.starts_with(b"GNU.sparse.") {
-                return Err(about("makes a sparse file, which layers do not have in this form"));
+            if key.starts_with(sparse::PREFIX) {
+                self.sparse.add(key, value)?;
+                continue;
             }
             if !seen.insert(key) {
                 return Err(about("stands twice for one entry"));
@@ -109,7 +113,7 @@ fn wrong_number(key: &str) -> io::Error {
 }
 
 /// One digit or more, and nothing else.
-fn digits(text: &[u8]) -> Option<&str> {
+pub(super) fn digits(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }

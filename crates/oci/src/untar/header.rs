@@ -5,6 +5,7 @@ use std::io;
 
 use ::tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header as Fields};
 
+use super::sparse::Segments;
 use super::{BLOCK, damaged};
 
 pub(super) type Field = std::ops::Range<usize>;
@@ -21,9 +22,6 @@ const DEVICE_MINOR: Field = 337..345;
 /// The last byte of the prefix in star's form of ustar, which has times behind it.
 const STAR_PREFIX_END: usize = 475;
 const STAR_MAGIC: Field = 508..512;
-
-/// Where data of a sparse file lies: offsets and lengths.
-type Segments = Vec<(u64, u64)>;
 
 /// A header whose checksum is right.
 pub(super) struct Header(Fields);

@@ -309,7 +309,31 @@ fn tars(random: &mut Random, cases: &mut Vec<Case>) {
         ("record too long", vec![entry("x", b'x', b"", b"99 path=a\n"), file()]),
         ("record without an end", vec![entry("x", b'x', b"", b"8 path=a\n"), file()]),
         (
-            "sparse in pax",
+            "sparse in pax, form 1.0",
+            vec![
+                pax(&[
+                    ("GNU.sparse.major", b"1"),
+                    ("GNU.sparse.minor", b"0"),
+                    ("GNU.sparse.name", b"e"),
+                    ("GNU.sparse.realsize", b"10"),
+                ]),
+                entry("GNUSparseFile.0/e", b'0', b"", &[&b"1\n2\n3\n"[..], &[0; 506], b"abc"].concat()),
+            ],
+        ),
+        (
+            "sparse in pax, form 0.1",
+            vec![
+                pax(&[
+                    ("GNU.sparse.size", b"10"),
+                    ("GNU.sparse.numblocks", b"1"),
+                    ("GNU.sparse.map", b"2,3"),
+                    ("GNU.sparse.name", b"e"),
+                ]),
+                entry("GNUSparseFile.0/e", b'0', b"", b"abc"),
+            ],
+        ),
+        (
+            "sparse in pax without a map",
             vec![
                 pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"../e")]),
                 file(),
