@@ -19,6 +19,7 @@ mod mutations;
 mod neighbours;
 mod peers;
 mod podman;
+mod published;
 mod readme;
 mod registries;
 mod rootfs;
@@ -137,6 +138,11 @@ const CHECKS: &[Check] = &[
     check("written-skopeo", &[Tool::Program("skopeo")], written::skopeo),
     check("written-umoci", &[Tool::Root, Tool::Program("umoci")], written::umoci),
     check("written-crane", &[Tool::Program("crane"), Tool::Program("tar")], written::crane),
+    check(
+        "written-ko",
+        &[Tool::Namespaces, Tool::Program("ko"), Tool::Program("go"), Tool::Program("crane")],
+        written::ko,
+    ),
     check("written-podman", &[Tool::Namespaces, Tool::Program("podman")], written::podman),
     check(
         "written-docker-20",
@@ -220,14 +226,16 @@ const CHECKS: &[Check] = &[
         systems::article,
     ),
     check("rows", &[Tool::Root], systems::rows),
+    check("published", &[Tool::Namespaces, Tool::Program("bash")], published::servers),
     check("reproducible", &[], checkout::reproducible),
     check("leftovers", &[], leftovers::none),
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 9] = [
+const ON_DEMAND: [&str; 10] = [
     "article",
     "peers-frameworks",
+    "published",
     "readme",
     "rows",
     "servers-all",

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::podman::Podman;
 use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::docker::{Docker, Store};
-use crate::lab::expect::same;
+use crate::lab::expect::{poll, same};
+use crate::lab::namespace::Isolated;
+use crate::lab::tools::Tool;
 use tare_tool::process::{Execute as _, cmd};
 
 /// The notes of `inspect --validate`, which must find no problem.
@@ -84,6 +86,36 @@ pub(super) fn crane(context: &Context<'_>) -> anyhow::Result<()> {
     // It has no platform: nothing is its base.
     let about: Vec<bool> = notes(context, &archive)?.iter().map(|note| note.ends_with(" is empty")).collect();
     same("notes", &about, &vec![true, true])
+}
+
+/// ko builds a program in Go onto a base in a registry: a layout and an archive.
+pub(super) fn ko(context: &Context<'_>) -> anyhow::Result<()> {
+    const ADDRESS: &str = "127.0.0.1:5000";
+    let folder = context.new_folder("written-ko")?;
+    fs::write(folder.join("go.mod"), "module example.org/hello\n\ngo 1.21\n")?;
+    fs::write(folder.join("main.go"), "package main\n\nfunc main() {}\n")?;
+    let crane = context.found.path(Tool::Program("crane"));
+    let arguments = ["registry", "serve", "--address", ADDRESS];
+    let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
+    poll("the registry's readiness", || {
+        registry.check_running()?;
+        Ok(registry.inside("crane").args(["catalog", ADDRESS]).capture().ok())
+    })?;
+    let sample = context.sample()?;
+    let base = format!("{ADDRESS}/base:1");
+    registry.inside("crane").args(["push", &sample.layout.display().to_string(), &base]).capture()?;
+    registry
+        .inside("env")
+        .args(["-C".as_ref(), folder.as_os_str()])
+        .args(["GOPROXY=off", "GOFLAGS=-mod=mod"])
+        .args([format!("KO_DEFAULTBASEIMAGE={base}"), format!("KO_DOCKER_REPO={ADDRESS}/out")])
+        .args(["ko", "build", "--oci-layout-path", "layout", "--tarball", "image.tar", "."])
+        .capture()?;
+    for name in ["layout", "image.tar"] {
+        same(&format!("notes about {name}"), &notes(context, &folder.join(name))?, &Vec::new())?;
+    }
+    drop(registry);
+    Ok(())
 }
 
 /// podman saves in its three forms.
