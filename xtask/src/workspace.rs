@@ -192,7 +192,8 @@ fn toolkit_among(packages: &[Package]) -> Option<PathBuf> {
 /// # Errors
 /// When it cannot be read or is not TOML.
 pub(crate) fn read_toml(path: &Path) -> anyhow::Result<toml::Table> {
-    let text = input::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = input::read_definition(path.parent().unwrap_or(path), path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let parsed: Result<toml::Table, toml::de::Error> = text.parse();
     // Its own text would quote the file.
     parsed.map_err(|error| anyhow!("{} is not TOML: {}", path.display(), error.message()))

@@ -83,7 +83,10 @@ impl OciRuntime {
         let Some(keeper) = options.keeper.clone() else {
             let error =
                 ContainerError::new(format_args!("the runtime `{kind}` needs the program tare-keeper"));
-            return Err(error.with_hint("let `cargo xtask` build it, or set TARE_KEEPER to its path"));
+            return Err(error.with_hint(format!(
+                "let `{}` build it, or set TARE_KEEPER to its path",
+                tare_tool::environment::command()
+            )));
         };
         if Rights::of_this_process() == Rights::Ordinary {
             let message = format!("the runtime `{kind}` makes containers as root, or in a user namespace");

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tare_oci::input::{self, Refusal};
 use tare_oci::reader::ReadError;
 use tare_oci::reference::is_version;
 use tare_report::Report;
 use tare_report::report::ReportError;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Plan, Step, Wanted, WantedImages};
 use tare_tool::private;
@@ -92,8 +92,11 @@ pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let (step, own) = Step::of(&words);
-    let program = std::iter::once(OsString::from("cargo xtask"));
-    let Command::Deploy(arguments) = Arguments::parse_from(program.chain(own.iter().cloned())).command;
+    let name = environment::command();
+    let all = std::iter::once(OsString::from(name)).chain(own.iter().cloned());
+    let matches = Arguments::command().name(name).bin_name(name).get_matches_from(all);
+    let Command::Deploy(arguments) =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let ui = Ui::new(arguments.quiet, no_colour);
     let result = match &step {
         Step::Plan { plan, workspace } => make_plan(&arguments, workspace, plan),
@@ -111,7 +114,10 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some(error.hint().to_owned());
     }
     if cause.downcast_ref::<ReportError>().is_some() {
-        return Some("profile the image with this version: `cargo xtask profile NAME`".to_owned());
+        return Some(format!(
+            "profile the image with this version: `{} profile NAME`",
+            environment::command()
+        ));
     }
     if let Some(hint) = cause.downcast_ref::<ReadError>().and_then(ReadError::hint) {
         return Some(hint.to_owned());
@@ -244,7 +250,11 @@ fn resolved(file: &Path, repository: Option<&str>, plan: &Plan, ui: Ui) -> anyho
     for name in resolve::names(&text) {
         let Some(image) = plan.images.iter().find(|image| image.name == name) else {
             let message = format!("{}: tare://{name} is no image of this workspace", file.display());
-            return Err(DeployError::new(message, "`cargo xtask list` has their names").into());
+            return Err(DeployError::new(
+                message,
+                format!("`{} list` has their names", environment::command()),
+            )
+            .into());
         };
         let stated = settings(&plan.workspace.root, &name)?.repository;
         let repository = match repository {
@@ -315,8 +325,9 @@ fn reports(
         .max_by(|a, b| found[*a].1.taken.cmp(&found[*b].1.taken));
     let Some(newest) = newest else {
         let message = format!("no report measures {name} under load");
+        let command = environment::command();
         let hint = format!(
-            "run in this order: `cargo xtask profile {name}`; this command, which names the call that tests the memory \
+            "run in this order: `{command} profile {name}`; this command, which names the call that tests the memory \
              limit; that call; this command again. Or name reports with --report FILE"
         );
         return Err(DeployError::new(message, hint).into());
@@ -367,7 +378,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 

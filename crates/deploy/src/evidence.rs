@@ -45,7 +45,10 @@ impl<'a> Evidence<'a> {
             ([], _) => {
                 return Err(DeployError::new(
                     "the report has no load cases",
-                    "profile with the throughput pass: `cargo xtask profile NAME`",
+                    format!(
+                        "profile with the throughput pass: `{} profile NAME`",
+                        tare_tool::environment::command()
+                    ),
                 ));
             }
             ([run], None) => run,

@@ -299,10 +299,11 @@ fn prove(
         return Ok(());
     }
     let name = evidence.report.target.names.first().map_or("NAME", String::as_str);
+    let command = tare_tool::environment::command();
     Err(DeployError::new(
         message,
         format!(
-            "run `cargo xtask profile {name} --pass startup --runs {PROVING_STARTS} --memory {exact} --output \
+            "run `{command} profile {name} --pass startup --runs {PROVING_STARTS} --memory {exact} --output \
              target/profiles/{name}/memory-{exact}` and then this again, or add --allow-unproved"
         ),
     ))

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// A link leads out of the folder that the file must be in.
     #[error("it is a link out of {}", .0.display())]
     Outside(PathBuf),
+    /// It is larger than any such file.
+    #[error("it has more than {0} bytes")]
+    TooLong(u64),
 }
 
 impl Refusal {
@@ -37,6 +40,7 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotRegular(_) => "put a regular file, or a link to one, in its place",
+            Self::TooLong(_) => "is it the right file? what people write is shorter",
             Self::Outside(_) => "replace the link by a copy of the file that it leads to",
         }
     }
@@ -141,16 +145,25 @@ pub fn read_inside(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Bytes that nobody writes into a definition or a file of configuration by hand.
+const DEFINITION_LIMIT: u64 = 1 << 20;
+
 /// Reads a definition: one in the workspace must not be a link out of it, as the repository may be somebody
 /// else's. A path elsewhere is the user's own.
 ///
 /// # Errors
-/// As [`open`] and [`open_inside`], and when it is not UTF-8.
+/// As [`open`] and [`open_inside`], and when it is not UTF-8 or longer than 1 MiB ([`Refusal::TooLong`]).
 pub fn read_definition(workspace: &Path, path: &Path) -> io::Result<String> {
     let named = without_dots(&std::path::absolute(path)?);
     let is_inside = named.starts_with(workspace)
         || fs::canonicalize(workspace).is_ok_and(|workspace| named.starts_with(workspace));
-    io::read_to_string(if is_inside { open_inside(workspace, &named)? } else { open(path)? })
+    let mut text = String::new();
+    let file = if is_inside { open_inside(workspace, &named)? } else { open(path)? };
+    file.take(DEFINITION_LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > DEFINITION_LIMIT {
+        return Err(Refusal::TooLong(DEFINITION_LIMIT).into());
+    }
+    Ok(text)
 }
 
 /// The path without `.` and `..`, as cargo shows it.

@@ -105,7 +105,7 @@ impl ReadError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotAnImage(_) => Some(
-                "an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`",
+                "an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or tare",
             ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(READABLE),
             Self::Io { source, .. } => Refusal::of(source).map(Refusal::hint),

@@ -150,10 +150,10 @@ impl Error {
                 };
                 Some(hint.to_owned())
             }
-            Self::Gates(_) => Some(
-                "run `cargo xtask profile`, or name its reports with --report FILE; --allow-failed-gates overrides"
-                    .to_owned(),
-            ),
+            Self::Gates(_) => Some(format!(
+                "run `{} profile`, or name its reports with --report FILE; --allow-failed-gates overrides",
+                tare_tool::environment::command()
+            )),
             Self::Image(error) => error.hint().map(str::to_owned),
             Self::Reference(error) => Some(error.hint().to_owned()),
             _ => None,

@@ -138,8 +138,28 @@ fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
 pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let similarity = |other: &String| strsim::jaro_winkler(name, other);
     let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    // The bound that clap uses for its own suggestions is 0.7; names here share more prefixes.
-    (similarity(best) > 0.75).then_some(best.as_str())
+    // Short names are alike by chance: cargo too suggests only what a third of the letters changes.
+    let few = strsim::osa_distance(name, best) <= name.chars().count().max(3) / 3;
+    let begins = name.starts_with(best.as_str()) || best.starts_with(name);
+    (similarity(best) > 0.75 && (few || begins)).then_some(best.as_str())
+}
+
+/// The names in a hint that names more.
+const SHOWN: usize = 20;
+
+/// A hint about a name that is not among those that are known: the most similar one, and which there are.
+#[must_use]
+pub fn suggestion(name: &str, known: &[String]) -> String {
+    let meant = nearest(name, known).map(|name| format!("did you mean `{name}`?"));
+    let mut list = format!("there are: {}", known.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "));
+    if known.len() > SHOWN {
+        list.push_str(&format!(" and {} more", known.len() - SHOWN));
+    }
+    match (meant, known.len()) {
+        (Some(meant), 1) => meant,
+        (Some(meant), _) => format!("{meant} {list}"),
+        (None, _) => list,
+    }
 }
 
 /// A string in the form that its type parses.
@@ -205,7 +225,10 @@ impl<'de> Deserialize<'de> for Env {
 
         fn pair<E: de::Error>(name: String, value: String) -> Result<(String, String), E> {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(E::custom(format!("`{name}` is not the name of an environment variable")));
+                let text = format!("{name}={value}").escape_debug().to_string();
+                return Err(E::custom(format!(
+                    "`env`: `{text}` has no name that an environment variable can have"
+                )));
             }
             Ok((name, value))
         }
@@ -241,5 +264,29 @@ impl<'de> Deserialize<'de> for Env {
         }
 
         deserializer.deserialize_any(TableOrList)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_that_is_similar_is_suggested_and_nothing_is_said_twice() {
+        let names = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (name, known, expected) in [
+            ("aap", "app", "did you mean `app`?"),
+            ("serve", "server other", "did you mean `server`? there are: server, other"),
+            ("web", "app worker", "there are: app, worker"),
+            ("api", "app apt", "did you mean `app`? there are: app, apt"),
+            ("application", "app", "did you mean `app`?"),
+            ("shop-backend", "shop-frontend", "there are: shop-frontend"),
+        ] {
+            let hint = suggestion(name, &names(known));
+            let either = hint.replace("`apt`", "`app`");
+            assert_eq!(either, expected, "{name}");
+        }
+        let many: Vec<String> = (0..30).map(|number| format!("n{number:02}")).collect();
+        assert!(suggestion("x", &many).ends_with("n18, n19 and 10 more"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The environment of the process. It is read once and passed on.
 #[derive(Debug, Clone)]
@@ -21,6 +22,25 @@ pub struct Environment {
 /// When the system does not know it.
 pub fn this_program() -> std::io::Result<PathBuf> {
     std::env::current_exe()
+}
+
+/// Tells a part how the user calls the toolkit.
+pub const COMMAND_VARIABLE: &str = "TARE_COMMAND";
+const COMMANDS: [&str; 2] = ["cargo xtask", "cargo tare"];
+static COMMAND: OnceLock<&str> = OnceLock::new();
+
+/// Says that the user called `cargo tare`. Counts before the first [`command`] only.
+pub fn called_as_cargo_tare() {
+    let _ = COMMAND.set(COMMANDS[1]);
+}
+
+/// How the user calls the toolkit, for hints: `cargo xtask` or `cargo tare`.
+#[must_use]
+pub fn command() -> &'static str {
+    COMMAND.get_or_init(|| {
+        let named = std::env::var(COMMAND_VARIABLE).unwrap_or_default();
+        COMMANDS.into_iter().find(|command| *command == named).unwrap_or(COMMANDS[0])
+    })
 }
 
 /// cargo's own variable for `--offline` (The Cargo Book, "net.offline").

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
+use crate::environment;
 use crate::private::{self, FreshFolder, PrivateError};
 use crate::process::{Execute as _, Shell, cmd};
 
@@ -234,7 +235,9 @@ pub fn ask(part: &Path, root: &Path, arguments: &[OsString], folder: &Path) -> a
     let own = FreshFolder::create(folder, "")?;
     let file = own.path().join("plan.json");
     let sh = Shell::new()?;
-    let code = cmd!(sh, "{part} plan --plan {file} --workspace {root} -- {arguments...}").exit_code()?;
+    let code = cmd!(sh, "{part} plan --plan {file} --workspace {root} -- {arguments...}")
+        .env(environment::COMMAND_VARIABLE, environment::command())
+        .exit_code()?;
     if code != 0 || !file.exists() {
         return Ok(Planned::Ended(code));
     }

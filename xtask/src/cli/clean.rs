@@ -1,5 +1,7 @@
 //! `cargo xtask clean`
 
+use std::io::ErrorKind;
+
 use anyhow::Context as _;
 use clap::Args;
 
@@ -24,12 +26,7 @@ pub(super) struct CleanArguments {
 pub(super) fn run(arguments: &CleanArguments, env: &Environment, ui: Ui) -> anyhow::Result<Outcome> {
     let workspace = Workspace::find(env)?;
     let folder = workspace.cache_dir();
-    let cleared = cache::clear(&folder, arguments.dry_run).map_err(|error| match error {
-        ClearError::InUse(_) => {
-            anyhow::Error::from(Hinted::new(error.to_string(), "wait until it has finished, and try again"))
-        }
-        error => error.into(),
-    })?;
+    let cleared = cache::clear(&folder, arguments.dry_run).map_err(refused)?;
     let found = |it: &&Cleared| it.entries > 0;
     let row = |it: &Cleared| vec![it.name.to_owned(), it.entries.to_string(), ByteSize(it.bytes).to_string()];
     let rows: Vec<Vec<String>> = cleared.iter().filter(found).map(row).collect();
@@ -44,4 +41,46 @@ pub(super) fn run(arguments: &CleanArguments, env: &Environment, ui: Ui) -> anyh
     let bytes = ByteSize(cleared.iter().map(|it| it.bytes).sum());
     ui.result(&format!("{verb} {bytes} in {}", workspace.show(&folder))).context("cannot print")?;
     Ok(Outcome::Done)
+}
+
+/// The error with what to do about it.
+fn refused(error: ClearError) -> anyhow::Error {
+    let hint = match &error {
+        ClearError::InUse(_) => "wait until it has finished, and try again",
+        ClearError::File { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            "the file system is mounted read-only: nothing in it can be removed"
+        }
+        ClearError::File { operation, source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            match *operation {
+                "remove" => "remove it as the user that it belongs to: `ls -l` shows the owner",
+                _ => "let this user read it: `ls -l` shows owner and mode, `chmod` changes the mode",
+            }
+        }
+        ClearError::File { .. } => return error.into(),
+    };
+    Hinted::new(error.to_string(), hint).because(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_is_about_what_could_not_be_done() {
+        let hint = |operation, kind: ErrorKind| {
+            let error = ClearError::File { operation, path: "/t/.cache/layers".into(), source: kind.into() };
+            refused(error).chain().find_map(crate::cli::hints::hint)
+        };
+        for (operation, kind, starts) in [
+            ("remove", ErrorKind::PermissionDenied, Some("remove it as the user")),
+            ("read", ErrorKind::PermissionDenied, Some("let this user read it")),
+            ("lock", ErrorKind::PermissionDenied, Some("let this user read it")),
+            ("remove", ErrorKind::ReadOnlyFilesystem, Some("the file system is mounted read-only")),
+            ("remove", ErrorKind::DirectoryNotEmpty, None),
+        ] {
+            let found = hint(operation, kind);
+            assert_eq!(found.is_some(), starts.is_some(), "{operation} {kind}");
+            assert!(found.unwrap_or_default().starts_with(starts.unwrap_or_default()), "{operation} {kind}");
+        }
+    }
 }

@@ -13,10 +13,10 @@ use crate::git::{self, GitFacts};
 use crate::image::assemble::{Assembled, LayerStore, assemble, milliseconds, programs};
 use crate::image::base::tree::BaseTree;
 use crate::image::base::{self, BaseImage};
-use crate::image::binary::{BuildContext, is_missing_tool};
+use crate::image::binary::{self, BuildContext, is_missing_tool};
 use crate::image::cache::LayerCache;
 use crate::image::cargo::{self, CargoOptions, Invocation};
-use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, nearest, problem_with_platforms};
+use crate::image::definition::{self, Build, Definition, LIBRARIES_LAYER, problem_with_platforms};
 use crate::image::execution::user;
 use crate::image::lock::lock;
 use crate::image::outputs::{self, OutputPaths, Summary};
@@ -31,7 +31,8 @@ use tare_oci::platform::Platform;
 use tare_oci::reference::Reference;
 use tare_oci::units::{ByteSize, Epoch};
 use tare_tool::cache;
-use tare_tool::environment::Environment;
+use tare_tool::document::suggestion;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
 use tare_tool::ui::{Ui, table};
 
@@ -220,7 +221,10 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
             [] => "no package of the workspace has a binary either".to_owned(),
             _ => {
                 let packages = packages.join(" | ");
-                format!("name a package to build it with every default: cargo xtask image {packages}")
+                format!(
+                    "name a package to build it with every default: {} image {packages}",
+                    environment::command()
+                )
             }
         };
         return Err(Hinted::new("the workspace has no images", hint).into());
@@ -241,12 +245,11 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
             let mut known: Vec<String> = known.iter().chain(&packages).cloned().collect();
             known.sort();
             known.dedup();
-            let meant = nearest(name, &known).map(|name| format!("did you mean `{name}`? "));
             return Err(Hinted::new(
                 format!(
                     "there is no image `{name}`: neither images/{name}/image.toml nor a package with a binary"
                 ),
-                format!("{}there are: {}", meant.unwrap_or_default(), known.join(", ")),
+                suggestion(name, &known),
             )
             .into());
         });
@@ -256,7 +259,7 @@ fn definitions(workspace: &Workspace, names: &[String]) -> anyhow::Result<Vec<De
         if definitions.is_empty() {
             return Err(Hinted::new(
                 "no image is built without being named: every image.toml has `default = false`",
-                format!("name one: cargo xtask image {}", known.join(" | ")),
+                format!("name one: {} image {}", environment::command(), known.join(" | ")),
             )
             .into());
         }
@@ -447,6 +450,10 @@ impl Call<'_> {
                     invocation.display()
                 }
                 Build::Command { command, output, .. } => {
+                    if command.is_empty() {
+                        binary::prebuilt(self.workspace, definition, output)
+                            .with_context(|| format!("image {}", definition.name))?;
+                    }
                     let name = output.file_name().unwrap_or_default();
                     binary_name = name.to_string_lossy().into_owned();
                     command.join(" ")

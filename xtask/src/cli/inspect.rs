@@ -13,8 +13,8 @@ use tare_oci::reader::{Other, OtherKind, Source, contents};
 use tare_oci::shown::shown;
 use tare_oci::units::{ByteSize, Nanoseconds};
 use tare_oci::validate::validate;
-use tare_tool::document::nearest;
-use tare_tool::environment::Environment;
+use tare_tool::document::suggestion;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
 use tare_tool::plan::is_reference;
 use tare_tool::ui::{Ui, table};
@@ -49,7 +49,10 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
         Some(reference) => {
             pulled::fetch(reference, arguments.platform.as_deref(), &Workspace::find(env)?, env, ui)?
         }
-        None => locate(&arguments.image, env)?,
+        None => {
+            refuse_store(&arguments.image)?;
+            locate(&arguments.image, env)?
+        }
     };
     let source = Source::open(&place)?;
     if arguments.validate {
@@ -72,6 +75,20 @@ pub(super) fn run(arguments: &InspectArguments, env: &Environment, ui: Ui) -> an
         ui.result(&parts.join("\n\n"))?;
     }
     Ok(Outcome::Done)
+}
+
+/// An image in a store of another program, which only that program reads.
+fn refuse_store(image: &Path) -> Result<(), Hinted> {
+    let Some((transport, name)) = image.to_str().and_then(|image| image.split_once(':')) else {
+        return Ok(());
+    };
+    let save = match transport {
+        "docker-daemon" => "docker save",
+        "containers-storage" => "podman save",
+        _ => return Ok(()),
+    };
+    let message = format!("{transport}:{name} is in a store that `inspect` does not read");
+    Err(Hinted::new(message, format!("`{save} --output image.tar {name}` writes an archive, which it does")))
 }
 
 /// What is listed beside the images.
@@ -109,7 +126,7 @@ fn locate(image: &Path, env: &Environment) -> anyhow::Result<PathBuf> {
     let mut known = workspace.image_names()?;
     known.extend(workspace.packages_with_binaries());
     if known.iter().any(|known| known == name) {
-        let hint = format!("build it: cargo xtask image {name}");
+        let hint = format!("build it: {} image {name}", environment::command());
         return Err(Hinted::new(format!("image `{name}` is not built yet"), hint).into());
     }
     if path.exists() {
@@ -117,10 +134,9 @@ fn locate(image: &Path, env: &Environment) -> anyhow::Result<PathBuf> {
     }
     known.sort();
     known.dedup();
-    let meant = nearest(name, &known).map(|name| format!("did you mean `{name}`? "));
     let hint = match known.as_slice() {
         [] => "name an OCI layout or an archive".to_owned(),
-        _ => format!("{}there are: {}", meant.unwrap_or_default(), known.join(", ")),
+        _ => suggestion(name, &known),
     };
     Err(Hinted::new(format!("there is neither a file nor an image `{name}`"), hint).into())
 }

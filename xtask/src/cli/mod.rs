@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::checks::ChecksCommand;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::{self, Outcome};
 use tare_tool::signals;
 use tare_tool::toolkit::Part;
@@ -118,11 +118,13 @@ pub fn main() -> ExitCode {
 /// Runs `cargo tare …`: cargo passes the name of the command as the first argument.
 #[must_use]
 pub fn cargo_tare() -> ExitCode {
+    environment::called_as_cargo_tare();
     if let Some(code) = compiler() {
         return code;
     }
     let words = std::env::args_os().enumerate().filter(|(at, word)| *at != 1 || word != "tare");
-    let command = Arguments::command().name("cargo tare").bin_name("cargo tare");
+    let name = environment::command();
+    let command = Arguments::command().name(name).bin_name(name);
     match Arguments::from_arg_matches(&command.get_matches_from(words.map(|(_, word)| word))) {
         Ok(arguments) => run(arguments),
         Err(error) => error.exit(),

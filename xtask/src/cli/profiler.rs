@@ -11,7 +11,7 @@ use crate::pulled;
 use crate::workspace::Workspace;
 use tare_oci::platform::host_architecture;
 use tare_tool::cache;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::plan::{
     self, BASELINE, Folders, Plan, Planned, PlannedImage, PlannedPlatform, Wanted, WantedImages,
 };
@@ -30,7 +30,8 @@ pub(super) fn direct(
 ) -> anyhow::Result<Outcome> {
     let program = Workspace::find(env)?.toolkit(env).build(part, env, ui)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{program} {verb} {arguments...}").envs(env.offline()).replace()?))
+    let command = cmd!(sh, "{program} {verb} {arguments...}").envs(env.offline());
+    Ok(Outcome::Exit(command.env(environment::COMMAND_VARIABLE, environment::command()).replace()?))
 }
 
 /// Builds all parts at once, and prints where they are.
@@ -65,7 +66,8 @@ pub(super) fn planned(
     };
     plan::write(&file, &build(&wanted, &workspace, env, ui)?)?;
     let sh = Shell::new()?;
-    Ok(Outcome::Exit(cmd!(sh, "{program} run --plan {file} -- {words...}").envs(env.offline()).replace()?))
+    let command = cmd!(sh, "{program} run --plan {file} -- {words...}").envs(env.offline());
+    Ok(Outcome::Exit(command.env(environment::COMMAND_VARIABLE, environment::command()).replace()?))
 }
 
 /// Builds the images and programs that a part asks for.

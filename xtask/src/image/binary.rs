@@ -167,13 +167,10 @@ fn of_command(
         })?;
     }
     let path = definition.dir.join(output);
-    let root = &context.workspace.root;
     let bytes = match command {
-        // Nothing was run that could have chosen the file: a definition alone reads nothing outside.
-        [] => input::read_inside(root, path.strip_prefix(root).unwrap_or(&path)),
-        _ => input::read(&path),
+        [] => prebuilt(context.workspace, definition, output)?,
+        _ => input::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
     let mut libraries = Vec::new();
     match elf::program(&bytes) {
         Ok(facts) => {
@@ -190,6 +187,17 @@ fn of_command(
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program { binary: Binary { name, bytes: InMemory::new(bytes), libraries }, unstripped: None })
+}
+
+/// The program of a definition without a build command. Nothing was run that could have chosen the file: a definition
+/// alone reads nothing outside the workspace.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn prebuilt(workspace: &Workspace, definition: &Definition, output: &Path) -> anyhow::Result<Vec<u8>> {
+    let (path, root) = (definition.dir.join(output), &workspace.root);
+    let bytes = input::read_inside(root, path.strip_prefix(root).unwrap_or(&path));
+    bytes.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// What to do where the build command could not be started, or did not find a program.

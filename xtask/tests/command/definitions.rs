@@ -1,5 +1,7 @@
 //! Definitions and arguments that cannot be: each is refused with what is wrong, where, and what to do.
 
+use std::fs;
+
 use crate::support::{Fixture, PREBUILT};
 
 #[test]
@@ -116,12 +118,12 @@ fn packages_binaries_features_and_profiles_must_exist() {
         (
             "[build]\npackage = \"sever\"\n",
             "error: image app: the workspace has no package `sever`\n\
-             hint: did you mean `server`? packages with binaries: server, tools\n",
+             hint: did you mean `server`? there are: server, tools\n",
         ),
         (
             "",
             "error: image app: the workspace has no package `app`\n\
-             hint: packages with binaries: server, tools\n",
+             hint: there are: server, tools\n",
         ),
         (
             "[build]\npackage = \"server\"\nbin = \"serverd\"\n",
@@ -294,4 +296,81 @@ fn an_image_that_is_no_default_is_built_only_when_it_is_named() {
         "error: no image is built without being named: every image.toml has `default = false`\n\
          hint: name one: cargo xtask image app | other\n"
     );
+}
+
+#[test]
+fn list_names_every_definition_that_cannot_be_used_with_the_reason() {
+    let fixture = Fixture::new();
+    let place = |name: &str| {
+        fs::create_dir_all(fixture.path(format!("images/{name}"))).unwrap();
+        fixture.path(format!("images/{name}/image.toml"))
+    };
+    crate::support::system("mkfifo", &[place("fifo").as_os_str()]);
+    std::os::unix::fs::symlink("/etc/hostname", place("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", place("gone")).unwrap();
+    fs::write(place("long"), "# ".to_owned() + &"x".repeat(1 << 20)).unwrap();
+    fs::write(place("wrong"), "[config]\nusr = 1\n").unwrap();
+    let problem = |name: &str, what: &str| {
+        format!("image {name} cannot be built: cannot read images/{name}/image.toml: {what}")
+    };
+    let expected = [
+        problem("fifo", "it is a FIFO, not a regular file"),
+        problem("gone", "No such file or directory (os error 2)"),
+        problem("link", "it is a link out of ROOT"),
+        problem("long", "it has more than 1048576 bytes"),
+        "image wrong cannot be built: images/wrong/image.toml:2:1: unknown key `usr`".to_owned(),
+    ];
+    let run = fixture.run(&["list"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let warnings: Vec<&str> = run.stderr.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    assert_eq!(warnings, expected);
+    assert_eq!(run.stdout.lines().filter(|line| line.contains(" broken ")).count(), 5, "{}", run.stdout);
+    let listed: serde_json::Value = serde_json::from_str(&fixture.succeeds(&["list", "--json"])).unwrap();
+    let broken: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it.get("problem").is_some())
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(broken, ["fifo", "gone", "link", "long", "wrong"]);
+    let says = fixture.refuses(&["image", "long"]);
+    let hint = "hint: is it the right file? what people write is shorter\n";
+    assert_eq!(
+        says,
+        format!("error: cannot read images/long/image.toml: it has more than 1048576 bytes\n{hint}")
+    );
+}
+
+#[test]
+fn a_dry_run_reads_the_program_that_a_run_would_read() {
+    let fixture = Fixture::new();
+    fixture.succeeds(&["image", "app", "--dry-run"]);
+    fs::remove_file(fixture.path("images/app/server")).unwrap();
+    let says =
+        "error: image app: cannot read ROOT/images/app/server: No such file or directory (os error 2)\n";
+    for arguments in [&["image", "app", "--dry-run"][..], &["image", "app"]] {
+        assert_eq!(fixture.refuses(arguments), says);
+    }
+}
+
+#[test]
+fn images_in_stores_and_names_that_are_like_none_have_a_hint_that_helps() {
+    let fixture = Fixture::new();
+    for (image, says) in [
+        (
+            "docker-daemon:app:1",
+            "docker-daemon:app:1 is in a store that `inspect` does not read\n\
+             hint: `docker save --output image.tar app:1` writes an archive, which it does",
+        ),
+        (
+            "containers-storage:x",
+            "containers-storage:x is in a store that `inspect` does not read\n\
+             hint: `podman save --output image.tar x` writes an archive, which it does",
+        ),
+        ("ap", "there is neither a file nor an image `ap`\nhint: did you mean `app`? there are: app, server"),
+        ("serpent", "there is neither a file nor an image `serpent`\nhint: there are: app, server"),
+    ] {
+        assert_eq!(fixture.refuses(&["inspect", image]), format!("error: {says}\n"), "{image}");
+    }
 }

@@ -448,7 +448,7 @@ fn what_is_no_image_is_refused() {
     fixture.write("short", "not a tar");
     fixture.write("empty", "");
     fixture.write("plain.tar", tar_of(&[("a", b"1")]));
-    let hint = "hint: an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or `cargo xtask image`\n";
+    let hint = "hint: an image is the folder of an OCI layout, or an archive made by `docker save`, `podman save` or tare\n";
     let neither = "is no image: it has neither index.json (OCI) nor manifest.json (docker)";
     for (path, says) in [
         ("folder", format!("error: ROOT/folder {neither}\n{hint}")),

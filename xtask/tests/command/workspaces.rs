@@ -81,6 +81,25 @@ fn cargo_tare_builds_images_of_a_workspace_without_an_xtask() {
 }
 
 #[test]
+fn hints_name_the_command_by_which_the_program_was_called() {
+    let fixture = Fixture::new();
+    for (program, first, name) in [
+        (env!("CARGO_BIN_EXE_cargo-tare"), Some("tare"), "cargo tare"),
+        (env!("CARGO_BIN_EXE_xtask"), None, "cargo xtask"),
+    ] {
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(program);
+            fixture.prepare(&mut command);
+            command.args(first).args(arguments);
+            fixture.run_command(command).stderr
+        };
+        let says = format!("error: image `app` is not built yet\nhint: build it: {name} image app\n");
+        assert_eq!(run(&["inspect", "app"]), says);
+        assert!(run(&["image", "--wrong"]).contains(&format!("Usage: {name} image")));
+    }
+}
+
+#[test]
 fn the_workspace_and_its_target_are_where_cargo_says() {
     for Case { name, files, stand_in, env } in CASES {
         let fixture = Fixture::new();

@@ -32,7 +32,10 @@ impl NotBuilt {
 
     /// What to do about it.
     pub(super) fn hint(&self) -> String {
-        "call it as `cargo xtask profile`, or name a path: an OCI layout or an archive".to_owned()
+        format!(
+            "call it as `{} profile`, or name a path: an OCI layout or an archive",
+            tare_tool::environment::command()
+        )
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct ProfileArguments {
     #[command(subcommand)]
     pub(super) verb: Option<ProfileVerb>,
     /// What to measure: an image of the workspace by its name, an OCI layout or archive, a docker archive, or
-    /// `docker-daemon:REF`, `containers-storage:REF`. Without any: the images that `cargo xtask image` builds
+    /// `docker-daemon:REF`, `containers-storage:REF`. Without any: the images that `image` builds
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
     #[command(flatten)]
@@ -350,7 +350,7 @@ fn save(baseline: &Baseline, file: &Path, image: Option<&Image>, session: &Sessi
 
 /// The command that measures the same again, without a baseline and ways of printing.
 fn again(words: &[OsString], image: &str) -> String {
-    let mut command = vec!["cargo xtask".to_owned()];
+    let mut command = vec![tare_tool::environment::command().to_owned()];
     let mut words = words.iter().map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         match word.as_ref() {

@@ -34,8 +34,11 @@ pub(super) fn baseline(
     let report = newest(&reports(Path::new(&planned.location)), &profile.name, &digest)?;
     let Some(report) = report else {
         let message = format!("{reference} has no report of profile {} for this platform", profile.name);
-        let hint = "reports that are there when an image is published are attached to it: `cargo xtask profile NAME \
-            --profile PROFILE`, then `cargo xtask publish NAME`; or name a file or folder of --save-baseline";
+        let command = tare_tool::environment::command();
+        let hint = format!(
+            "reports that are there when an image is published are attached to it: `{command} profile NAME --profile \
+             PROFILE`, then `{command} publish NAME`; or name a file or folder of --save-baseline"
+        );
         return Err(Hinted::new(message, hint).into());
     };
     let exact: Vec<_> = profile.gates.iter().filter(|gate| gate.is_exact()).cloned().collect();

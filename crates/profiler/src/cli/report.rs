@@ -126,7 +126,10 @@ fn sizes(name: &str, session: &Session) -> anyhow::Result<Report> {
 
 fn read(file: &Path) -> anyhow::Result<Report> {
     let text = input::read_to_string(file).map_err(|error| {
-        let hint = "`cargo xtask profile IMAGE` writes target/profiles/IMAGE/PROFILE/report.json";
+        let hint = format!(
+            "`{} profile IMAGE` writes target/profiles/IMAGE/PROFILE/report.json",
+            tare_tool::environment::command()
+        );
         Hinted::new(format!("cannot read {}", file.display()), hint).because(error)
     })?;
     Report::parse(&text).with_context(|| file.display().to_string())

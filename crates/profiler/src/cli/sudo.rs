@@ -16,7 +16,8 @@ use super::Outcome;
 use super::stage::{Session, Stopped};
 
 /// What of the user's environment root's process is given; sudo keeps little by itself.
-const PASSED_ON: [&str; 3] = ["DOCKER_HOST", "GITHUB_STEP_SUMMARY", "NO_COLOR"];
+const PASSED_ON: [&str; 4] =
+    ["DOCKER_HOST", "GITHUB_STEP_SUMMARY", "NO_COLOR", tare_tool::environment::COMMAND_VARIABLE];
 /// What no plan is longer than.
 const LIMIT: u64 = 1 << 20;
 

@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use oci_spec::distribution::Reference;
 use tare_oci::shown::shown;
 use tare_oci::units::ByteSize;
 use tare_tool::cache::pulled_name;
-use tare_tool::environment::Environment;
+use tare_tool::environment::{self, Environment};
 use tare_tool::exit::{self, Outcome};
 use tare_tool::plan::{self, Plan, Step};
 use tare_tool::ui::Ui;
@@ -135,8 +135,10 @@ pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let (step, own) = Step::of(&words);
-    let program = std::iter::once(OsString::from("cargo xtask"));
-    let command = Arguments::parse_from(program.chain(own.iter().cloned())).command;
+    let name = environment::command();
+    let all = std::iter::once(OsString::from(name)).chain(own.iter().cloned());
+    let matches = Arguments::command().name(name).bin_name(name).get_matches_from(all);
+    let command = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let ui = Ui::new(command.connection().quiet, no_colour);
     let run = || match (&command, &step) {
         (Command::Publish(arguments), Step::Plan { plan, workspace }) => {
@@ -301,7 +303,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 }

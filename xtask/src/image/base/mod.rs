@@ -136,8 +136,10 @@ fn pinned(
     }
     Pins::read(&workspace.root)?.bases.get(&reference.name).copied().ok_or_else(|| {
         let hint = format!(
-            "pin the digest that the tag has now: cargo xtask update {}; or write it in image.toml: {}@sha256:…",
-            definition.name, reference.name
+            "pin the digest that the tag has now: {} update {}; or write it in image.toml: {}@sha256:…",
+            tare_tool::environment::command(),
+            definition.name,
+            reference.name
         );
         Hinted::new(format!("base {} has no digest in images/lock.toml", reference.name), hint).into()
     })

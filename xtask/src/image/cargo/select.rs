@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use cargo_metadata::{Package, Target, TargetKind};
 
-use crate::image::definition::{CargoBuild, nearest};
+use crate::image::definition::CargoBuild;
 use crate::workspace::Workspace;
+use tare_tool::document::suggestion;
 use tare_tool::exit::Hinted;
 
 /// The package and binary that a definition means.
@@ -25,10 +26,9 @@ pub fn select<'a>(workspace: &'a Workspace, image: &str, build: &CargoBuild) -> 
     let Some(package) = workspace.package(&build.package) else {
         let with_bins = workspace.packages.iter().filter(|package| !bins(package).is_empty());
         let names: Vec<String> = with_bins.map(|package| package.name.to_string()).collect();
-        let meant = nearest(&build.package, &names).map(|name| format!("did you mean `{name}`? "));
         return Err(Hinted::new(
             format!("image {image}: the workspace has no package `{}`", build.package),
-            format!("{}packages with binaries: {}", meant.unwrap_or_default(), names.join(", ")),
+            suggestion(&build.package, &names),
         ));
     };
     let name = package.name.as_str();

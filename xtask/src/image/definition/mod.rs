@@ -20,7 +20,7 @@ use tare_oci::path::ImagePath;
 use tare_oci::platform::Platform;
 use tare_oci::spec::{Healthcheck, Map};
 use tare_oci::units::Nanoseconds;
-pub use tare_tool::document::{DefinitionError, Position, nearest};
+pub use tare_tool::document::{DefinitionError, Position};
 use tare_tool::document::{Parsed, Places, Spanned};
 
 /// The image's user when the definition names none: `nobody`, as the article has it.

@@ -187,7 +187,24 @@ fn values_that_cannot_be_are_reported_where_they_stand() {
             "`30` is not a duration",
         ),
         ("[config]\nhealthcheck = { test = [\"/x\"] }", 2, 24, "a health check is"),
-        ("[config]\nenv = { \"A=B\" = \"1\" }", 2, 7, "`A=B` is not the name of an environment variable"),
+        (
+            "[config]\nenv = { \"A=B\" = \"1\" }",
+            2,
+            7,
+            "`env`: `A=B=1` has no name that an environment variable can have",
+        ),
+        (
+            "[config]\nenv = [\"A=1\", \"=x\"]",
+            2,
+            7,
+            "`env`: `=x` has no name that an environment variable can have",
+        ),
+        (
+            "[config]\nenv = { \"\" = \"x\" }",
+            2,
+            7,
+            "`env`: `=x` has no name that an environment variable can have",
+        ),
         (
             "[[layers]]\nname = \"a\"\nentries = [{ dir = \"/x\", mode = 755 }]",
             3,

@@ -104,8 +104,8 @@ fn gate(path: &[String], bounds: Vec<(String, Value)>) -> Result<Gate, Problem> 
             return Err(not_a_table(&within(key)));
         }
         let known: Vec<String> = metric::TABLE.iter().map(|metric| metric.id.to_owned()).collect();
-        let list = "`cargo xtask profile --list-metrics` lists them";
-        let hint = nearest(id, &known).map_or(list.to_owned(), |it| format!("did you mean `{it}`? {list}"));
+        let list = format!("`{} profile --list-metrics` lists them", tare_tool::environment::command());
+        let hint = nearest(id, &known).map_or(list.clone(), |it| format!("did you mean `{it}`? {list}"));
         return Err(Problem { hint: Some(hint), ..problem(path, format!("unknown metric `{id}`")) });
     };
     if case.is_some() && metric.cases.is_none() {

@@ -302,7 +302,7 @@ fn gates(report: &Report) -> Option<Block> {
 fn next(report: &Report, call: &Call<'_>) -> Block {
     let Call { command, image, baseline, .. } = call;
     let text = if report.runs.iter().any(|run| run.failure().is_some()) {
-        format!("cargo xtask run {image}  # the same container in the foreground")
+        format!("{} run {image}  # the same container in the foreground", tare_tool::environment::command())
     } else if waiting(report) > 0 {
         let file = baseline.map_or_else(|| format!("{}.baseline/", report.profile.name), str::to_owned);
         let then = if baseline.is_some() { "--baseline" } else { "--save-baseline" };
