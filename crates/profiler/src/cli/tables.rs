@@ -59,7 +59,7 @@ pub(super) fn publish(
     let Some(write) = write else { return Ok(()) };
     let template = template(&arguments.container.profile, &plan.workspace.root)?;
     let command: Vec<String> = words.iter().map(|word| quoted(&word.to_string_lossy())).collect();
-    let command = format!("cargo xtask {}", command.join(" "));
+    let command = format!("{} {}", tare_tool::environment::command(), command.join(" "));
     let text = template.as_ref().map(|(_, text)| text.as_str());
     let call = table_page::Call { command: &command, left_out, template: text };
     let page = table_page::render(profile, &rows, &call);

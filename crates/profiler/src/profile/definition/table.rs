@@ -79,9 +79,8 @@ fn figure(column: &Column) -> Result<(), (String, Option<String>)> {
     let Some((id, case)) = column.key() else { return Ok(()) };
     let Some(metric) = metric::find(id) else {
         let known: Vec<String> = metric::TABLE.iter().map(|metric| metric.id.to_owned()).collect();
-        let list = "`cargo xtask profile --list-metrics` lists them";
-        let hint =
-            nearest(id, &known).map_or(list.to_owned(), |near| format!("did you mean `{near}`? {list}"));
+        let list = format!("`{} profile --list-metrics` lists them", tare_tool::environment::command());
+        let hint = nearest(id, &known).map_or(list.clone(), |near| format!("did you mean `{near}`? {list}"));
         return Err((format!("unknown metric `{id}`"), Some(hint)));
     };
     match (case, metric.cases) {
