@@ -98,6 +98,7 @@ impl ContainerSpec {
     }
 
     /// The folder that the program starts in, by its name from the root and without `.` and `..`, as docker has it.
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn work_dir(config: &Configuration) -> String {
         let mut parts: Vec<&str> = Vec::new();
         for part in config.execution.working_dir().as_deref().unwrap_or_default().split('/') {

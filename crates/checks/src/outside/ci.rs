@@ -1,5 +1,6 @@
 //! The files of docs/ci.md: the commands of their steps are taken out of the page and run with the variables that GitHub
-//! Actions and GitLab CI set, against a registry on loopback.
+//! Actions and GitLab CI set, against a registry on loopback. An image for another architecture is built and published, and
+//! not profiled, which its own runner does in CI.
 //!
 //! `cargo xtask` is a function of the shell that calls the program itself. Of profiles only the sizes are measured, so that
 //! no verdict depends on this machine.
@@ -13,7 +14,7 @@ use crate::lab::context::{Context, write};
 use crate::lab::expect::{at, json, poll, same};
 use crate::lab::namespace::Isolated;
 use crate::lab::tools::Tool;
-use tare_oci::platform::Platform;
+use tare_oci::platform::{Platform, host_architecture};
 use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, cmd};
 
@@ -171,6 +172,9 @@ fn github(yaml: &str, commit: &str, mut runner: Runner<'_>) -> anyhow::Result<()
         for Step { env, run } in steps(image) {
             let mut run = run.replace("${{ matrix.platform }}", &platform.to_string());
             if run.starts_with("cargo xtask profile") {
+                if !is_here(platform) {
+                    continue;
+                }
                 run += " --pass size";
             }
             runner.run(&Step { env, run })?;
@@ -195,6 +199,12 @@ fn github(yaml: &str, commit: &str, mut runner: Runner<'_>) -> anyhow::Result<()
             .into_iter()
             .map(|(name, value)| (name, with_outputs(&value).replace("${{ github.token }}", "x")));
         let env = env.collect();
+        for platform in Platform::ALL.into_iter().filter(|platform| !is_here(*platform)) {
+            let report =
+                format!(" --report built/app-{}/profiles/app/ci/report.json", platform.architecture());
+            anyhow::ensure!(!run.contains(" --join ") || run.contains(&report), "`{run}` has no {report}");
+            run = run.replace(&report, "");
+        }
         if run.contains(" --join ") {
             run += &format!(" --to {REPOSITORY}");
         }
@@ -218,6 +228,11 @@ fn github(yaml: &str, commit: &str, mut runner: Runner<'_>) -> anyhow::Result<()
         "summary: {summary}"
     );
     sums(&runner)
+}
+
+/// Whether this host can run it.
+fn is_here(platform: Platform) -> bool {
+    platform.architecture() == host_architecture()
 }
 
 /// The values that a step has appended to GITHUB_OUTPUT.
