@@ -264,7 +264,7 @@ fn gitlab(yaml: &str, commit: &str, mut runner: Runner<'_>) -> anyhow::Result<()
     }
     let env = fs::read_to_string(runner.path("published/publish.env")).context("there is no dotenv file")?;
     let digest = runner.digest(&format!("{PROJECT}:main"))?;
-    let expected = format!("IMAGE={PROJECT}\nIMAGE_DIGEST={digest}\nIMAGE_TAGS=main,sha-{}\n", &commit[..12]);
+    let expected = format!("IMAGE={PROJECT}\nIMAGE_DIGEST={digest}\nIMAGE_TAGS=main sha-{}\n", &commit[..12]);
     same("publish.env", &env, &expected)?;
     sums(&runner)
 }

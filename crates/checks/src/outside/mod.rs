@@ -232,13 +232,14 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 10] = [
+const ON_DEMAND: [&str; 11] = [
     "article",
     "peers-frameworks",
     "published",
     "readme",
     "rows",
     "servers-all",
+    "signals",
     "signals-all",
     "systems-docker-20",
     "systems-docker-29",

@@ -35,16 +35,22 @@ pub fn write(report: &Report, folder: &Path) -> Result<(), FileError> {
 }
 
 fn write_files(report: &Report, folder: &Path) -> Result<(), FileError> {
-    let staging = Staging::create(folder.join(".staging"))?;
-    let place = folder.join("report.json");
-    let json = report.to_json().map_err(|error| FileError::on("write", &place)(error.into()))?;
-    staging.write(&place, json.as_bytes())?;
-    let place = folder.join("report.html");
+    let json = report.to_json().map_err(io::Error::from);
     let page = page::render(std::slice::from_ref(report)).map_err(io::Error::other);
-    let page = page.map_err(FileError::on("write", &place))?;
-    staging.write(&place, page.as_bytes())?;
-    staging.write(&folder.join("report.md"), markdown::render(report).as_bytes())?;
-    staging.write(&folder.join("junit.xml"), junit::render(report).as_bytes())
+    // All of it is made before the first is written: a signal then hardly ever comes while unfinished files lie there.
+    let files = [
+        ("report.json", json),
+        ("report.html", page),
+        ("report.md", Ok(markdown::render(report))),
+        ("junit.xml", Ok(junit::render(report))),
+    ];
+    let staging = Staging::create(folder.join(".staging"))?;
+    for (name, text) in files {
+        let place = folder.join(name);
+        let text = text.map_err(FileError::on("write", &place))?;
+        staging.write(&place, text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// A figure as it is shown: with a bound where it can only look worse than it is, and `?` where it may look better.
