@@ -129,9 +129,12 @@ pub(super) fn run(arguments: &StartArguments, session: &Session) -> anyhow::Resu
     let spec = spec(arguments, &profile, target, &ports)?;
     runtime.prepare(target)?;
     let container = runtime.create(target, &spec)?;
+    let follow = || container.follow_output(Box::new(std::io::stdout()));
+    // A keeper keeps only the end of what nobody follows; a daemon keeps all of it, and has none before the start.
+    let early = if kind.is_daemon() { None } else { follow()? };
     container.start()?;
     stopping.is_running.store(true, Ordering::Relaxed);
-    let output = container.follow_output(Box::new(std::io::stdout()))?;
+    let output = if kind.is_daemon() { follow()? } else { early };
     let mut addresses = Vec::new();
     for (port, listener) in ports.iter().zip(listeners) {
         addresses.push(format!("http://{}", listener.local_addr()?));
