@@ -5,13 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::crane;
 use super::docker::life;
 use super::umoci::Identity;
 use crate::lab::context::{Context, MadeUp};
 use crate::lab::docker::{Docker, Store};
-use crate::lab::expect::{at, json, poll, same};
-use crate::lab::namespace::Isolated;
-use crate::lab::tools::Tool;
+use crate::lab::expect::{at, json, same};
 use tare_tool::process::Execute as _;
 use tare_tool::toolkit::Part;
 
@@ -20,15 +19,7 @@ const REGISTRY: &str = "127.0.0.1:5007";
 /// The sample image is the base: the program above it reads its configuration.
 pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     let folder = context.new_folder("base-registry")?;
-    let crane = context.found.path(Tool::Program("crane"));
-    let mut running =
-        Isolated::start(&crane, &["registry", "serve", "--address", REGISTRY], &[], &folder.join("log"))?;
-    let (_, port) = REGISTRY.split_once(':').context("a port")?;
-    poll("the registry's readiness", || {
-        running.check_running()?;
-        let connects = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
-        Ok(running.inside("bash").args(["-c", &connects]).capture().ok())
-    })?;
+    let running = crane::serve(context, REGISTRY, &folder)?;
     let both = context.both()?;
     let base = format!("{REGISTRY}/base:1");
     let publish = context.workspace.toolkit(context.env).build(Part::Publish, context.env, context.ui)?;

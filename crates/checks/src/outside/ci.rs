@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::crane;
 use crate::lab::context::{Context, write};
-use crate::lab::expect::{at, json, poll, same};
+use crate::lab::expect::{at, json, same};
 use crate::lab::namespace::Isolated;
-use crate::lab::tools::Tool;
 use tare_oci::platform::{Platform, host_architecture};
 use tare_tool::process::xshell::Cmd;
 use tare_tool::process::{Execute as _, cmd};
@@ -132,15 +132,7 @@ fn runner<'a>(context: &'a Context<'a>, name: &str) -> anyhow::Result<Runner<'a>
     let folder = context.new_folder(name)?;
     std::os::unix::fs::symlink(&context.workspace.target_dir, folder.join("target"))
         .context("cannot link the target folder")?;
-    let crane = context.found.path(Tool::Program("crane"));
-    let mut running =
-        Isolated::start(&crane, &["registry", "serve", "--address", REGISTRY], &[], &folder.join("log"))?;
-    let (_, port) = REGISTRY.split_once(':').context("a port")?;
-    poll("the registry's readiness", || {
-        running.check_running()?;
-        let connects = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
-        Ok(running.inside("bash").args(["-c", &connects]).capture().ok())
-    })?;
+    let running = crane::serve(context, REGISTRY, &folder)?;
     Ok(Runner { context, running, folder, variables: Vec::new() })
 }
 

@@ -1,6 +1,7 @@
 //! crane and its library go-containerregistry validate archives, and a registry checks the images pushed to it.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -28,17 +29,23 @@ pub(super) fn tarballs(context: &Context<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Starts a registry with an address of its own network namespace, whose log is in `folder`, and waits until it answers.
+pub(super) fn serve(context: &Context<'_>, address: &str, folder: &Path) -> anyhow::Result<Isolated> {
+    let crane = context.found.path(Tool::Program("crane"));
+    let arguments = ["registry", "serve", "--address", address];
+    let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
+    poll("the registry's readiness", || {
+        registry.check_running()?;
+        Ok(registry.inside("crane").args(["catalog", address]).capture().ok())
+    })?;
+    Ok(registry)
+}
+
 /// Images that other tools push into a registry keep their digests and are valid there.
 pub(super) fn registry(context: &Context<'_>) -> anyhow::Result<()> {
     const ADDRESS: &str = "127.0.0.1:5000";
     let folder = context.new_folder("registry")?;
-    let crane = context.found.path(Tool::Program("crane"));
-    let arguments = ["registry", "serve", "--address", ADDRESS];
-    let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
-    poll("the registry's readiness", || {
-        registry.check_running()?;
-        Ok(registry.inside("crane").args(["catalog", ADDRESS]).capture().ok())
-    })?;
+    let registry = serve(context, ADDRESS, &folder)?;
     let crane = |arguments: &[&str]| registry.inside("crane").args(arguments).capture();
     let line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
 

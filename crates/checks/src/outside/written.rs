@@ -6,12 +6,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::crane;
 use super::podman::Podman;
 use crate::lab::context::{Built, Context, SAMPLE};
 use crate::lab::docker::{Docker, Store};
-use crate::lab::expect::{poll, same};
-use crate::lab::namespace::Isolated;
-use crate::lab::tools::Tool;
+use crate::lab::expect::same;
 use tare_tool::process::{Execute as _, cmd};
 
 /// The notes of `inspect --validate`, which must find no problem.
@@ -94,13 +93,7 @@ pub(super) fn ko(context: &Context<'_>) -> anyhow::Result<()> {
     let folder = context.new_folder("written-ko")?;
     fs::write(folder.join("go.mod"), "module example.org/hello\n\ngo 1.21\n")?;
     fs::write(folder.join("main.go"), "package main\n\nfunc main() {}\n")?;
-    let crane = context.found.path(Tool::Program("crane"));
-    let arguments = ["registry", "serve", "--address", ADDRESS];
-    let mut registry = Isolated::start(&crane, &arguments, &[], &folder.join("log"))?;
-    poll("the registry's readiness", || {
-        registry.check_running()?;
-        Ok(registry.inside("crane").args(["catalog", ADDRESS]).capture().ok())
-    })?;
+    let registry = crane::serve(context, ADDRESS, &folder)?;
     let sample = context.sample()?;
     let base = format!("{ADDRESS}/base:1");
     registry.inside("crane").args(["push", &sample.layout.display().to_string(), &base]).capture()?;

@@ -137,15 +137,8 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
-    use super::super::throughput::rows::tests::outcome;
+    use super::super::throughput::rows::tests::answered;
     use super::*;
-
-    fn answered(nanoseconds: u64) -> Outcome {
-        let mut outcome = outcome(2_000, 0);
-        outcome.latency = tare_load::Distribution::default();
-        (0..2_000).for_each(|_| outcome.latency.record(nanoseconds));
-        outcome
-    }
 
     #[test]
     fn what_the_bridge_adds_is_the_median_difference_of_the_rounds() {

@@ -170,16 +170,8 @@ impl Isolation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::throughput::rows::tests::outcome;
+    use super::super::throughput::rows::tests::{answered, outcome};
     use super::*;
-
-    /// With so many answers, all after so many nanoseconds.
-    fn answered(nanoseconds: u64) -> Outcome {
-        let mut outcome = outcome(2_000, 0);
-        outcome.latency = tare_load::Distribution::default();
-        (0..2_000).for_each(|_| outcome.latency.record(nanoseconds));
-        outcome
-    }
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds() {

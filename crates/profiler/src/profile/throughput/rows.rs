@@ -215,6 +215,13 @@ pub(crate) mod tests {
         }
     }
 
+    /// 2,000 requests, each answered after so many nanoseconds.
+    pub(crate) fn answered(nanoseconds: u64) -> Outcome {
+        let mut latency = Distribution::default();
+        (0..2_000).for_each(|_| latency.record(nanoseconds));
+        Outcome { latency, ..outcome(2_000, 0) }
+    }
+
     /// Slow for the first 0.8 s of 2 s: 36 answers in each window of 100 ms, and then 480.
     #[test]
     fn a_slow_beginning_is_cut_from_rates_times_and_costs_alike() {
