@@ -1,5 +1,6 @@
 //! Runs the tests of the workspace with cargo.
 
+use std::path::Path;
 use std::time::Instant;
 
 use tare_tool::environment::Environment;
@@ -21,8 +22,15 @@ pub(crate) fn run(workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::R
         let started = Instant::now();
         // Elsewhere, because the tests build an xtask too, and the one that runs is still needed.
         let (cargo, target) = (env.cargo(), workspace.target_dir.join("tests"));
+        // A script's background jobs ignore SIGINT (bash(1), "SIGNALS"), and so would all programs that tests interrupt.
+        let (program, cargo) = if cfg!(target_os = "linux") {
+            (Path::new("env"), vec![Path::new("--default-signal=INT,QUIT"), &cargo])
+        } else {
+            (cargo.as_path(), vec![])
+        };
         let command =
-            cmd!(sh, "{cargo} test --no-fail-fast --locked --profile xtask {which...} --target-dir {target}")
+            cmd!(sh, "{program} {cargo...} test --no-fail-fast --locked --profile xtask {which...}")
+                .args([Path::new("--target-dir"), &target])
                 .without_env(env.of_cargo_run());
         ui.status("Testing", &command.to_string());
         // Its output is not our result.

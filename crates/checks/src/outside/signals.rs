@@ -110,11 +110,14 @@ impl<'a> Place<'a> {
         let (sh, first) = (&self.context.sh, self.first.to_string());
         let log = File::create(&self.log).with_context(|| format!("cannot create {}", self.log.display()))?;
         let second = log.try_clone()?;
-        let command = cmd!(sh, "setsid nsenter --net --pid --mount --target {first} -- env -C")
-            .arg(&self.folder)
-            .arg(&self.program)
-            .args(["run", "--plan", "plan.json", "--"])
-            .args(words);
+        // A script's background jobs ignore SIGINT (bash(1), "SIGNALS"), and a program that finds it so leaves it so.
+        let command =
+            cmd!(sh, "env --default-signal=INT,TERM setsid nsenter --net --pid --mount --target {first}")
+                .args(["--", "env", "-C"])
+                .arg(&self.folder)
+                .arg(&self.program)
+                .args(["run", "--plan", "plan.json", "--"])
+                .args(words);
         let command = self.docker.client(command).without_env(["GITHUB_STEP_SUMMARY", "TARE_KEEPER"]);
         Ok(command.start_beside(log, second)?)
     }
@@ -141,8 +144,12 @@ impl<'a> Place<'a> {
 
     /// Runs a command that gets a signal: SIGINT as from a terminal, to all its processes, or SIGTERM to its own.
     fn signalled(&self, words: &[&str], delay: Duration, signal: &str) -> anyhow::Result<()> {
-        let running = self.start(words)?;
+        let mut running = self.start(words)?;
         let session = running.id();
+        // Before there is a session no signal reaches it.
+        poll("the session of the command", || {
+            Ok((!of_session(session).is_empty() || !running.is_running()).then_some(()))
+        })?;
         std::thread::sleep(delay);
         self.send(signal, session)?;
         self.wait_for_end(session)
@@ -153,7 +160,7 @@ impl<'a> Place<'a> {
         let own = children(session).first().copied().unwrap_or(session);
         let target = if signal == "INT" { format!("-{session}") } else { own.to_string() };
         let sh = &self.context.sh;
-        // It fails where the command has ended by itself.
+        // It fails where the command has ended.
         let _ = cmd!(sh, "sh -c 'kill -s \"$0\" -- \"$1\" 2>/dev/null' {signal} {target}").capture();
         Ok(())
     }
