@@ -4,11 +4,15 @@
 //! they go on writing files that the next build writes too, which then links a mixture of both.
 
 #[cfg(unix)]
-pub use unix::{ended_by, received, watch};
+pub use unix::{end_programs, ended_by, received, watch};
 
 /// Elsewhere the system ends all programs of a console.
 #[cfg(not(unix))]
 pub fn watch(_: crate::ui::Ui) {}
+
+/// Ends every program that this process has started: none, they end by themselves.
+#[cfg(not(unix))]
+pub fn end_programs() {}
 
 /// Whether a signal has arrived: never.
 #[cfg(not(unix))]
@@ -116,7 +120,7 @@ mod unix {
     }
 
     /// Ends every descendant of this process, parents first, and waits for them.
-    fn end_programs() {
+    pub fn end_programs() {
         let started = Instant::now();
         let mut terminated = BTreeSet::new();
         loop {

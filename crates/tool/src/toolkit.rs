@@ -4,6 +4,7 @@
 //! user's xtask depends on. The programs are built into the user's target folder.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use cargo_metadata::Message;
 
@@ -130,6 +131,7 @@ impl Toolkit {
         let packages = || parts.iter().map(|part| part.package()).collect::<Vec<_>>().join(", ");
         let mut said = !missing.is_empty();
         let mut executables = Vec::new();
+        let started = Instant::now();
         let succeeded = command.for_each_line(|line| {
             if let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) {
                 if !artifact.fresh && !said {
@@ -146,7 +148,15 @@ impl Toolkit {
             found.map(|(_, path)| path.clone())
         };
         match parts.iter().map(executable).collect::<Option<Vec<_>>>() {
-            Some(found) if succeeded => Ok(found),
+            Some(found) if succeeded => {
+                if !missing.is_empty() {
+                    ui.status(
+                        "Built",
+                        &format!("{} in {:.0} s", packages(), started.elapsed().as_secs_f64()),
+                    );
+                }
+                Ok(found)
+            }
             _ => anyhow::bail!("{} cannot be built: `{display}` failed", packages()),
         }
     }
@@ -168,6 +178,8 @@ impl Toolkit {
         // The user's flags are for their programs.
         .without_env(["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"])
         .envs(env.offline())
+        // Images may be built meanwhile, and two bars would overwrite each other.
+        .env("CARGO_TERM_PROGRESS_WHEN", "never")
     }
 }
 

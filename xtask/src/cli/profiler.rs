@@ -2,7 +2,9 @@
 //! the workspace or the embedded runtime plans first, and xtask builds them.
 
 use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 
 use super::image::Missing;
 use super::{Outcome, PassedOn, image};
@@ -17,6 +19,7 @@ use tare_tool::plan::{
 };
 use tare_tool::private;
 use tare_tool::process::{Execute as _, Shell, cmd};
+use tare_tool::signals;
 use tare_tool::toolkit::Part;
 use tare_tool::ui::Ui;
 
@@ -70,9 +73,33 @@ pub(super) fn planned(
     Ok(Outcome::Exit(command.env(environment::COMMAND_VARIABLE, environment::command()).replace()?))
 }
 
-/// Builds the images and programs that a part asks for.
+/// Builds the images and programs that a part asks for. They share no crate, and the first build of each takes minutes: both
+/// run at once, and the sizes of the images are printed as soon as those are there.
 fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<Plan> {
-    let images = match &wanted.images {
+    let toolkit = workspace.toolkit(env);
+    let (keeper, images) = thread::scope(|scope| {
+        let keeper = wanted.keeper.then(|| scope.spawn(|| toolkit.build(Part::Keeper, env, ui)));
+        let images = images(wanted, workspace, env, ui);
+        if images.is_err() {
+            signals::end_programs();
+        }
+        let keeper = keeper.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (keeper, images)
+    });
+    let images = images?;
+    let keeper: Option<PathBuf> = keeper.transpose()?;
+    let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
+    Ok(Plan { workspace: folders, keeper, images, user: None })
+}
+
+/// The images that a part asks for: built here, or pulled.
+fn images(
+    wanted: &Wanted,
+    workspace: &Workspace,
+    env: &Environment,
+    ui: Ui,
+) -> anyhow::Result<Vec<PlannedImage>> {
+    let built = match &wanted.images {
         WantedImages::None => vec![],
         WantedImages::Default => image::built(&[], workspace, env, wanted.quiet, Missing::Fail)?,
         WantedImages::Named(names) => image::built(names, workspace, env, wanted.quiet, Missing::Fail)?,
@@ -80,10 +107,7 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
             image::built(names, workspace, env, wanted.quiet, Missing::LeaveOut)?
         }
     };
-    let keeper: Option<PathBuf> =
-        wanted.keeper.then(|| workspace.toolkit(env).build(Part::Keeper, env, ui)).transpose()?;
-    let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
-    let mut images: Vec<PlannedImage> = images.into_iter().map(planned_image).collect();
+    let mut images: Vec<PlannedImage> = built.into_iter().map(planned_image).collect();
     let here = format!("linux/{}", host_architecture());
     for reference in &wanted.pulled {
         let layout = pulled::fetch(reference, Some(&here), workspace, env, ui)?;
@@ -95,7 +119,7 @@ fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> a
         let location = layout.to_string_lossy().into_owned();
         images.push(PlannedImage { name: format!("{BASELINE}{reference}"), location, platforms: vec![] });
     }
-    Ok(Plan { workspace: folders, keeper, images, user: None })
+    Ok(images)
 }
 
 fn planned_image(image: Summary) -> PlannedImage {
