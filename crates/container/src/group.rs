@@ -43,6 +43,12 @@ pub(crate) fn may_live(namespace: u64) -> bool {
     numbering() != INITIAL || fs::read_dir("/proc").is_ok_and(|mut all| all.any(|it| it.is_ok_and(is_of)))
 }
 
+/// Whether a process of a pid namespace is dead: by its id among those that are numbered as this one, else when none is
+/// left in its namespace.
+pub(crate) fn is_gone(namespace: u64, pid: u32, is_dead: impl Fn(u32) -> bool) -> bool {
+    if namespace == numbering() { is_dead(pid) } else { !may_live(namespace) }
+}
+
 /// Whether a program of this host, such as a daemon, gives processes the ids that they have here: it runs in the pid
 /// namespace of this process. The host's own has all processes, and if none is that program, the name is not known.
 pub(crate) fn numbers_alike(program: &str) -> bool {
@@ -72,17 +78,16 @@ fn group_owner(name: &str) -> Option<(u64, u32)> {
     Some((namespace.parse().ok()?, pid.parse().ok()?))
 }
 
-/// Removes the groups of dead processes with everything in them, and returns their names.
-pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
-    let own = numbering();
-    let is_dead = |(namespace, pid)| if namespace == own { is_dead(pid) } else { !may_live(namespace) };
+/// Removes the groups of dead processes with everything in them, and returns their names. `is_dead` is called with the pid
+/// namespace of the process that made one, and its id there.
+pub(crate) fn sweep(is_dead: impl Fn(u64, u32) -> bool) -> Vec<String> {
     let mut names = std::collections::BTreeSet::new();
     for folder in tare_keeper::cgroup::folders(Path::new("/")) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     }
     names.retain(|name| {
-        group_owner(name).is_some_and(is_dead)
+        group_owner(name).is_some_and(|(namespace, pid)| is_dead(namespace, pid))
             && tare_keeper::cgroup::remove(&Path::new("/").join(name)).is_ok()
     });
     names.into_iter().collect()

@@ -217,8 +217,9 @@ pub fn sweep(state: &Path, find: &dyn Fn(RuntimeKind) -> Option<PathBuf>) -> Vec
     }
     let is_dead = |pid| started(pid).is_none();
     let removed = |what: &str, name: String| Leftover::Removed(format!("{what} {name}"));
-    left.extend(network::sweep(is_dead).into_iter().map(|name| removed("interface", name)));
-    left.extend(group::sweep(is_dead).into_iter().map(|name| removed("cgroup", name)));
+    let is_gone = |namespace, pid| group::is_gone(namespace, pid, is_dead);
+    left.extend(network::sweep(is_gone).into_iter().map(|name| removed("interface", name)));
+    left.extend(group::sweep(is_gone).into_iter().map(|name| removed("cgroup", name)));
     left
 }
 
@@ -275,7 +276,7 @@ pub fn leave(cleanup: &Cleanup, end: impl FnOnce()) {
     cleanup.run();
     cleanup::remove_transient();
     // A bridge of several containers.
-    network::sweep(|pid| pid == std::process::id());
+    network::sweep(|namespace, pid| namespace == group::numbering() && pid == std::process::id());
     if rights::is_root() {
         // What stays the next run removes.
         let _ = tare_keeper::cgroup::remove(&group::group_of(std::process::id()));

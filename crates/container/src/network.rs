@@ -149,18 +149,20 @@ fn interfaces() -> Vec<String> {
     text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
-/// Removes the interfaces of dead processes, and returns their names.
-pub(crate) fn sweep(is_dead: impl Fn(u32) -> bool) -> Vec<String> {
-    let mut names = interfaces();
-    if !names.iter().any(|name| link_owner(name).is_some()) {
+/// Removes the interfaces of dead processes, and returns their names. `is_dead` is called with the pid namespace of the
+/// process that made one, and its id there: runs in two containers may share a network, and number their processes apart.
+pub(crate) fn sweep(is_dead: impl Fn(u64, u32) -> bool) -> Vec<String> {
+    if !interfaces().iter().any(|name| link_owner(name).is_some()) {
         return Vec::new();
     }
-    // Runs in two containers may share a network, and number their processes apart.
-    let ours = run_for_text(&["-oneline", "link", "show", "group", &group()]).unwrap_or_default();
-    let ours = names_of(&ours);
-    names.retain(|name| ours.contains(name));
-    names.retain(|name| link_owner(name).is_some_and(&is_dead));
-    names.iter().for_each(|name| remove_link(name));
+    let links = run_for_text(&["-oneline", "link", "show"]).unwrap_or_default();
+    let mut names = Vec::new();
+    for (name, namespace) in links.lines().filter_map(name_and_namespace) {
+        if link_owner(&name).is_some_and(|pid| is_dead(namespace, pid)) {
+            remove_link(&name);
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -176,9 +178,13 @@ fn link_owner(name: &str) -> Option<u32> {
     u32::from_str_radix(pid, 16).ok()
 }
 
+/// The bit of a pid namespace's number that a group has no place for. The kernel sets it in all of them
+/// (include/linux/proc_ns.h).
+const NOT_IN_A_GROUP: u64 = 0x8000_0000;
+
 /// The group of the interfaces that processes of this pid namespace make: its number, as far as a group has bits.
 fn group() -> String {
-    (super::group::numbering() & 0x7fff_ffff).to_string()
+    (super::group::numbering() & !NOT_IN_A_GROUP).to_string()
 }
 
 fn run_for_text(arguments: &[&str]) -> Option<String> {
@@ -186,10 +192,13 @@ fn run_for_text(arguments: &[&str]) -> Option<String> {
     cmd!(sh, "ip {arguments...}").capture_text().ok()
 }
 
-/// The names in what `ip -oneline link show` prints: `7: tare1b00: <…` or `8: tare1v0002@if3: <…`.
-fn names_of(text: &str) -> BTreeSet<String> {
-    let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
-    text.lines().filter_map(name).collect()
+/// The name, and the pid namespace by the group, in a line that `ip -oneline link show` prints:
+/// `7: tare1b00: <…> mtu 1500 … group 1879048530 …` or `8: tare1v0002@if3: <…> …`. None of an interface in no group, which a
+/// process made that no namespace is known of.
+fn name_and_namespace(line: &str) -> Option<(String, u64)> {
+    let name = line.split(": ").nth(1)?.split('@').next()?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "group").skip(1);
+    Some((name.to_owned(), words.next()?.parse::<u64>().ok()? | NOT_IN_A_GROUP))
 }
 
 fn ip(arguments: &[&str]) -> Result<(), ContainerError> {
@@ -226,9 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_listed_by_name() {
-        let text = "3: tare1b00: <BROADCAST> mtu 1500\\    link/ether\n4: tare1v0002@if3: <BROADCAST> mtu\n";
-        assert_eq!(names_of(text), ["tare1b00", "tare1v0002"].map(str::to_owned).into());
+    fn interfaces_name_the_namespace_of_their_owner() {
+        let of = |name: &str, group: &str| {
+            let line =
+                format!("3: {name}: <BROADCAST> mtu 1500 state DOWN group {group} qlen 1000\\    link/ether");
+            name_and_namespace(&line)
+        };
+        let namespace = 4_026_532_178;
+        assert_eq!(of("tare1b00", "1879048530"), Some(("tare1b00".to_owned(), namespace)));
+        assert_eq!(of("tare1v0002@if3", "1879048530"), Some(("tare1v0002".to_owned(), namespace)));
+        assert_eq!(of("tare1b00", "default"), None);
+        assert_eq!(name_and_namespace("3: tare1b00: <BROADCAST> mtu 1500"), None);
     }
 
     #[test]

@@ -98,6 +98,15 @@ fn containers_of_neighbours_stay() {
     }
 }
 
+/// The interfaces here that processes of a pid namespace made: `pid:[4026532178]`.
+fn interfaces_of(numbering: &Path) -> String {
+    let number = numbering.to_string_lossy().replace(|c: char| !c.is_ascii_digit(), "");
+    let group = number.parse::<u32>().unwrap() & 0x7fff_ffff;
+    let list =
+        Command::new("ip").args(["-oneline", "link", "show", "group", &group.to_string()]).output().unwrap();
+    String::from_utf8(list.stdout).unwrap()
+}
+
 /// Seen from where all processes are numbered, a run whose namespace is gone is dead.
 #[test]
 fn the_container_of_a_namespace_that_is_gone_is_removed() {
@@ -108,6 +117,8 @@ fn the_container_of_a_namespace_that_is_gone_is_removed() {
     let shared = world.folder.path();
     let mut child = start(shared, "killed", RuntimeKind::Embedded);
     let (id, _) = told(shared, "killed");
+    let numbering = fs::read_link(format!("/proc/{}/ns/pid_for_children", child.id())).unwrap();
+    assert!(!interfaces_of(&numbering).is_empty());
     // SIGKILL, which takes the first process of the namespace along.
     child.kill().unwrap();
     child.wait().unwrap();
@@ -118,4 +129,8 @@ fn the_container_of_a_namespace_that_is_gone_is_removed() {
         !is_initial || swept.contains(&Leftover::Removed(format!("container {id}")))
     });
     assert_eq!(fs::read_dir(shared.join("state")).unwrap().count(), usize::from(!is_initial));
+    if is_initial {
+        // The bridge too, which no network namespace takes along.
+        assert_eq!(interfaces_of(&numbering), "");
+    }
 }
