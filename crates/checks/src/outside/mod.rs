@@ -222,7 +222,7 @@ const CHECKS: &[Check] = &[
     ),
     check(
         "article",
-        &[Tool::Root, Tool::Program("go"), Tool::Program("npm"), Tool::Program("musl-gcc")],
+        &[Tool::Program("go"), Tool::Program("npm"), Tool::Program("musl-gcc")],
         systems::article,
     ),
     check("rows", &[Tool::Root], systems::rows),
