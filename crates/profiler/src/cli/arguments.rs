@@ -55,6 +55,16 @@ pub(super) struct CommonArguments {
 }
 
 impl ContainerArguments {
+    /// What `--cpus` says.
+    pub(super) fn cpus(&self) -> Option<CpuLimit> {
+        self.cpus
+    }
+
+    /// What `--memory` says, in bytes.
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.memory.map(|ByteSize(bytes)| bytes)
+    }
+
     /// The profile with the limits of the command line.
     pub(super) fn profile(&self, root: &Path) -> anyhow::Result<Profile> {
         let limits = Overrides { cpus: self.cpus, memory: self.memory, ..Overrides::default() };

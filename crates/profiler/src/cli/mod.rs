@@ -11,6 +11,7 @@ mod compare;
 mod generate;
 mod hints;
 mod images;
+mod limits;
 mod load;
 mod neighbour;
 mod profile;

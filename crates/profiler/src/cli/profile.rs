@@ -28,6 +28,7 @@ use super::Outcome;
 use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
 use super::images::{Subject, hand_over, subjects, subjects_of_profile, wanted};
+use super::limits::{CapacityArguments, SweepArguments};
 use super::progress::Progress;
 use super::published;
 use super::stage::{self, AtSignal, Session, Way};
@@ -79,12 +80,18 @@ pub(super) struct ProfileArguments {
 pub(super) enum ProfileVerb {
     /// Measure two images in turn and say whether B is worse. Exit code 0: no; 1: yes; 2: not known
     Compare(CompareArguments),
+    /// Search the smallest CPU and memory limits under which a rate is answered in time
+    Sweep(SweepArguments),
+    /// Search the highest rate that is answered in time under the profile's limits
+    Capacity(CapacityArguments),
 }
 
 impl ProfileArguments {
     pub(super) fn quiet(&self) -> bool {
         match &self.verb {
             Some(ProfileVerb::Compare(arguments)) => arguments.quiet(),
+            Some(ProfileVerb::Sweep(arguments)) => arguments.quiet(),
+            Some(ProfileVerb::Capacity(arguments)) => arguments.quiet(),
             None => self.common.container.quiet,
         }
     }
@@ -135,8 +142,11 @@ pub(super) fn plan(
     env: &Environment,
     ui: Ui,
 ) -> anyhow::Result<Option<Wanted>> {
-    if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
-        return compare::plan(arguments, root, env).map(Some);
+    match &arguments.verb {
+        None => {}
+        Some(ProfileVerb::Compare(arguments)) => return compare::plan(arguments, root, env).map(Some),
+        Some(ProfileVerb::Sweep(arguments)) => return arguments.plan(root, env).map(Some),
+        Some(ProfileVerb::Capacity(arguments)) => return arguments.plan(root, env).map(Some),
     }
     if arguments.list(root, ui)? {
         return Ok(None);
@@ -159,8 +169,11 @@ pub(super) fn plan(
 }
 
 pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Result<Outcome> {
-    if let Some(ProfileVerb::Compare(arguments)) = &arguments.verb {
-        return compare::run(arguments, session);
+    match &arguments.verb {
+        None => {}
+        Some(ProfileVerb::Compare(arguments)) => return compare::run(arguments, session),
+        Some(ProfileVerb::Sweep(arguments)) => return arguments.run(session),
+        Some(ProfileVerb::Capacity(arguments)) => return arguments.run(session),
     }
     let root = &session.plan.workspace.root;
     if arguments.list(root, session.ui)? {

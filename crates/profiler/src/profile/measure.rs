@@ -51,7 +51,7 @@ pub struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     /// The image under these limits, in its place.
-    fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
+    pub(super) fn subject(&self, stage: &Stage<'a>, limits: &Limits) -> Result<Subject<'a>, PassError> {
         let cpuset: Option<Vec<usize>> = limits.cpuset.as_ref().map(|it| it.iter().collect());
         let limit = limits.cpu.map(super::definition::CpuLimit::as_cpus);
         let placement = cpus::place(self.host, limit, cpuset.as_deref());

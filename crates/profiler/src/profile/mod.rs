@@ -5,6 +5,8 @@
 
 pub mod abilities;
 pub mod baseline;
+pub mod boundary;
+pub mod capacity;
 pub mod compare;
 pub mod comparison;
 pub mod cpus;
@@ -30,7 +32,9 @@ pub mod size;
 pub mod startup;
 pub mod stats;
 pub mod subject;
+pub mod sweep;
 pub mod throughput;
+pub mod trial;
 pub mod validity;
 
 pub use tare_report::{measurement, metric};

@@ -184,7 +184,7 @@ fn facts_of(profile: &Profile, target: &Target) -> report::ProfileFacts {
 }
 
 /// A report before anything was measured.
-fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
+pub(super) fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
     let Image { target, name, .. } = image;
     let mut names = vec![name.clone()];
     names.extend(target.image.names.iter().filter(|other| *other != name).cloned());

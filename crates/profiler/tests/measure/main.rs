@@ -13,6 +13,7 @@ mod fake;
 #[path = "../../../container/tests/container/fixture.rs"]
 #[expect(dead_code, reason = "the tests of containers need more of it")]
 mod fixture;
+mod limits;
 mod neighbours;
 mod passes;
 mod start;

@@ -4,6 +4,7 @@
 pub mod difference;
 mod headline;
 pub mod junit;
+pub mod limits;
 pub mod markdown;
 pub mod metrics;
 pub mod page;
@@ -20,9 +21,11 @@ use std::path::Path;
 use tare_oci::blob::{FileError, Staging};
 use tare_tool::private;
 
+use super::capacity::Capacity;
 use super::measurement::Measurement;
 use super::metric::Direction;
 use super::report::Report;
+use super::sweep::found::Sweep;
 use tare_report::Bias;
 
 /// Writes `report.json`, `report.html`, `report.md` and `junit.xml` to a folder. Of two processes that do so at once the
@@ -51,6 +54,51 @@ fn write_files(report: &Report, folder: &Path) -> Result<(), FileError> {
         staging.write(&place, text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Writes `sweep.json`, `sweep.md` and `sweep.html` to a folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_sweep(sweep: &Sweep, folder: &Path) -> Result<(), FileError> {
+    write_result(folder, "sweep", limits::json(sweep), limits::markdown(sweep), page::sweep(sweep))
+}
+
+/// Writes `capacity.json`, `capacity.md` and `capacity.html` to a folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_capacity(capacity: &Capacity, folder: &Path) -> Result<(), FileError> {
+    write_result(
+        folder,
+        "capacity",
+        limits::json(capacity),
+        limits::capacity_markdown(capacity),
+        page::capacity(capacity),
+    )
+}
+
+fn write_result(
+    folder: &Path,
+    name: &str,
+    json: serde_json::Result<String>,
+    markdown: String,
+    page: Result<String, minijinja::Error>,
+) -> Result<(), FileError> {
+    let texts = [
+        ("json", json.map_err(io::Error::from)),
+        ("md", Ok(markdown)),
+        ("html", page.map_err(io::Error::other)),
+    ];
+    let write_all = || -> Result<(), FileError> {
+        let staging = Staging::create(folder.join(format!(".{name}.staging")))?;
+        for (extension, text) in texts {
+            let place = folder.join(format!("{name}.{extension}"));
+            staging.write(&place, text.map_err(FileError::on("write", &place))?.as_bytes())?;
+        }
+        Ok(())
+    };
+    private::in_turn(folder, write_all).map_err(FileError::on("create", folder))?
 }
 
 /// A figure as it is shown: with a bound where it can only look worse than it is, and `?` where it may look better.

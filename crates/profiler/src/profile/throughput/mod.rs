@@ -99,7 +99,7 @@ pub fn run(
 }
 
 /// Runs one case while a thread beside the generator samples the counters, as it must not disturb the server.
-fn alone(served: &mut Served, load: Load, plan: &Plan, cpus: &[usize]) -> Result<Case, PassError> {
+pub(super) fn alone(served: &mut Served, load: Load, plan: &Plan, cpus: &[usize]) -> Result<Case, PassError> {
     let Served { container, child, .. } = served;
     let series = Mutex::new(Series::default());
     let stop = AtomicBool::new(false);

@@ -2,6 +2,7 @@
 //! by side, with their curves in the same drawings.
 
 mod bars;
+mod limits;
 mod lines;
 mod svg;
 mod treemap;
@@ -10,8 +11,10 @@ mod view;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 
+use crate::profile::capacity::Capacity;
 use crate::profile::difference::Difference;
 use crate::profile::report::Report;
+use crate::profile::sweep::found::Sweep;
 
 /// The page of one report, or of several in their order.
 ///
@@ -27,6 +30,22 @@ pub fn render(reports: &[Report]) -> Result<String, minijinja::Error> {
 /// As [`render`].
 pub fn difference(reports: [&Report; 2], difference: &Difference) -> Result<String, minijinja::Error> {
     fill(&view::difference(reports, difference))
+}
+
+/// The page of a sweep.
+///
+/// # Errors
+/// As [`render`].
+pub fn sweep(sweep: &Sweep) -> Result<String, minijinja::Error> {
+    fill(&limits::sweep(sweep))
+}
+
+/// The page of a capacity.
+///
+/// # Errors
+/// As [`render`].
+pub fn capacity(capacity: &Capacity) -> Result<String, minijinja::Error> {
+    fill(&limits::capacity(capacity))
 }
 
 fn fill(page: &view::Page) -> Result<String, minijinja::Error> {

@@ -23,18 +23,22 @@ const NAMED: usize = 3;
 const PARTS: usize = 60;
 
 /// The page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Page {
-    title: String,
-    images: Vec<Image>,
+    pub(super) title: String,
+    /// What is known of a page without images, a sentence each.
+    pub(super) facts: Vec<String>,
+    /// Texts to copy, each with its heading.
+    pub(super) listings: Vec<(String, String)>,
+    pub(super) images: Vec<Image>,
     /// The figures of all images beside each other, where there are several.
-    beside: Option<Grid>,
-    charts: Vec<Chart>,
+    pub(super) beside: Option<Grid>,
+    pub(super) charts: Vec<Chart>,
 }
 
 /// What is of one image alone.
 #[derive(Debug, Serialize)]
-struct Image {
+pub(super) struct Image {
     name: String,
     verdict: String,
     /// `pass`, `fail`, `unreliable`
@@ -72,7 +76,7 @@ struct Doubted {
 
 /// A table: `numeric` says of each column whether it holds numbers.
 #[derive(Debug, Default, Serialize)]
-struct Grid {
+pub(super) struct Grid {
     title: String,
     columns: Vec<String>,
     numeric: Vec<bool>,
@@ -80,7 +84,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(title: &str, columns: &[&str], first_number: usize, rows: Vec<Vec<String>>) -> Self {
+    pub(super) fn new(title: &str, columns: &[&str], first_number: usize, rows: Vec<Vec<String>>) -> Self {
         let numeric = (0..columns.len()).map(|at| at >= first_number).collect();
         Self {
             title: title.to_owned(),
@@ -93,11 +97,11 @@ impl Grid {
 
 /// A drawing with its figures as a table.
 #[derive(Debug, Serialize)]
-struct Chart {
-    title: String,
-    note: &'static str,
-    svg: String,
-    grid: Grid,
+pub(super) struct Chart {
+    pub(super) title: String,
+    pub(super) note: &'static str,
+    pub(super) svg: String,
+    pub(super) grid: Grid,
 }
 
 /// All figures of one set of limits.
@@ -121,6 +125,7 @@ pub(super) fn page(reports: &[Report]) -> Page {
         images,
         beside: (reports.len() > 1).then(|| beside(reports, &names)),
         charts: charts(reports, &names),
+        ..Page::default()
     }
 }
 
@@ -154,7 +159,7 @@ pub(super) fn difference(reports: [&Report; 2], difference: &Difference) -> Page
     let curves = charts(&both, &names);
     drawn.extend(curves.into_iter().filter(|chart| !chart.title.starts_with("Bytes of")));
     let beside = Grid::new("Figures", &["figure", "old", "new", "change"], 1, figures);
-    Page { title: difference.title(), images: vec![], beside: Some(beside), charts: drawn }
+    Page { title: difference.title(), beside: Some(beside), charts: drawn, ..Page::default() }
 }
 
 /// A name for each report; the same image twice is numbered.
