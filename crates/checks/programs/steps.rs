@@ -1,5 +1,5 @@
-//! A server that executes a number of steps for each request, and uses so many nanoseconds of CPU time besides, with so many
-//! bytes in memory. The environment sets these. It is compiled alone and uses the standard library only.
+//! A server that executes a number of steps for each request, and uses so many nanoseconds of CPU time besides or in all, with
+//! so many bytes in memory. The environment sets these. It is compiled alone and uses the standard library only.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -29,27 +29,34 @@ fn main() {
     unsafe { signal(SIGTERM, end) };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (steps, cpu) = (number("STEPS").unwrap_or(0), number("CPU_NANOSECONDS").unwrap_or(0));
+    let in_all = number("CPU_NANOSECONDS_IN_ALL");
     // Written, so that every page is there.
     let memory = std::hint::black_box(vec![1_u8; number("MEMORY").unwrap_or(0) as usize]);
     let port = number("PORT").unwrap_or(8080) as u16;
     let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
     for stream in listener.incoming().flatten() {
-        std::thread::spawn(move || serve(stream, steps, cpu));
+        std::thread::spawn(move || serve(stream, steps, cpu, in_all));
     }
     drop(memory);
 }
 
-fn serve(mut stream: TcpStream, steps: u64, cpu: u64) {
+fn serve(mut stream: TcpStream, steps: u64, cpu: u64, in_all: Option<u64>) {
     // As every server does: an answer is not to wait for more.
     let _ = stream.set_nodelay(true);
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
+    // Reading and writing are part of it.
+    let mut end = cpu_time();
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
         request.extend_from_slice(&buffer[..read]);
-        while let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
-            request.drain(..end + 4);
+        while let Some(head) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+            request.drain(..head + 4);
             work(steps);
             use_cpu(cpu);
+            if let Some(in_all) = in_all {
+                end += in_all;
+                while cpu_time() < end {}
+            }
             if stream.write_all(ANSWER).is_err() {
                 return;
             }

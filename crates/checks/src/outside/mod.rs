@@ -26,6 +26,7 @@ mod rootfs;
 mod servers;
 mod signals;
 mod skopeo;
+mod sweep;
 mod systems;
 mod tarballs;
 mod targets;
@@ -226,13 +227,15 @@ const CHECKS: &[Check] = &[
         systems::article,
     ),
     check("rows", &[Tool::Root], systems::rows),
+    check("sweep", &[Tool::Root], sweep::synthetic),
+    check("sweep-sample", &[Tool::Root], sweep::sample),
     check("published", &[Tool::Namespaces, Tool::Program("bash")], published::servers),
     check("reproducible", &[], checkout::reproducible),
     check("leftovers", &[], leftovers::none),
 ];
 
 /// Checks that take many minutes, or need what nothing installs: they run only where `--outside` selects them.
-const ON_DEMAND: [&str; 11] = [
+const ON_DEMAND: [&str; 13] = [
     "article",
     "peers-frameworks",
     "published",
@@ -241,6 +244,8 @@ const ON_DEMAND: [&str; 11] = [
     "servers-all",
     "signals",
     "signals-all",
+    "sweep",
+    "sweep-sample",
     "systems-docker-20",
     "systems-docker-29",
     "systems-podman",
