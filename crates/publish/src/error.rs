@@ -156,6 +156,9 @@ impl Error {
             )),
             Self::Image(error) => error.hint().map(str::to_owned),
             Self::Reference(error) => Some(error.hint().to_owned()),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some("free some space; what was there before is unchanged".to_owned())
+            }
             _ => None,
         }
     }
@@ -207,5 +210,17 @@ mod tests {
         let page = Refusal::new("GET https://quay.io/v2/".to_owned(), 502, b"<html>");
         assert_eq!(page.to_string(), "GET https://quay.io/v2/ was refused: 502");
         assert!(page.is_transient());
+    }
+
+    #[test]
+    fn a_full_disk_has_a_hint() {
+        let error = |kind: std::io::ErrorKind| Error::File {
+            operation: "write",
+            path: "layout.partial/x".into(),
+            source: kind.into(),
+        };
+        let hint = error(std::io::ErrorKind::StorageFull).hint();
+        assert_eq!(hint.as_deref(), Some("free some space; what was there before is unchanged"));
+        assert_eq!(error(std::io::ErrorKind::NotFound).hint(), None);
     }
 }
