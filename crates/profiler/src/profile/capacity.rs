@@ -104,6 +104,7 @@ pub fn capacity(
         Setting { target: &image.target, unstripped: None, profile, program: &program, host: &host };
     let stage = Stage { runtime, runtime_baseline: None, neighbour: None, roots: &[] };
     let limits = profile.limits.first().cloned().unwrap_or_default();
+    let report = profiling::new_report(image, profile, Some(runtime));
     let mut trials = Vec::new();
     let (mut rounds, mut closed): (Vec<f64>, f64) = (Vec::new(), 0.0);
     for round in 0..question.rounds {
@@ -119,8 +120,7 @@ pub fn capacity(
         rounds.push(rate);
     }
     let all_held = rounds.len() as u32 == question.rounds;
-    let Report { tool, taken, target, host, runtime, profile, .. } =
-        profiling::new_report(image, profile, Some(runtime));
+    let Report { tool, taken, target, host, runtime, profile, .. } = report;
     Ok(Capacity {
         schema: SCHEMA,
         tool,

@@ -109,7 +109,7 @@ fn the_page_of_a_sweep_has_its_map_and_its_curve() {
     for part in [
         "<h1>app: 0.21 CPU and 41MiB",
         "aria-label=\"p99 under CPU and memory limits\"",
-        ">out of memory</text>",
+        ">memory</text>",
         ">3.50 ms</text>",
         "aria-label=\"p99 by CPU limit",
         "memory: 50Mi",

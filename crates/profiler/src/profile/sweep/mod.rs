@@ -84,9 +84,9 @@ pub fn sweep(
     let stage = Stage { runtime, runtime_baseline: None, neighbour: None, roots: &[] };
     let base = profile.limits.first().cloned().unwrap_or_default();
     let mut search = Search { setting, stage, question, base, trials: Vec::new(), watch: &mut watch };
+    let report = profiling::new_report(image, profile, Some(runtime));
     let found = search.run(&host)?;
     let trials = search.trials;
-    let report = profiling::new_report(image, profile, Some(runtime));
     Ok(Sweep::new(&report, question, found, trials))
 }
 
@@ -115,6 +115,8 @@ impl<W: FnMut(Purpose, &Trial)> Search<'_, W> {
         let Some(smallest) = self.prove(cpus, memory, most_cpus)? else { return Ok(None) };
         self.map(&smallest, most_cpus)?;
         let knee = knee(self.trials.iter().map(|(_, trial)| trial), smallest.memory);
+        // Below the smallest limit single trials may have held by chance.
+        let knee = knee.map(|knee| knee.max(smallest.cpus));
         Ok(Some(Smallest { knee, ..smallest }))
     }
 

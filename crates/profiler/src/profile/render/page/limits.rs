@@ -8,7 +8,7 @@ use crate::profile::capacity::Capacity;
 use crate::profile::metric::Unit;
 use crate::profile::report::{Host, ProfileFacts, Target};
 use crate::profile::sweep::found::{Sweep, curve};
-use crate::profile::trial::Trial;
+use crate::profile::trial::{Reason, Trial};
 
 const LEFT: f64 = 90.0;
 const RIGHT: f64 = WIDTH - 20.0;
@@ -39,7 +39,7 @@ pub(super) fn sweep(sweep: &Sweep) -> Page {
     let mut charts = Vec::new();
     charts.extend(map(&trials, sweep.goal.p99).map(|svg| Chart {
         title: "p99 under CPU and memory limits".to_owned(),
-        note: "Green cells met the target; a cell that was tried more than once shows its best trial.",
+        note: "Green cells met the target; \"memory\": the kernel killed the server for its memory. A cell that was tried more than once shows its best trial.",
         svg,
         grid: Grid::new("", &COLUMNS, 2, all()),
     }));
@@ -131,6 +131,8 @@ fn map(trials: &[&Trial], target: f64) -> Option<String> {
             let x = LEFT + width * column as f64;
             let text = match (trial.p99, trial.failed) {
                 (Some(p99), _) => units::shown(p99, Unit::Nanoseconds),
+                // Words that fit into a narrow cell.
+                (None, Some(Reason::Memory)) => "memory".to_owned(),
                 (None, Some(reason)) => reason.name().to_owned(),
                 (None, None) => String::new(),
             };
