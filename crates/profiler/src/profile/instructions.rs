@@ -25,7 +25,7 @@ use super::metric::Unit;
 use super::render::units::shown;
 use super::stats;
 use super::subject::{PassError, Subject};
-use super::throughput::{Served, group};
+use super::throughput::{Served, group, still_runs};
 
 /// Where the container sees valgrind's files.
 const INSIDE: &str = "/.valgrind";
@@ -152,6 +152,8 @@ impl Run<'_> {
         };
         let outcome = served.child.run(&plan, |_| {}).map_err(|error| error.to_string())?;
         if let Some((kind, failures)) = outcome.errors.0.iter().next() {
+            // A server that has ended refuses connections.
+            still_runs(&served.container).map_err(|it| reason(&it))?;
             return Err(format!("{} × {kind}, first: {}", failures.count, failures.first));
         }
         if outcome.completed == 0 {
@@ -175,10 +177,21 @@ impl Run<'_> {
     }
 }
 
-/// An error with the last line of the server, which is where valgrind says what it lacks.
+/// An error with the last line of the server, which is where it or valgrind says what it lacks.
 fn reason(error: &PassError) -> String {
-    let last = error.output().and_then(|output| output.lines().rfind(|line| !line.trim().is_empty()));
+    let last = error.output().and_then(last_line);
     last.map_or_else(|| error.to_string(), |last| format!("{error}; its last line: {last}"))
+}
+
+/// The last line that is not part of callgrind's count; if there is none, the last.
+fn last_line(output: &str) -> Option<&str> {
+    let mut lines = output.lines().filter(|line| !line.trim().is_empty());
+    let of_count = |line: &str| {
+        let text = line.strip_prefix("==").and_then(|rest| rest.split_once("== ")).map(|(_, text)| text);
+        text.is_some_and(|text| ["Events ", "Collected ", "I "].iter().any(|word| text.starts_with(word)))
+            || line.trim_end().ends_with("==")
+    };
+    lines.clone().rfind(|line| !of_count(line)).or_else(|| lines.next_back())
 }
 
 /// The sum of what callgrind printed at the end of each process (`==PID== Collected : INSTRUCTIONS`).
@@ -255,6 +268,18 @@ mod tests {
         for none in ["", "Collected : 5", "==7== Collected : many", "==7== I   refs: 5"] {
             assert_eq!(total(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn the_last_line_is_the_servers_and_not_of_the_count() {
+        let count = "==1== \n==1== Events    : Ir\n==1== Collected : 239\n==1== \n==1== I   refs:      239\n";
+        assert_eq!(last_line(&format!("listening\ncannot map memory\n{count}")), Some("cannot map memory"));
+        assert_eq!(
+            last_line(&format!("==1== Process terminating\n{count}")),
+            Some("==1== Process terminating")
+        );
+        assert_eq!(last_line(count), Some("==1== I   refs:      239"));
+        assert_eq!(last_line("\n"), None);
     }
 
     #[test]
