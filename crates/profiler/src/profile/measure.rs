@@ -1,6 +1,7 @@
 //! Runs a profile's passes on one image, and puts together what they found.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tare_container::Confinement;
 use tare_container::host::HostLoad;
@@ -160,14 +161,14 @@ pub fn run(
     let shared = subject.placement.shared();
     let mut run = Run { limits: Some(limits.clone()), ..Run::default() };
     let shared_cores = &subject.placement.shared_cores;
-    let machine = |steal: Option<f64>, others: Option<f64>| MachineFacts {
+    let machine = |(steal, others): (Option<f64>, Option<f64>)| MachineFacts {
         steal,
         others,
         shared_cpus: shared.clone(),
         shared_cores: shared_cores.clone(),
     };
     for pass in &profile.passes {
-        let before = HostLoad::read();
+        let host = Watch::begin(*pass);
         let result = match pass {
             Pass::Size => continue,
             Pass::Startup => {
@@ -180,9 +181,8 @@ pub fn run(
                     watch(Step::Started { done, of, ready });
                 });
                 starts.map(|starts| {
-                    let steal = steal_since(before);
                     let mut rows = starts.measurements();
-                    startup::doubts::add(&mut rows, &machine(steal, None), starts.in_memory);
+                    startup::doubts::add(&mut rows, &machine(host.end()), starts.in_memory);
                     run.measurements.extend(rows);
                     run.sections.push(about_starts(&subject, &starts));
                     run.events.extend(stuck(&starts));
@@ -199,7 +199,7 @@ pub fn run(
                 loads.map(|Loads { cases, out_of_memory }| {
                     let mut capacity = None;
                     for case in &cases {
-                        let machine = machine(case.steal, case.others);
+                        let machine = machine((case.steal, case.others));
                         let rows = figures(case, &subject, limits, machine, capacity.clone());
                         if case.load == Load::Closed {
                             capacity = doubts::of_capacity(&rows);
@@ -225,8 +225,7 @@ pub fn run(
                     watch(Step::Copied { copies, most: options.most, ready });
                 });
                 density.map(|density| {
-                    let steal = steal_since(before);
-                    run.measurements.extend(density::rows::figures(&density, &machine(steal, None)));
+                    run.measurements.extend(density::rows::figures(&density, &machine(host.end())));
                     run.sections.push(density::rows::section(&density, where_(&subject)));
                 })
             }
@@ -239,8 +238,7 @@ pub fn run(
                         watch(Step::Disturbed { round, of: options.rounds, p99 });
                     });
                 rounds.map(|rounds| {
-                    let steal = steal_since(before);
-                    let rows = rounds.figures(&machine(steal, None), subject.cpus());
+                    let rows = rounds.figures(&machine(host.end()), subject.cpus());
                     run.sections.push(rounds.section(where_(&subject), &rows, options));
                     run.measurements.extend(rows);
                 })
@@ -248,15 +246,14 @@ pub fn run(
             Pass::Edge => {
                 let options = &profile.edge;
                 edge::run(&subject, options).map(|edge| {
-                    run.measurements.extend(edge.figures(&machine(steal_since(before), None)));
+                    run.measurements.extend(edge.figures(&machine(host.end())));
                     run.sections.push(edge.section(where_(&subject), options));
                 })
             }
             Pass::Network => {
                 let ways = network::run(&subject, &profile.throughput, setting.program);
                 ways.map(|ways| {
-                    let steal = steal_since(before);
-                    run.measurements.extend(ways.figures(&machine(steal, None)));
+                    run.measurements.extend(ways.figures(&machine(host.end())));
                     run.sections.push(ways.section(where_(&subject)));
                 })
             }
@@ -304,9 +301,37 @@ pub fn in_turns(
     Ok([rows(0), rows(1)])
 }
 
-/// The share of the CPU time that the hypervisor has taken since then.
-fn steal_since(before: Option<HostLoad>) -> Option<f64> {
-    HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before))
+/// The host around a pass.
+struct Watch {
+    before: Option<HostLoad>,
+    /// What others used before the pass; none for passes that look for themselves, or count.
+    others: Option<f64>,
+}
+
+impl Watch {
+    /// How long others are watched. Within a pass their CPU time cannot be told from that of containers that have ended.
+    const TIME: Duration = Duration::from_millis(200);
+
+    fn begin(pass: Pass) -> Self {
+        let is_watched = !matches!(pass, Pass::Size | Pass::Throughput | Pass::Instructions);
+        let others = if is_watched { Self::others() } else { None };
+        Self { before: HostLoad::read(), others }
+    }
+
+    /// The share of the CPU time that the hypervisor has taken since then, and that others use: before and after the pass,
+    /// the smaller of the two.
+    fn end(self) -> (Option<f64>, Option<f64>) {
+        let steal = HostLoad::read().zip(self.before).map(|(after, before)| after.steal_since(&before));
+        let others = self.others.zip(Self::others()).map(|(before, after)| before.min(after));
+        (steal, others)
+    }
+
+    /// The share of the CPU time that is used while this process waits.
+    fn others() -> Option<f64> {
+        let before = HostLoad::read()?;
+        std::thread::sleep(Self::TIME);
+        Some(HostLoad::read()?.others_since(&before, 0.0))
+    }
 }
 
 fn row<'a>(case: &'a Case, name: &'a str, subject: &Subject<'_>, steady: &'a Outcome) -> Row<'a> {
@@ -502,9 +527,31 @@ pub fn event(pass: Pass, error: &PassError) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::throughput::rows::tests::outcome;
     use super::super::throughput::series::Series;
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn others_are_seen_around_a_pass_that_cannot_tell_them() {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().unwrap().get() {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let others = |pass| Watch::begin(pass).end().1;
+            let (startup, throughput) = (others(Pass::Startup), others(Pass::Throughput));
+            stop.store(true, Ordering::Relaxed);
+            assert!(startup.unwrap() > 0.1, "{startup:?}");
+            assert_eq!(throughput, None);
+        });
+    }
 
     #[test]
     fn a_load_without_a_right_answer_is_an_event() {
