@@ -88,6 +88,12 @@ impl Toolkit {
         Ok(self.build_all(&[part], env, ui)?.swap_remove(0))
     }
 
+    /// Whether a part has been built before.
+    #[must_use]
+    pub fn has(&self, part: Part) -> bool {
+        self.place(part).is_file()
+    }
+
     /// The parts that the workspace can use on this system.
     #[must_use]
     pub fn parts(&self) -> Vec<Part> {
@@ -122,7 +128,7 @@ impl Toolkit {
         let command = self.command(&sh, parts, env);
         // Where cargo has nothing to do it says nothing; a part that is compiled anew is announced when the first of
         // its crates is.
-        let missing: Vec<Part> = parts.iter().copied().filter(|part| !self.place(*part).is_file()).collect();
+        let missing: Vec<Part> = parts.iter().copied().filter(|part| !self.has(*part)).collect();
         for part in &missing {
             ui.status("Building", &format!("{}, {}: this once", part.package(), part.purpose()));
         }

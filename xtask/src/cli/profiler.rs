@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
 use std::thread;
 
 use super::image::Missing;
@@ -73,21 +72,25 @@ pub(super) fn planned(
     Ok(Outcome::Exit(command.env(environment::COMMAND_VARIABLE, environment::command()).replace()?))
 }
 
-/// Builds the images and programs that a part asks for. They share no crate, and the first build of each takes minutes: both
-/// run at once, and the sizes of the images are printed as soon as those are there.
+/// Builds the images and programs that a part asks for.
 fn build(wanted: &Wanted, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<Plan> {
     let toolkit = workspace.toolkit(env);
-    let (keeper, images) = thread::scope(|scope| {
-        let keeper = wanted.keeper.then(|| scope.spawn(|| toolkit.build(Part::Keeper, env, ui)));
-        let images = images(wanted, workspace, env, ui);
-        if images.is_err() {
-            signals::end_programs();
-        }
-        let keeper = keeper.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        (keeper, images)
-    });
-    let images = images?;
-    let keeper: Option<PathBuf> = keeper.transpose()?;
+    let keeper = || toolkit.build(Part::Keeper, env, ui);
+    let (images, keeper) = if wanted.keeper && !toolkit.has(Part::Keeper) {
+        // The first build of each takes minutes, and they share no crate: both run at once, and the sizes of the images are
+        // printed as soon as those are there. Not later, because cargo says when it waits for another cargo.
+        thread::scope(|scope| {
+            let keeper = scope.spawn(keeper);
+            let images = images(wanted, workspace, env, ui);
+            if images.is_err() {
+                signals::end_programs();
+            }
+            let keeper = keeper.join().unwrap_or_else(|panic| resume_unwind(panic));
+            anyhow::Ok((images?, Some(keeper?)))
+        })?
+    } else {
+        (images(wanted, workspace, env, ui)?, wanted.keeper.then(keeper).transpose()?)
+    };
     let folders = Folders { root: workspace.root.clone(), target_dir: workspace.target_dir.clone() };
     Ok(Plan { workspace: folders, keeper, images, user: None })
 }
