@@ -74,7 +74,8 @@ pub(super) fn owner_of(tag: &str) -> Option<Owner> {
     (host == own.short()).then(|| owner.replace('-', ":").parse().ok())?
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
