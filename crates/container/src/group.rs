@@ -300,16 +300,16 @@ impl Drop for Group {
 }
 
 /// A new cpuset of version 1 is empty and takes no process until it has CPUs and memory nodes (cpusets.rst,
-/// 1.4).
+/// 1.4). Another thread may be filling a group above this one: between its two files, too.
 fn inherit_cpuset(folder: &Path) -> Result<(), ContainerError> {
-    let mut missing: Vec<&Path> = folder
-        .ancestors()
-        .take_while(|it| fs::read_to_string(it.join("cpuset.cpus")).is_ok_and(|text| text.trim().is_empty()))
-        .collect();
+    const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+    let is_empty = |file: PathBuf| fs::read_to_string(file).is_ok_and(|text| text.trim().is_empty());
+    let lacks_some = |folder: &&Path| FILES.iter().any(|name| is_empty(folder.join(name)));
+    let mut missing: Vec<&Path> = folder.ancestors().take_while(lacks_some).collect();
     missing.reverse();
     for folder in missing {
-        for name in ["cpuset.cpus", "cpuset.mems"] {
-            let Some(parent) = folder.parent() else { continue };
+        let Some(parent) = folder.parent() else { continue };
+        for name in FILES.iter().filter(|name| is_empty(folder.join(name))) {
             write(&folder.join(name), read(&parent.join(name))?.trim())?;
         }
     }
@@ -319,6 +319,28 @@ fn inherit_cpuset(folder: &Path) -> Result<(), ContainerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_file_of_a_cpuset_is_filled_from_the_group_above() {
+        let root = tempfile::tempdir().unwrap();
+        let leaf = root.path().join("group/leaf");
+        fs::create_dir_all(&leaf).unwrap();
+        let fill = |folder: &Path, cpus: &str, mems: &str| {
+            for (name, text) in [("cpuset.cpus", cpus), ("cpuset.mems", mems)] {
+                fs::write(folder.join(name), format!("{text}\n")).unwrap();
+            }
+        };
+        fill(root.path(), "0-3", "0-1");
+        // As another thread leaves it between its two writes.
+        fill(&root.path().join("group"), "0-1", "");
+        fill(&leaf, "", "");
+        inherit_cpuset(&leaf).unwrap();
+        let found = |folder: PathBuf| {
+            ["cpuset.cpus", "cpuset.mems"].map(|name| fs::read_to_string(folder.join(name)).unwrap())
+        };
+        assert_eq!(found(root.path().join("group")), ["0-1\n", "0-1"]);
+        assert_eq!(found(leaf), ["0-1", "0-1"]);
+    }
 
     #[test]
     fn groups_name_their_owner_where_processes_are_numbered_alike() {
