@@ -58,6 +58,9 @@ pub struct Target {
     pub image_id: String,
     /// `linux/amd64`
     pub platform: String,
+    /// When it was made, as its configuration says in RFC 3339: for images of this tool the time of the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
 }
 
 /// The machine.

@@ -116,6 +116,7 @@ pub(crate) fn report(digest: &str) -> Report {
             digest: digest.to_owned(),
             image_id: digest.to_owned(),
             platform: "linux/amd64".to_owned(),
+            created: None,
         },
         host: Host {
             cpu: "Some CPU\n# with a line break".to_owned(),

@@ -1,4 +1,6 @@
-//! `cargo xtask report render` and `report diff`: pages from reports that were written before.
+//! `cargo xtask report`: pages from reports that were written before, and what changed between them.
+
+mod history;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,8 @@ enum Verb {
     Render(RenderArguments),
     /// Say what changed between two reports or images, as Markdown for a pull request
     Diff(DiffArguments),
+    /// Say which figures changed at which commit, from a folder of reports
+    History(history::HistoryArguments),
 }
 
 #[derive(Debug, Args)]
@@ -70,7 +74,7 @@ fn report_file(name: &str) -> Option<PathBuf> {
 /// The images that a difference is of.
 pub(super) fn plan(arguments: &ReportArguments) -> anyhow::Result<Wanted> {
     let names = match &arguments.verb {
-        Verb::Render(_) => vec![],
+        Verb::Render(_) | Verb::History(_) => vec![],
         Verb::Diff(DiffArguments { old, new, .. }) => vec![old.clone(), new.clone()],
     };
     let (reports, images): (Vec<String>, Vec<String>) =
@@ -86,6 +90,7 @@ pub(super) fn run(arguments: &ReportArguments, session: &Session) -> anyhow::Res
     match &arguments.verb {
         Verb::Render(arguments) => render(arguments, session),
         Verb::Diff(arguments) => diff(arguments, session),
+        Verb::History(arguments) => history::run(arguments, session),
     }
 }
 

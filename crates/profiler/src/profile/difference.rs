@@ -11,7 +11,7 @@ use super::render::{figure, units};
 use super::report::Run;
 
 /// Figures that are compared; of a metric with cases each case.
-const FIGURES: [&str; 11] = [
+pub(super) const FIGURES: [&str; 11] = [
     "size.image.compressed",
     "size.image.uncompressed",
     "size.binary.file",

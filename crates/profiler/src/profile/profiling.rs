@@ -198,6 +198,7 @@ pub(super) fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runt
             digest: target.digest.unwrap_or(target.image_id).to_string(),
             image_id: target.image_id.to_string(),
             platform: format!("{}/{}", target.config.image.os(), target.config.image.architecture()),
+            created: target.config.image.created().clone(),
         },
         host: report::Host {
             cpu: facts.cpu_model.unwrap_or_else(|| "unknown".to_owned()),

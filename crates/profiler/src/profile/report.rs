@@ -154,6 +154,7 @@ pub(crate) fn sample() -> Report {
             digest: format!("sha256:{}", "1".repeat(64)),
             image_id: format!("sha256:{}", "2".repeat(64)),
             platform: "linux/amd64".to_owned(),
+            created: Some("2026-11-23T12:00:00Z".to_owned()),
         },
         host: Host {
             cpu: "Some CPU | with a bar".to_owned(),

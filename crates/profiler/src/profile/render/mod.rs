@@ -3,6 +3,7 @@
 
 pub mod difference;
 mod headline;
+pub mod history;
 pub mod junit;
 pub mod limits;
 pub mod markdown;

@@ -6,6 +6,7 @@ mod limits;
 mod lines;
 mod svg;
 mod treemap;
+mod trend;
 mod view;
 
 use minijinja::value::Serde;
@@ -13,6 +14,7 @@ use minijinja::{Environment, Value, context};
 
 use crate::profile::capacity::Capacity;
 use crate::profile::difference::Difference;
+use crate::profile::history::History;
 use crate::profile::report::Report;
 use crate::profile::sweep::found::Sweep;
 
@@ -30,6 +32,14 @@ pub fn render(reports: &[Report]) -> Result<String, minijinja::Error> {
 /// As [`render`].
 pub fn difference(reports: [&Report; 2], difference: &Difference) -> Result<String, minijinja::Error> {
     fill(&view::difference(reports, difference))
+}
+
+/// The page of histories.
+///
+/// # Errors
+/// As [`render`].
+pub fn trend(histories: &[History]) -> Result<String, minijinja::Error> {
+    fill(&trend::page(histories))
 }
 
 /// The page of a sweep.

@@ -377,7 +377,7 @@ fn everything(run: &Run) -> Everything {
     Everything { heading, figures, notes, grids }
 }
 
-fn list(table: &Table) -> Grid {
+pub(super) fn list(table: &Table) -> Grid {
     let numeric = (0..table.columns.len()).map(|at| table.numeric.contains(&at)).collect();
     Grid { title: table.title.clone(), columns: table.columns.clone(), numeric, rows: table.rows.clone() }
 }
