@@ -1,4 +1,5 @@
-//! What charts and differences are made from: the bytes of an image as a tree, its packages, and curves of a load.
+//! What charts and differences are made from: the bytes of an image as a tree, its packages, curves of a load,
+//! and calls of functions.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,4 +69,25 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
+}
+
+/// A function as it is called on one path, with what it calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// Its name; in brackets an address that has none.
+    pub function: String,
+    /// Instructions of its own and of all that it calls here.
+    pub instructions: u64,
+    /// What it calls, most instructions first. Small ones are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callees: Vec<Frame>,
+}
+
+impl Frame {
+    /// How many frames there are, with this one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        1 + self.callees.iter().map(Self::count).sum::<usize>()
+    }
 }

@@ -15,7 +15,7 @@ mod units;
 pub mod verdict;
 
 pub use bias::{Bias, Subject};
-pub use chart::{Curve, CurveKind, Package, Part};
+pub use chart::{Curve, CurveKind, Frame, Package, Part};
 pub use doubt::{Doubt, Reading};
 pub use limits::{CpuLimit, CpuSet, Limits};
 pub use measurement::Measurement;

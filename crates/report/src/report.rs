@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chart::{Curve, Package, Part};
+use crate::chart::{Curve, Frame, Package, Part};
 use crate::limits::Limits;
 use crate::measurement::Measurement;
 use crate::metric::Pass;
@@ -148,6 +148,9 @@ pub struct Run {
     /// What happened in the course of the loads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Curve>,
+    /// Which functions execute the instructions of requests; of the instructions pass alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<Frame>,
 }
 
 impl Run {

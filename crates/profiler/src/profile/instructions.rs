@@ -9,26 +9,41 @@
 //! cannot be counted is said in a line and fails nothing.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tare_container::group::Group;
 use tare_container::{Mount, Runtime};
 use tare_load::Plan;
 use tare_oci::units::Nanoseconds;
+use tare_report::Frame;
 use tare_tool::process::{Execute as _, Shell, cmd};
 
+use super::call_graph::CallGraph;
 use super::definition::{Profile, Ready, ThroughputOptions};
 use super::gate::spread;
 use super::measurement::Measurement;
 use super::metric::Unit;
 use super::render::units::shown;
+use super::report::Table;
 use super::stats;
 use super::subject::{PassError, Subject};
 use super::throughput::{Served, group, still_runs};
 
 /// Where the container sees valgrind's files.
 const INSIDE: &str = "/.valgrind";
+/// Where it sees the unstripped program.
+const PROGRAM: &str = "/.program";
+/// Callgrind's profile that is not wanted.
+const NOWHERE: &str = "/dev/null";
+/// Where callgrind's profile goes otherwise: no container lacks it, and no folder of this host is written to.
+const OUTPUT: &str = "/dev/stdout";
+/// The most bytes of output that are kept of a run; a profile has some hundred thousand.
+const KEPT: usize = 64 << 20;
+/// The share of instructions that must be in functions with a name.
+const NAMED: f64 = 0.5;
 /// A folder that every container can write to, whatever its root is: valgrind keeps a file there.
 const TEMPORARY: &str = "/dev/shm";
 /// Nanoseconds that the first requests may take: 3 s. A server that is too slow for all of them gets fewer.
@@ -94,6 +109,47 @@ pub fn run(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Counting
 }
 
 fn count(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Result<Counting, String> {
+    with_valgrind(subject, profile, program, (NOWHERE, None), |run, version| counted(run, profile, version))
+}
+
+/// Runs the server under valgrind once more, and says which functions execute the instructions: the largest ones, and a tree of
+/// calls. `unstripped` is the program with its symbols, which runs in place of the image's.
+///
+/// # Errors
+/// Why that is not known.
+pub fn stacks(
+    subject: &Subject<'_>,
+    profile: &Profile,
+    program: &Path,
+    unstripped: Option<&Path>,
+) -> Result<(Table, Frame), String> {
+    let output = with_valgrind(subject, profile, program, (OUTPUT, unstripped), |run, _| {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        run.instructions(profile.instructions.requests.into(), LATER, Some(&kept))?;
+        let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(String::from_utf8_lossy(&kept.0).into_owned())
+    })?;
+    let graph = CallGraph::parse(&output);
+    if graph.total() == 0 {
+        return Err("callgrind's profile did not come through the server's stdout".to_owned());
+    }
+    if graph.named_share() < NAMED {
+        return Err(
+            "the program has no symbols; an image of the workspace has its unstripped binary beside it"
+                .to_owned(),
+        );
+    }
+    Ok((graph.table(), graph.tree()))
+}
+
+/// Prepares runs of the server under valgrind, whose profile goes to a file.
+fn with_valgrind<T>(
+    subject: &Subject<'_>,
+    profile: &Profile,
+    program: &Path,
+    (file, unstripped): (&str, Option<&Path>),
+    work: impl FnOnce(&Run<'_>, String) -> Result<T, String>,
+) -> Result<T, String> {
     let valgrind = Valgrind::find(subject.runtime, &subject.target.config.image.architecture().to_string())?;
     let longer = |time: Nanoseconds| Nanoseconds(time.0.saturating_mul(PATIENCE));
     let ready = Ready { timeout: longer(profile.ready.timeout), ..profile.ready.clone() };
@@ -104,14 +160,16 @@ fn count(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Result<Cou
         ..profile.throughput.clone()
     };
     let mut subject = Subject { ready: &ready, ..subject.clone() };
-    valgrind.put_before(&mut subject);
+    valgrind.put_before(&mut subject, file, unstripped);
     let group = group(&subject);
-    let run = Run { subject, options, program, group };
-    let (requests, first) = run.instructions(profile.instructions.requests.into(), FIRST)?;
+    work(&Run { subject, options, program, group }, valgrind.version)
+}
+
+fn counted(run: &Run<'_>, profile: &Profile, valgrind: String) -> Result<Counting, String> {
+    let (requests, first) = run.instructions(profile.instructions.requests.into(), FIRST, None)?;
     let of = |requests: u64| -> Result<u64, String> {
-        match run
-            .instructions(requests, LATER * (1 + requests / profile.instructions.requests.max(1) as u64))?
-        {
+        let duration = LATER * (1 + requests / profile.instructions.requests.max(1) as u64);
+        match run.instructions(requests, duration, None)? {
             (answered, instructions) if answered == requests => Ok(instructions),
             (answered, _) => Err(format!("{answered} of {requests} requests were answered in time")),
         }
@@ -124,7 +182,7 @@ fn count(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Result<Cou
         #[expect(clippy::cast_precision_loss, reason = "instructions of a run are below 2^53")]
         samples.push(more as f64 / requests as f64);
     }
-    Ok(Counting::Done { requests, samples, valgrind: valgrind.version })
+    Ok(Counting::Done { requests, samples, valgrind })
 }
 
 /// What all runs have in common.
@@ -137,11 +195,20 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Starts the server, sends at most so many requests in so many nanoseconds, and ends it. The number of answers, and of
-    /// instructions in all.
-    fn instructions(&self, most: u64, duration: u64) -> Result<(u64, u64), String> {
+    /// instructions in all. What the server prints from its start on is kept where that is asked for.
+    fn instructions(
+        &self,
+        most: u64,
+        duration: u64,
+        keep: Option<&Arc<Mutex<Kept>>>,
+    ) -> Result<(u64, u64), String> {
         let Self { subject, options, program, group } = self;
         let mut served =
             Served::start(subject, options, program, group.as_ref()).map_err(|it| reason(&it))?;
+        let follower = keep.map(|keep| {
+            served.container.follow_output(Box::new(Keeper(Arc::clone(keep)))).map_err(|it| it.to_string())
+        });
+        let follower = follower.transpose()?.flatten();
         let plan = Plan {
             threads: 1,
             most: Some(most),
@@ -171,9 +238,33 @@ impl Run<'_> {
             }
         };
         container.remove().map_err(|error| error.to_string())?;
+        // It ends with the output, at the latest when the container is gone.
+        follower.map(std::thread::JoinHandle::join);
         let counted =
             counted.ok_or("valgrind printed no count; the server may run another program (exec)")?;
         Ok((outcome.completed, counted))
+    }
+}
+
+/// What a server printed.
+#[derive(Debug, Default)]
+struct Kept(Vec<u8>);
+
+/// Fills it.
+struct Keeper(Arc<Mutex<Kept>>);
+
+impl io::Write for Keeper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0.len() + bytes.len() > KEPT {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        kept.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -222,12 +313,20 @@ impl Valgrind {
         Ok(Self { folder, tool, version })
     }
 
-    /// Lets the container's program run under callgrind.
-    fn put_before(&self, subject: &mut Subject<'_>) {
-        let command = subject.spec.command(&subject.target.config);
+    /// Lets the container's program, or that with its symbols, run under callgrind, which writes its profile to a file.
+    fn put_before(&self, subject: &mut Subject<'_>, file: &str, unstripped: Option<&Path>) {
+        let mut command = subject.spec.command(&subject.target.config);
+        let place = unstripped.and_then(|path| Some((path.parent()?, path.file_name()?.to_str()?)));
+        if let (Some((folder, name)), Some(program)) = (place, command.first_mut()) {
+            *program = format!("{PROGRAM}/{name}");
+            let source = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+            subject.spec.mounts.push(Mount { source, target: PROGRAM.to_owned() });
+        }
         let own = [
             &format!("{INSIDE}/{}", self.tool),
-            "--callgrind-out-file=/dev/null",
+            &format!("--callgrind-out-file={file}"),
+            // As symbols are everywhere else.
+            "--demangle=no",
             // Its pipe for debuggers takes a folder that can be written to.
             "--vgdb=no",
             "--",

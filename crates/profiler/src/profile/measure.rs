@@ -261,8 +261,17 @@ pub fn run(
                 let counting = instructions::run(&subject, profile, setting.program);
                 watch(Step::Counted(&counting));
                 run.measurements.extend(counting.measurement());
-                let notes = vec![counting.to_string()];
-                run.sections.push(Section { pass: *pass, notes, tables: vec![] });
+                let mut section = Section { pass: *pass, notes: vec![counting.to_string()], tables: vec![] };
+                if counting.measurement().is_some() {
+                    match instructions::stacks(&subject, profile, setting.program, setting.unstripped) {
+                        Ok((table, stacks)) => {
+                            section.tables.push(table);
+                            run.stacks = Some(stacks);
+                        }
+                        Err(why) => section.notes.push(format!("there is no flame graph: {why}")),
+                    }
+                }
+                run.sections.push(section);
                 Ok(())
             }
         };

@@ -6,6 +6,7 @@
 pub mod abilities;
 pub mod baseline;
 pub mod boundary;
+mod call_graph;
 pub mod capacity;
 pub mod change_points;
 pub mod compare;

@@ -213,6 +213,15 @@ pub(crate) fn sample() -> Report {
                     case: "closed".to_owned(),
                     points: vec![(0.0, 1e6), (0.5, 2e6), (1.0, 3e6)],
                 }],
+                stacks: Some(tare_report::Frame {
+                    function: "all".to_owned(),
+                    instructions: 17_000_000,
+                    callees: vec![tare_report::Frame {
+                        function: "app::main".to_owned(),
+                        instructions: 16_000_000,
+                        callees: vec![],
+                    }],
+                }),
                 ..Run::default()
             },
         ],

@@ -38,7 +38,7 @@ fn of_rounds(runs: Vec<Run>, rounds: usize) -> Run {
     let (mut events, mut figures): (Vec<Event>, Vec<Vec<Measurement>>) = (Vec::new(), Vec::new());
     let limits = runs.first().and_then(|run| run.limits.clone());
     let (mut sections, mut curves): (Vec<Section>, Vec<Curve>) = (Vec::new(), Vec::new());
-    let (mut bytes, mut packages) = (None, Vec::new());
+    let (mut bytes, mut packages, mut stacks) = (None, Vec::new(), None);
     for run in runs {
         events.extend(run.events.into_iter().filter(|event| !events.contains(event)).collect::<Vec<_>>());
         // Details and curves of a pass are those of its last round.
@@ -51,6 +51,7 @@ fn of_rounds(runs: Vec<Run>, rounds: usize) -> Run {
             curves.push(curve);
         }
         bytes = bytes.or(run.bytes);
+        stacks = run.stacks.or(stacks);
         // Those of the size pass, which runs once.
         packages.extend(run.packages);
         for measurement in run.measurements {
@@ -68,7 +69,7 @@ fn of_rounds(runs: Vec<Run>, rounds: usize) -> Run {
         }
     }
     let measurements = figures.into_iter().map(median).collect();
-    Run { limits, measurements, sections, events, bytes, curves, packages }
+    Run { limits, measurements, sections, events, bytes, curves, packages, stacks }
 }
 
 fn median(rounds: Vec<Measurement>) -> Measurement {

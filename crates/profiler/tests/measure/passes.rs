@@ -269,6 +269,11 @@ fn instructions_of_a_request_are_counted_under_valgrind() {
     }
     let per_request = value(&run.measurements, "instructions.per-request");
     assert!(section.notes[0].contains("from 2 times 2000 and 4000 requests"), "{section:?}");
+    // The requests of one more run, by function.
+    let stacks = run.stacks.as_ref().unwrap_or_else(|| panic!("{section:?}"));
+    assert!(stacks.instructions as f64 > 2000.0 * per_request, "{stacks:?}");
+    let [table] = section.tables.as_slice() else { panic!("{section:?}") };
+    assert_eq!((table.columns.len(), table.rows.len()), (3, 20), "{table:?}");
     let again = value(&count("[\"http=8080\"]").measurements, "instructions.per-request");
     // Some 400; threads that start at another moment are a thousand more or fewer in all.
     assert!((per_request / again - 1.0).abs() < 0.02, "{per_request} and {again}");

@@ -118,7 +118,7 @@ pub(super) fn attribute(elf: &Elf<'_>, named: &Elf<'_>) -> Result<Option<Attribu
     Ok(Some(sums(elf, &names, &claims)))
 }
 
-fn name(symbol: &[u8]) -> Named {
+pub(super) fn name(symbol: &[u8]) -> Named {
     let native = |name: &str| Named { function: name.to_owned(), krate: None };
     match std::str::from_utf8(symbol) {
         Err(_) => native(&String::from_utf8_lossy(&symbol[..symbol.len().min(NAME_LIMIT)])),

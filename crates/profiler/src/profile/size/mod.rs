@@ -31,6 +31,7 @@ pub use metrics::measurements;
 pub use parts::{built_from, parts};
 pub use program::{ProgramSize, SectionSize, SymbolSource, program};
 pub use render::{changes, section};
+pub(super) use symbol::crate_of;
 pub use tree::TreeError;
 
 /// Larger programs are not looked into; they are held in memory whole.
@@ -349,6 +350,11 @@ fn start_program(
     };
     let unstripped = unstripped.map(|path| read_unstripped(path).map_err(failed(path))).transpose()?;
     Ok(Some(program(&path, &data, unstripped.as_deref(), doubts)))
+}
+
+/// The name of a symbol's function as people read it.
+pub(super) fn readable(symbol: &str) -> String {
+    attribution::name(symbol.as_bytes()).function
 }
 
 fn read_unstripped(path: &Path) -> io::Result<Vec<u8>> {

@@ -73,7 +73,7 @@ pub(super) fn rust(symbol: &str) -> Option<Named> {
 /// (nobody else asked for that copy), and `tokio::spawn::<app::main>` is tokio's. Legacy names seldom
 /// have their type parameters: what tokio instantiates for app is then tokio's all the same, and what
 /// `Vec` is instantiated for is alloc's.
-pub(super) fn crate_of(name: &str) -> Option<&str> {
+pub(in crate::profile) fn crate_of(name: &str) -> Option<&str> {
     let mut standard = None;
     for krate in roots(name) {
         if !is_standard(krate) {

@@ -2,6 +2,7 @@
 //! by side, with their curves in the same drawings.
 
 mod bars;
+mod flame;
 mod limits;
 mod lines;
 mod svg;

@@ -80,7 +80,7 @@ fn tile(svg: &mut Svg, part: &Part, area: Area, colour: &str, above: &str, depth
     }
 }
 
-fn cut(text: &str, fits: usize) -> String {
+pub(super) fn cut(text: &str, fits: usize) -> String {
     if text.chars().count() <= fits {
         return text.to_owned();
     }

@@ -7,7 +7,7 @@ use super::super::headline::{self, Headline};
 use super::super::screen::verdict;
 use super::super::{figure, figure_with_interval, trust, units};
 use super::lines::Line;
-use super::{bars, lines, treemap};
+use super::{bars, flame, lines, treemap};
 use crate::profile::difference::Difference;
 use crate::profile::gate::Outcome;
 use crate::profile::measurement::{Doubt, Measurement};
@@ -444,7 +444,21 @@ fn charts(reports: &[Report], names: &[String]) -> Vec<Chart> {
         }));
     }
     charts.extend(costs(&runs));
+    charts.extend(runs.iter().filter_map(|(name, run)| functions(name, run)));
     charts
+}
+
+/// The flame graph, with the largest functions as a table.
+fn functions(name: &str, run: &Run) -> Option<Chart> {
+    let svg = flame::draw(run.stacks.as_ref()?)?;
+    let tables = run.sections.iter().filter(|it| it.pass == Pass::Instructions).flat_map(|it| &it.tables);
+    let title = "Flame graph of instructions".to_owned();
+    Some(Chart {
+        title: if name.is_empty() { title } else { format!("{title}: {name}") },
+        note: "Instructions in user mode while requests are answered, with start and end. Each function stands on its caller, as wide as its instructions and those of all that it calls. callgrind records pairs of callers and callees: what a function calls is divided among its callers in proportion. Inlined functions are part of those that they are inlined into.",
+        svg,
+        grid: tables.map(list).next().unwrap_or_default(),
+    })
 }
 
 fn bytes(image: &Part, name: Option<&String>) -> Chart {
