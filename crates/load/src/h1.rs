@@ -268,7 +268,7 @@ impl<'a> Worker<'a> {
                 wake = wake.min(schedule.began + planned);
             }
             self.handle_events(events, wake)?;
-            lane.answers.store(self.recorder.answers(), Ordering::Relaxed);
+            self.recorder.show(now, &lane.shown);
             if self.left == 0 && self.under_way == 0 {
                 lane.stop.store(true, Ordering::Relaxed);
             }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use self::socket::Counted;
+
 use super::host::Meter;
 use super::outcome::ErrorKind;
 use super::pacer::{Choice, Pacer};
@@ -26,7 +27,7 @@ use super::plan::{Blob, Plan, Request};
 use super::recorder::{Comparison, Recorder, Schedule, Started};
 use super::request::authority;
 use super::response::{Answer, Answered, Fault, MOST_BODY};
-use super::{Lane, LoadError, Outcome};
+use super::{Lane, LoadError, Outcome, Shown};
 use crate::clock;
 
 /// Connections that are being opened at once, as in HTTP/1.1.
@@ -77,7 +78,7 @@ struct Shared {
     /// Requests that may still be started ([`Plan::most`]), and those under way.
     left: Cell<u64>,
     under_way: Cell<u64>,
-    answers: Arc<AtomicU64>,
+    shown: Arc<Shown>,
 }
 
 /// A connection that is opened again when it ends.
@@ -146,7 +147,7 @@ async fn drive(lane: &Lane<'_>) -> Result<(), LoadError> {
         is_running: Cell::new(false),
         left: Cell::new(0),
         under_way: Cell::new(0),
-        answers: Arc::clone(&lane.answers),
+        shown: Arc::clone(&lane.shown),
     });
     let (lines, failed) = open_all(&shared, lane.connections()).await;
     let open = lines.iter().filter(|line| line.sender.borrow().is_some()).count();
@@ -382,7 +383,7 @@ async fn stream(shared: Rc<Shared>, line: Rc<Line>, to: u64) {
             Ok(Err(fault)) => recorder.lost(now, started, fault.kind, || fault.why),
             Err(_) => recorder.lost(now, started, ErrorKind::Timeout, || shared.plan.late()),
         }
-        shared.answers.store(recorder.answers(), Ordering::Relaxed);
+        recorder.show(now, &shared.shown);
     }
 }
 

@@ -112,12 +112,24 @@ pub enum Phase {
     Progress {
         /// Answers so far.
         answers: u64,
+        /// Nanoseconds from the planned start within which 99 % of the right answers came lately, of the slowest thread; none
+        /// before there are some.
+        p99: Option<u64>,
     },
     /// The measured span has ended; answers are still awaited.
     Measured {
         /// When, in nanoseconds of CLOCK_MONOTONIC.
         at: u64,
     },
+}
+
+/// What a thread shows while it runs.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Answers so far.
+    answers: AtomicU64,
+    /// As in [`Phase::Progress`]; 0 for none.
+    p99: AtomicU64,
 }
 
 /// What one thread is given.
@@ -131,8 +143,7 @@ struct Lane<'a> {
     start: Receiver<Schedule>,
     /// What each turn found.
     done: Sender<Outcome>,
-    /// Answers so far.
-    answers: Arc<AtomicU64>,
+    shown: Arc<Shown>,
     /// The run is to end now.
     stop: &'a AtomicBool,
 }
@@ -201,7 +212,7 @@ pub fn run_in_turns(plan: &Plan, mut again: impl FnMut(Outcome) -> Option<u64>) 
 struct Hand<'scope> {
     start: Sender<Schedule>,
     done: Receiver<Outcome>,
-    answers: Arc<AtomicU64>,
+    shown: Arc<Shown>,
     thread: std::thread::ScopedJoinHandle<'scope, Result<(), LoadError>>,
 }
 
@@ -236,7 +247,7 @@ fn with_threads<R>(
         for thread in 0..plan.threads {
             let (start, starts) = mpsc::channel();
             let (done, all_done) = mpsc::channel();
-            let answers: Arc<AtomicU64> = Arc::default();
+            let shown: Arc<Shown> = Arc::default();
             let lane = Lane {
                 plan,
                 address,
@@ -244,14 +255,14 @@ fn with_threads<R>(
                 opened: opened.clone(),
                 start: starts,
                 done,
-                answers: Arc::clone(&answers),
+                shown: Arc::clone(&shown),
                 stop,
             };
             let thread = scope.spawn(move || match plan.protocol {
                 Protocol::Http1 => h1::work(&lane),
                 Protocol::Http2 => h2::work(&lane),
             });
-            hands.push(Hand { start, done: all_done, answers, thread });
+            hands.push(Hand { start, done: all_done, shown, thread });
         }
         drop(opened);
         let mut connections = 0;
@@ -287,8 +298,8 @@ impl Threads<'_> {
             // A thread that has ended says why when it is joined.
             let _ = hand.start.send(schedule);
         }
-        let answers: Vec<&AtomicU64> = self.hands.iter().map(|hand| &*hand.answers).collect();
-        follow(schedule, &answers, stop, watch);
+        let shown: Vec<&Shown> = self.hands.iter().map(|hand| &*hand.shown).collect();
+        follow(schedule, &shown, stop, watch);
         let mut all: Option<Outcome> = None;
         for at in 0..self.hands.len() {
             let Ok(found) = self.hands[at].done.recv() else {
@@ -317,7 +328,7 @@ impl Threads<'_> {
 }
 
 /// Sleeps from window to window and says what has passed, until it is stopped.
-fn follow(schedule: Schedule, answers: &[&AtomicU64], stop: &AtomicBool, watch: &mut impl FnMut(Phase)) {
+fn follow(schedule: Schedule, shown: &[&Shown], stop: &AtomicBool, watch: &mut impl FnMut(Phase)) {
     let wait = |until: u64| {
         while let left = until.saturating_sub(clock::now())
             && left > 0
@@ -338,7 +349,9 @@ fn follow(schedule: Schedule, answers: &[&AtomicU64], stop: &AtomicBool, watch: 
             break;
         }
         wait(window_end);
-        watch(Phase::Progress { answers: answers.iter().map(|it| it.load(Ordering::Relaxed)).sum() });
+        let answers = shown.iter().map(|it| it.answers.load(Ordering::Relaxed)).sum();
+        let p99 = shown.iter().map(|it| it.p99.load(Ordering::Relaxed)).max().filter(|p99| *p99 > 0);
+        watch(Phase::Progress { answers, p99 });
         window_end += schedule.window;
     }
     wait(schedule.to);

@@ -1,5 +1,8 @@
 //! Records the observations of one thread during a run. It knows nothing about sockets.
 
+use std::sync::atomic::Ordering;
+
+use super::Shown;
 use super::outcome::{Connections, ErrorKind, Outcome, PARTS, Span, Times};
 use super::plan::Expect;
 use super::response::Answer;
@@ -44,6 +47,8 @@ pub(crate) struct Recorder {
     changed: u64,
     /// Answers so far, to show progress.
     answers: u64,
+    /// When the progress of times is shown next.
+    next_shown: u64,
 }
 
 impl Recorder {
@@ -59,7 +64,15 @@ impl Recorder {
             let parts = early.div_ceil(early.div_ceil(PARTS)) + 1;
             found.parts = vec![Times::default(); usize::try_from(parts).unwrap_or_default()];
         }
-        Self { schedule, found, open: 0, now_in_flight: 0, changed: began, answers: 0 }
+        Self {
+            schedule,
+            found,
+            open: 0,
+            now_in_flight: 0,
+            changed: began,
+            answers: 0,
+            next_shown: began + window,
+        }
     }
 
     /// The load begins now.
@@ -186,9 +199,15 @@ impl Recorder {
         self.found.measured.to = self.schedule.to;
     }
 
-    /// Answers so far.
-    pub(crate) fn answers(&self) -> u64 {
-        self.answers
+    /// Shows the progress: times once in a window, because to find a percentile takes some microseconds.
+    pub(crate) fn show(&mut self, now: u64, shown: &Shown) {
+        shown.answers.store(self.answers, Ordering::Relaxed);
+        if now >= self.next_shown {
+            self.next_shown = now + self.schedule.window;
+            let parts = self.found.parts.iter().map(|part| &part.latency);
+            let latest = parts.chain([&self.found.latency]).rfind(|times| times.count() > 0);
+            shown.p99.store(latest.map_or(0, |times| times.percentile(99.0)), Ordering::Relaxed);
+        }
     }
 
     /// Ends a load: returns its results, and keeps the number of open connections.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use oci_spec::image::Descriptor;
 use tare_oci::units::ByteSize;
 use tare_report::metric::Unit;
-use tare_report::{Measurement, Outcome, Report};
+use tare_report::{Measurement, Outcome, Overall, Report};
 
 use crate::content::Content;
 use crate::error::Error;
@@ -60,7 +60,11 @@ pub fn check_gates(images: &[&str], required: &[String], reports: &[FoundReport]
                 .verdicts
                 .iter()
                 .filter(|verdict| matches!(verdict.outcome, Outcome::Fail | Outcome::Unreliable));
-            let why = failed.next().map_or("the server failed", |verdict| verdict.reason.as_str());
+            let otherwise = match report.overall {
+                Overall::Interrupted => "the measurement was interrupted",
+                _ => "the server failed",
+            };
+            let why = failed.next().map_or(otherwise, |verdict| verdict.reason.as_str());
             return Err(Error::Gates(format!(
                 "the gates of profile {} did not pass: {why} ({})",
                 report.profile.name,
@@ -151,7 +155,7 @@ fn shown(measurement: &Measurement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tare_report::{Overall, Verdict};
+    use tare_report::Verdict;
 
     use super::*;
 

@@ -59,6 +59,8 @@ pub enum Overall {
     Fail,
     /// None failed, but a figure cannot be believed.
     Unreliable,
+    /// The measurement was interrupted, and nothing was judged.
+    Interrupted,
 }
 
 impl Overall {
@@ -88,6 +90,7 @@ impl Overall {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Unreliable => "unreliable",
+            Self::Interrupted => "interrupted",
         }
     }
 }

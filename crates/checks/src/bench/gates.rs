@@ -65,7 +65,7 @@ impl Count {
         self.runs += 1;
         match report.overall {
             Overall::Fail => self.failed += 1,
-            Overall::Unreliable => self.doubtful += 1,
+            Overall::Unreliable | Overall::Interrupted => self.doubtful += 1,
             Overall::Pass => self.passed += 1,
         }
         self.cpu += u32::from(failed(COST));

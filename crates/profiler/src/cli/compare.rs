@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &CompareArguments, session: &Session) -> anyhow::Re
     let options = Options { runtime: Some(&runtime), ..Options::default() };
     let both = format!("{} and {}", a.name, b.name);
     ui.status("Comparing", &both);
-    let mut progress = Progress::new(ui, both, Some(kind));
+    let mut progress = Progress::new(ui, both, Some(kind), None);
     let result = comparison::compare(a, b, &profile, &question, &options, |step| progress.show(&step));
     drop(progress);
     let comparison = match result {

@@ -25,6 +25,9 @@ use tare_load::{
 };
 use url::Url;
 
+use crate::profile::metric::Unit;
+use crate::profile::render::units;
+
 #[derive(Debug, Args)]
 pub(super) struct LoadArguments {
     /// What to ask for, such as http://127.0.0.1:8080/
@@ -144,13 +147,14 @@ pub(super) fn run(arguments: &LoadArguments, ui: Ui) -> anyhow::Result<Outcome> 
         }
     };
     ctrlc::set_handler(handler).context("cannot handle signals")?;
-    let bar = bar(&plan);
+    let bar = bar(&plan, ui);
     let before = HostLoad::read();
     let outcome = run_until(&plan, &stop, |phase| match phase {
         Phase::Connected { connections } => bar.set_message(format!("{connections} connections")),
-        Phase::Progress { answers } => {
+        Phase::Progress { answers, p99 } => {
             bar.inc(1);
-            bar.set_message(format!("{answers} answers"));
+            let p99 = p99.map(|p99| format!(", p99 {}", units::shown(p99 as f64, Unit::Nanoseconds)));
+            bar.set_message(format!("{answers} answers{}", p99.unwrap_or_default()));
         }
         Phase::Measuring { .. } | Phase::Measured { .. } => {}
     });
@@ -215,8 +219,11 @@ fn plan(arguments: &LoadArguments) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// Shows itself on a terminal only.
-fn bar(plan: &Plan) -> ProgressBar {
+/// Shows itself only on a terminal whose line can be replaced.
+fn bar(plan: &Plan, ui: Ui) -> ProgressBar {
+    if !ui.is_coloured() {
+        return ProgressBar::hidden();
+    }
     let windows = (plan.warm_up + plan.duration) / plan.window;
     let bar = ProgressBar::with_draw_target(Some(windows), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{bar:32} {elapsed} of it, {msg}") {

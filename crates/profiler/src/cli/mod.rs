@@ -22,6 +22,7 @@ mod stage;
 mod start;
 mod sudo;
 mod tables;
+mod unfinished;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -77,7 +78,8 @@ impl Command {
 /// Runs with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let no_colour = is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let (step, own) = Step::of(&words);
     let name = environment::command();

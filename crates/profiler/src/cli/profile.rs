@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -29,9 +30,10 @@ use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
 use super::images::{Subject, hand_over, subjects, subjects_of_profile, wanted};
 use super::limits::{CapacityArguments, SweepArguments};
-use super::progress::Progress;
+use super::progress::{Left, Progress};
 use super::published;
-use super::stage::{self, AtSignal, Session, Way};
+use super::stage::{self, AtSignal, LastWords, Session, Way};
+use super::unfinished::Unfinished;
 use super::{sudo, tables};
 
 #[derive(Debug, Args)]
@@ -188,7 +190,9 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     }
     let way =
         if profile.runs_image() { Some(stage::choose(&arguments.common.container, session)?) } else { None };
-    let watch = stage::watch(way, session, &AtSignal::Leave)?;
+    let unfinished = Arc::new(Unfinished::default());
+    let at_signal = AtSignal::Report(write_at_signal(&unfinished, session));
+    let watch = stage::watch(way, session, &at_signal)?;
     let (subjects, left_out) = match arguments.images.as_slice() {
         [] if !profile.images.is_empty() => subjects_of_profile(&profile.images, session)?,
         names => (subjects(names, session)?, vec![]),
@@ -214,13 +218,16 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     let baselines = baselines.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = match way {
         None => None,
-        Some(Way::Here(kind)) => Some(stage::open(kind, session, watch, &AtSignal::Leave)?),
+        Some(Way::Here(kind)) => Some(stage::open(kind, session, watch, &at_signal)?),
         Some(Way::Sudo) => return hand_over(&arguments.common.container, &subjects, session),
     };
     let mut reports = Vec::new();
     if profile.rounds > 1 {
         let images: Vec<&Image> = subjects.iter().map(|subject| &subject.image).collect();
-        reports = in_rounds(&images, &profile, runtime.as_ref(), session)?;
+        let folders: Vec<PathBuf> =
+            names.iter().map(|name| folder(arguments, session, &profile, name, several)).collect();
+        reports = in_rounds(&images, &folders, &profile, runtime.as_ref(), session, &unfinished)?;
+        unfinished.finish();
         for ((image, name), report) in images.iter().zip(&names).zip(&reports) {
             publish(arguments, session, &profile, (image, name, several), report, None)?;
         }
@@ -228,7 +235,8 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
     // One round is published image by image.
     let one_round = if profile.rounds > 1 { &[][..] } else { &subjects };
     for ((Subject { image, .. }, name), baseline) in one_round.iter().zip(&names).zip(&baselines) {
-        let progress = || Progress::new(session.ui, image.name.clone(), runtime.as_ref().map(Runtime::kind));
+        let kind = runtime.as_ref().map(Runtime::kind);
+        let progress = || Progress::new(session.ui, image.name.clone(), kind, Some(Left::of(&profile, 0)));
         let (baseline, before) = match baseline {
             Some((baseline, before)) => (Some(baseline), before.as_ref()),
             None => (None, None),
@@ -238,7 +246,15 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
         let note = Port::of(&image.target, profile.ready.port).note().filter(|_| profile.runs_image());
         note.iter().for_each(|note| session.ui.status("Asking", note));
         let mut shown = progress();
-        let report = profiling::profile(image, &profile, &options, |step| shown.show(&step))?;
+        let folder = folder(arguments, session, &profile, name, several);
+        unfinished.begin(&folder, || profiling::new_report(image, &profile, runtime.as_ref()));
+        let report = profiling::profile(image, &profile, &options, |step| {
+            if let Step::Passed(run) = step {
+                unfinished.passed(&folder, run);
+            }
+            shown.show(&step);
+        })?;
+        unfinished.finish();
         drop(shown);
         let saving = arguments.save_baseline.as_deref().map(|path| place(path, name, several));
         let keeps = several || arguments.save_baseline.as_deref().is_some_and(is_folder);
@@ -278,25 +294,69 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
 /// Measures all images in rounds.
 fn in_rounds(
     images: &[&Image],
+    folders: &[PathBuf],
     profile: &Profile,
     runtime: Option<&Runtime>,
     session: &Session,
+    unfinished: &Unfinished,
 ) -> anyhow::Result<Vec<Report>> {
     let options = Options { runtime, cache: session.cache(), ..Options::default() };
     let mut shown: Option<((String, u32), Progress)> = None;
+    let mut later = (profile.rounds as usize * images.len()).saturating_sub(1);
     let watch = |image: &Image, round: u32, step: Step<'_>| {
         let now = (image.name.clone(), round);
+        let place = images.iter().position(|it| std::ptr::eq(*it, image)).and_then(|at| folders.get(at));
         if shown.as_ref().is_none_or(|(before, _)| *before != now) {
             let title = format!("{} (round {round} of {})", image.name, profile.rounds);
             // The line of the one before goes first.
             shown = None;
-            shown = Some((now, Progress::new(session.ui, title, runtime.map(Runtime::kind))));
+            let left = Left::of(profile, later);
+            later = later.saturating_sub(1);
+            shown = Some((now, Progress::new(session.ui, title, runtime.map(Runtime::kind), Some(left))));
+            place.iter().for_each(|folder| {
+                unfinished.begin(folder, || profiling::new_report(image, profile, runtime));
+            });
+        }
+        if let (Step::Passed(run), Some(folder)) = (&step, place) {
+            unfinished.passed(folder, run);
         }
         if let Some((_, progress)) = &mut shown {
             progress.show(&step);
         }
     };
     Ok(profiling::in_rounds(images, profile, &options, watch)?)
+}
+
+/// Writes the reports of images that are being measured, without a verdict.
+fn write_at_signal(unfinished: &Arc<Unfinished>, session: &Session) -> LastWords {
+    let (unfinished, user, ui) = (Arc::clone(unfinished), session.user().cloned(), session.ui);
+    LastWords(Arc::new(move || {
+        for (report, folder) in unfinished.reports() {
+            let written = sudo::as_user(user.as_ref(), || render::write(&report, &folder));
+            match written.and_then(|written| Ok(written?)) {
+                Ok(()) => {
+                    ui.relay("");
+                    ui.status("Wrote", &format!("what was measured until then to {}", folder.display()));
+                }
+                Err(error) => ui.warning(&format!("{error:#}")),
+            }
+        }
+    }))
+}
+
+/// Where the reports of an image are written.
+fn folder(
+    arguments: &ProfileArguments,
+    session: &Session,
+    profile: &Profile,
+    name: &str,
+    several: bool,
+) -> PathBuf {
+    match &arguments.output {
+        Some(folder) if several => session.env.current_dir.join(folder).join(name),
+        Some(folder) => session.env.current_dir.join(folder),
+        None => session.plan.workspace.target_dir.join("profiles").join(name).join(&profile.name),
+    }
 }
 
 /// Names that differ: a second `app` is `app-2`.
@@ -400,11 +460,7 @@ fn publish(
     saved_to: Option<&Path>,
 ) -> anyhow::Result<()> {
     let Session { env, plan, ui, .. } = session;
-    let folder = match &arguments.output {
-        Some(folder) if several => env.current_dir.join(folder).join(name),
-        Some(folder) => env.current_dir.join(folder),
-        None => plan.workspace.target_dir.join("profiles").join(name).join(&report.profile.name),
-    };
+    let folder = folder(arguments, session, profile, name, several);
     sudo::as_user(session.user(), || render::write(report, &folder))??;
     if arguments.json {
         ui.result(report.to_json()?.trim_end())?;

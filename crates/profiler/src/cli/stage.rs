@@ -150,6 +150,18 @@ pub(super) enum AtSignal {
     Leave,
     /// It is noted once a container runs, which is then stopped in order.
     Stop(Arc<Stopping>),
+    /// The same as the second, and writes what was measured before.
+    Report(LastWords),
+}
+
+/// What is done when everything else is removed.
+#[derive(Clone)]
+pub(super) struct LastWords(pub(super) Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for LastWords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LastWords")
+    }
 }
 
 /// Whether a container runs, and is to be stopped.
@@ -219,7 +231,7 @@ fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cle
     let (of_signal, first, ui) = (cleanup.clone(), at_signal.clone(), session.ui);
     let handler = move || {
         if !first.note() {
-            interrupted(&of_signal, ui);
+            interrupted(&of_signal, &first, ui);
         }
     };
     ctrlc::set_handler(handler).context("cannot handle signals")?;
@@ -229,7 +241,7 @@ fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cle
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
             if !first.note() && !matches!(first, AtSignal::Stop(_)) {
-                interrupted(&of_end, ui);
+                interrupted(&of_end, &first, ui);
             }
         });
     }
@@ -237,9 +249,12 @@ fn handle_signals(session: &Session, at_signal: &AtSignal) -> anyhow::Result<Cle
 }
 
 /// Removes what must not stay, and ends.
-fn interrupted(cleanup: &Cleanup, ui: Ui) {
+fn interrupted(cleanup: &Cleanup, at_signal: &AtSignal, ui: Ui) {
     #[expect(clippy::exit, reason = "this is the command line, and what must not stay is removed")]
     leftovers::leave(cleanup, || {
+        if let AtSignal::Report(words) = at_signal {
+            (words.0)();
+        }
         ui.interrupted();
         std::process::exit(INTERRUPTED.into());
     });

@@ -167,7 +167,7 @@ fn one_round(
         Some(rate) => rate,
         None => {
             let plan = Plan { pace: Pace::Closed, ..served.base.clone() };
-            let case = throughput::alone(&mut served, Load::Closed, &plan, cpus)?;
+            let case = throughput::alone(&mut served, Load::Closed, &plan, cpus, &mut |_, _| {})?;
             closed = case.outcome.requests_per_second();
             closed * GUESS
         }
@@ -192,7 +192,7 @@ fn one_round(
             let goal = Goal { rate: (-at).exp(), p99: question.p99 };
             let plan = Plan { pace: Pace::Open { rate: goal.rate }, ..served.base.clone() };
             for _ in 0..ATTEMPTS {
-                let case = throughput::alone(&mut served, Load::Closed, &plan, cpus)?;
+                let case = throughput::alone(&mut served, Load::Closed, &plan, cpus, &mut |_, _| {})?;
                 let trial = Trial::of_case(&subject, &goal, &case);
                 let holds = trial.holds();
                 keep(trial);

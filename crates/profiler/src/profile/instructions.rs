@@ -102,14 +102,19 @@ impl fmt::Display for Counting {
     }
 }
 
-/// Counts the instructions of the profile's requests. `program` is this one, which is the generator too.
+/// Counts the instructions of the profile's requests. `program` is this one, which is the generator too; `watch` is called
+/// after each run of the server, with the number of runs that are done and that there are.
 #[must_use]
-pub fn run(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Counting {
-    count(subject, profile, program).unwrap_or_else(Counting::Impossible)
-}
-
-fn count(subject: &Subject<'_>, profile: &Profile, program: &Path) -> Result<Counting, String> {
-    with_valgrind(subject, profile, program, (NOWHERE, None), |run, version| counted(run, profile, version))
+pub fn run(
+    subject: &Subject<'_>,
+    profile: &Profile,
+    program: &Path,
+    watch: impl FnMut(u32, u32),
+) -> Counting {
+    let counted = with_valgrind(subject, profile, program, (NOWHERE, None), |run, version| {
+        counted(run, profile, version, watch)
+    });
+    counted.unwrap_or_else(Counting::Impossible)
 }
 
 /// Runs the server under valgrind once more, and says which functions execute the instructions: the largest ones, and a tree of
@@ -165,7 +170,14 @@ fn with_valgrind<T>(
     work(&Run { subject, options, program, group }, valgrind.version)
 }
 
-fn counted(run: &Run<'_>, profile: &Profile, valgrind: String) -> Result<Counting, String> {
+fn counted(
+    run: &Run<'_>,
+    profile: &Profile,
+    valgrind: String,
+    mut watch: impl FnMut(u32, u32),
+) -> Result<Counting, String> {
+    let runs = profile.instructions.runs;
+
     let (requests, first) = run.instructions(profile.instructions.requests.into(), FIRST, None)?;
     let of = |requests: u64| -> Result<u64, String> {
         let duration = LATER * (1 + requests / profile.instructions.requests.max(1) as u64);
@@ -175,9 +187,11 @@ fn counted(run: &Run<'_>, profile: &Profile, valgrind: String) -> Result<Countin
         }
     };
     let mut samples = Vec::new();
-    for number in 0..profile.instructions.runs {
+    for number in 0..runs {
         let few = if number == 0 { first } else { of(requests)? };
+        watch(2 * number + 1, 2 * runs);
         let many = of(2 * requests)?;
+        watch(2 * number + 2, 2 * runs);
         let more = many.checked_sub(few).ok_or("twice as many requests took fewer instructions")?;
         #[expect(clippy::cast_precision_loss, reason = "instructions of a run are below 2^53")]
         samples.push(more as f64 / requests as f64);

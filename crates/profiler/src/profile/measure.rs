@@ -27,7 +27,7 @@ use super::subject::{PassError, Subject};
 use super::throughput::doubts::{self, Circumstances};
 use super::throughput::rows::Row;
 use super::throughput::turns::{self, TurnsError};
-use super::throughput::{self, Case, Loads};
+use super::throughput::{self, Case, Loads, Seen};
 use super::validity::MachineFacts;
 
 /// How many of the server's last lines a report keeps.
@@ -80,6 +80,8 @@ pub enum Step<'a> {
     Reading,
     /// The passes that run the image begin, under these limits.
     Running(&'a Limits),
+    /// A pass is done. What was measured so far under its limits.
+    Passed(&'a Run),
     /// A start of the server is done, of so many.
     Started {
         /// How many are done.
@@ -89,13 +91,10 @@ pub enum Step<'a> {
         /// Nanoseconds until it was ready.
         ready: u64,
     },
-    /// A load case is done.
-    Loaded {
-        /// Which.
-        load: Load,
-        /// Answers per second.
-        rate: f64,
-    },
+    /// A pass begins.
+    Begun(Pass),
+    /// A load case runs, or is done.
+    Loading(Load, Seen),
     /// A copy of the density pass is ready.
     Copied {
         /// How many run now.
@@ -113,6 +112,13 @@ pub enum Step<'a> {
         of: u32,
         /// Nanoseconds of p99, alone and beside the neighbour.
         p99: [f64; 2],
+    },
+    /// The server ran under valgrind once more.
+    Counting {
+        /// How often it ran.
+        done: u32,
+        /// Of how often.
+        of: u32,
     },
     /// The instructions of a request are counted, or cannot be.
     Counted(&'a Counting),
@@ -168,6 +174,9 @@ pub fn run(
         shared_cores: shared_cores.clone(),
     };
     for pass in &profile.passes {
+        if *pass != Pass::Size {
+            watch(Step::Begun(*pass));
+        }
         let host = Watch::begin(*pass);
         let result = match pass {
             Pass::Size => continue,
@@ -193,8 +202,8 @@ pub fn run(
                 })
             }
             Pass::Throughput => {
-                let loads = throughput::run(&subject, &profile.throughput, setting.program, |load, rate| {
-                    watch(Step::Loaded { load, rate });
+                let loads = throughput::run(&subject, &profile.throughput, setting.program, |load, seen| {
+                    watch(Step::Loading(load, seen));
                 });
                 loads.map(|Loads { cases, out_of_memory }| {
                     let mut capacity = None;
@@ -258,7 +267,9 @@ pub fn run(
                 })
             }
             Pass::Instructions => {
-                let counting = instructions::run(&subject, profile, setting.program);
+                let counting = instructions::run(&subject, profile, setting.program, |done, of| {
+                    watch(Step::Counting { done, of });
+                });
                 watch(Step::Counted(&counting));
                 run.measurements.extend(counting.measurement());
                 let mut section = Section { pass: *pass, notes: vec![counting.to_string()], tables: vec![] };
@@ -276,7 +287,7 @@ pub fn run(
             }
         };
         match result {
-            Ok(()) => {}
+            Ok(()) => watch(Step::Passed(&run)),
             Err(error) if error.is_the_servers() => {
                 run.events.push(event(*pass, &error));
                 // The next pass would only wait for the same.

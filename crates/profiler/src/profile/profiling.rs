@@ -184,7 +184,8 @@ fn facts_of(profile: &Profile, target: &Target) -> report::ProfileFacts {
 }
 
 /// A report before anything was measured.
-pub(super) fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
+#[must_use]
+pub fn new_report(image: &Image, profile: &Profile, runtime: Option<&Runtime>) -> Report {
     let Image { target, name, .. } = image;
     let mut names = vec![name.clone()];
     names.extend(target.image.names.iter().filter(|other| *other != name).cloned());
@@ -235,6 +236,7 @@ fn measured(
     if profile.passes.contains(&Pass::Size) {
         watch(Step::Reading);
         runs.push(measure::sizes(&setting)?);
+        runs.iter().for_each(|run| watch(Step::Passed(run)));
     }
     if !profile.runs_image() {
         return Ok(runs);

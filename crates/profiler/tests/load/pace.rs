@@ -155,10 +155,13 @@ fn phases_are_told_in_their_order() {
     assert_eq!(phases.last(), Some(&Phase::Measured { at: outcome.measured.to }));
     let answers: Vec<u64> = phases
         .iter()
-        .filter_map(|it| if let Phase::Progress { answers } = it { Some(*answers) } else { None })
+        .filter_map(|it| if let Phase::Progress { answers, .. } = it { Some(*answers) } else { None })
         .collect();
     assert_eq!(answers.len(), 5);
     assert!(answers.is_sorted() && answers[0] < answers[4], "{answers:?}");
+    let last =
+        phases.iter().rev().find_map(|it| if let Phase::Progress { p99, .. } = it { *p99 } else { None });
+    assert!(last.is_some_and(|p99| p99 > 0 && p99 <= outcome.latency.max()), "{phases:?}");
 }
 
 #[test]

@@ -130,6 +130,45 @@ fn everything_that_a_program_prints_is_shown() {
     assert!(stdout == expected, "{} of {} bytes", stdout.len(), expected.len());
 }
 
+/// What was measured before a signal is a report without a verdict.
+#[test]
+fn a_profile_that_is_interrupted_in_a_load_has_a_report_without_a_verdict() {
+    if !as_root() {
+        return;
+    }
+    let world = World::new();
+    let output = world.folder.path().join("reports");
+    let words = ["--pass", "size,startup,throughput", "--runs", "2", "--duration", "60s", "--output"];
+    let words: Vec<&str> = words.into_iter().chain([output.to_str().unwrap()]).collect();
+    let mut child = call(&world, "profile", &["http=8080"], &words);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Started 2 times") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0);
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let (code, stdout, _) = end(child);
+    assert_eq!((code, stdout.as_str()), (Some(130), ""), "{rest}");
+    let wrote = format!("Wrote what was measured until then to {}", output.display());
+    let last: Vec<&str> = rest.lines().rev().take(2).map(str::trim).collect();
+    assert_eq!(last, ["error: interrupted", wrote.as_str()], "{rest}");
+    let report = fs::read_to_string(output.join("report.json")).unwrap();
+    let report = tare_report::Report::parse(&report).unwrap();
+    assert_eq!((report.overall.name(), report.verdicts.len(), report.runs.len()), ("interrupted", 0, 2));
+    let has =
+        |metric: &str| report.runs.iter().flat_map(|run| &run.measurements).any(|it| it.metric == metric);
+    assert_eq!(
+        ["size.image.compressed", "startup.warm.ready", "throughput.rate"].map(has),
+        [true, true, false]
+    );
+    let page = fs::read_to_string(output.join("report.html")).unwrap();
+    assert!(page.contains("interrupted; nothing was judged"));
+}
+
 /// The same for both signals, at once, whatever the passes do.
 #[test]
 fn a_profile_that_is_interrupted_says_so_and_leaves_nothing() {

@@ -112,6 +112,7 @@ pub fn verdict(report: &Report) -> String {
             }
             format!("failed ({})", why.join(", "))
         }
+        Overall::Interrupted => "interrupted; nothing was judged".to_owned(),
         Overall::Unreliable => {
             format!("cannot tell: {} on figures that are in doubt", gates(count(Outcome::Unreliable)))
         }

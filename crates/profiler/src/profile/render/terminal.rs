@@ -73,6 +73,7 @@ pub fn conclusion(report: &Report) -> String {
         Overall::Pass => "PASS",
         Overall::Fail => "FAIL",
         Overall::Unreliable => "UNRELIABLE",
+        Overall::Interrupted => "INTERRUPTED",
     };
     let gates = if counted.is_empty() { String::new() } else { format!(": {} gates", counted.join(", ")) };
     let events = match events {

@@ -54,6 +54,33 @@ pub struct Case {
     pub oom_kills: u64,
 }
 
+/// What is seen of a load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Seen {
+    /// It runs.
+    Running {
+        /// The number of the load, from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
+        /// Nanoseconds since its begin.
+        elapsed: u64,
+        /// Nanoseconds that it takes, with its warm-up.
+        duration: u64,
+        /// Answers per second in the last window.
+        rate: f64,
+        /// Nanoseconds within which 99 % of the answers came lately.
+        p99: Option<u64>,
+    },
+    /// It is done.
+    Done {
+        /// Right answers per second.
+        rate: f64,
+        /// Nanoseconds within which 99 % of them came.
+        p99: Option<u64>,
+    },
+}
+
 /// All load cases of the pass.
 #[derive(Debug)]
 pub struct Loads {
@@ -73,24 +100,36 @@ pub fn run(
     subject: &Subject<'_>,
     options: &ThroughputOptions,
     program: &Path,
-    mut watch: impl FnMut(Load, f64),
+    mut watch: impl FnMut(Load, Seen),
 ) -> Result<Loads, PassError> {
     let group = group(subject);
     let mut loads = Loads { cases: Vec::new(), out_of_memory: None };
     let mut capacity = None;
-    for load in &options.loads {
+    let of = options.loads.len();
+    for (number, load) in (1..).zip(&options.loads) {
         // Of no right answers there is no share.
         if matches!(load, Load::Share(_)) && capacity.is_none() {
             continue;
         }
         let mut served = Served::start(subject, options, program, group.as_ref())?;
         let Some(plan) = plan::case(&served.base, *load, capacity) else { continue };
-        let case = alone(&mut served, *load, &plan, &subject.placement.generator)?;
-        let rate = rows::steady(&case.outcome).requests_per_second();
+        let (begun, mut before) = (clock::now(), (clock::now(), 0));
+        let mut look = |answers: u64, p99| {
+            let now = clock::now();
+            let seconds = now.saturating_sub(before.0) as f64 / 1e9;
+            let rate = answers.saturating_sub(before.1) as f64 / seconds.max(1e-9);
+            before = (now, answers);
+            let (elapsed, duration) = (now - begun, plan.warm_up + plan.duration);
+            watch(*load, Seen::Running { number, of, elapsed, duration, rate, p99 });
+        };
+        let case = alone(&mut served, *load, &plan, &subject.placement.generator, &mut look)?;
+        let steady = rows::steady(&case.outcome);
+        let rate = steady.requests_per_second();
         if *load == Load::Closed {
             capacity = Some(rate).filter(|rate| *rate > 0.0);
         }
-        watch(*load, rate);
+        let p99 = (steady.latency.count() > 0).then(|| steady.latency.percentile(99.0));
+        watch(*load, Seen::Done { rate, p99 });
         loads.cases.push(case);
         let out_of_memory = served.end()?;
         loads.out_of_memory = loads.out_of_memory.or(out_of_memory);
@@ -99,7 +138,14 @@ pub fn run(
 }
 
 /// Runs one case while a thread beside the generator samples the counters, as it must not disturb the server.
-pub(super) fn alone(served: &mut Served, load: Load, plan: &Plan, cpus: &[usize]) -> Result<Case, PassError> {
+/// `look` is called after each window with the answers so far and the latest p99.
+pub(super) fn alone(
+    served: &mut Served,
+    load: Load,
+    plan: &Plan,
+    cpus: &[usize],
+    look: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<Case, PassError> {
     let Served { container, child, .. } = served;
     let series = Mutex::new(Series::default());
     let stop = AtomicBool::new(false);
@@ -108,7 +154,7 @@ pub(super) fn alone(served: &mut Served, load: Load, plan: &Plan, cpus: &[usize]
             let _ = host::pin(cpus);
             sample(container, &series, &stop);
         });
-        let case = case(child, load, plan, container, &series);
+        let case = case(child, load, plan, (container, &series), look);
         stop.store(true, Ordering::Relaxed);
         case
     })?;
@@ -186,8 +232,8 @@ fn case(
     child: &mut Generator,
     load: Load,
     plan: &tare_load::Plan,
-    container: &Container,
-    series: &Mutex<Series>,
+    (container, series): (&Container, &Mutex<Series>),
+    watch: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Case, PassError> {
     let before = HostLoad::read();
     let peak_before = container.counters().ok().and_then(|counters| counters.memory_peak);
@@ -195,7 +241,8 @@ fn case(
     let mut look = |phase| match phase {
         Phase::Measuring { .. } => begun = HostLoad::read(),
         Phase::Measured { .. } => ended = HostLoad::read(),
-        Phase::Connected { .. } | Phase::Progress { .. } => {}
+        Phase::Progress { answers, p99 } => watch(answers, p99),
+        Phase::Connected { .. } => {}
     };
     let outcome = child.run(plan, &mut look).map_err(|source| of_load(container, source))?;
     let steal = HostLoad::read().zip(before).map(|(after, before)| after.steal_since(&before));
