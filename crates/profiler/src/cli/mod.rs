@@ -13,6 +13,7 @@ mod hints;
 mod images;
 mod limits;
 mod load;
+mod matrix;
 mod neighbour;
 mod profile;
 mod progress;

@@ -30,6 +30,7 @@ use super::arguments::CommonArguments;
 use super::compare::{self, CompareArguments};
 use super::images::{Subject, hand_over, subjects, subjects_of_profile, wanted};
 use super::limits::{CapacityArguments, SweepArguments};
+use super::matrix::MatrixArguments;
 use super::progress::{Left, Progress};
 use super::published;
 use super::stage::{self, AtSignal, LastWords, Session, Way};
@@ -86,6 +87,8 @@ pub(super) enum ProfileVerb {
     Sweep(SweepArguments),
     /// Search the highest rate that is answered in time under the profile's limits
     Capacity(CapacityArguments),
+    /// Measure variants in turn, and name those that no other is better than
+    Matrix(MatrixArguments),
 }
 
 impl ProfileArguments {
@@ -94,6 +97,7 @@ impl ProfileArguments {
             Some(ProfileVerb::Compare(arguments)) => arguments.quiet(),
             Some(ProfileVerb::Sweep(arguments)) => arguments.quiet(),
             Some(ProfileVerb::Capacity(arguments)) => arguments.quiet(),
+            Some(ProfileVerb::Matrix(arguments)) => arguments.quiet(),
             None => self.common.container.quiet,
         }
     }
@@ -149,6 +153,7 @@ pub(super) fn plan(
         Some(ProfileVerb::Compare(arguments)) => return compare::plan(arguments, root, env).map(Some),
         Some(ProfileVerb::Sweep(arguments)) => return arguments.plan(root, env).map(Some),
         Some(ProfileVerb::Capacity(arguments)) => return arguments.plan(root, env).map(Some),
+        Some(ProfileVerb::Matrix(arguments)) => return arguments.plan(root, env).map(Some),
     }
     if arguments.list(root, ui)? {
         return Ok(None);
@@ -176,6 +181,7 @@ pub(super) fn run(arguments: &ProfileArguments, session: &Session) -> anyhow::Re
         Some(ProfileVerb::Compare(arguments)) => return compare::run(arguments, session),
         Some(ProfileVerb::Sweep(arguments)) => return arguments.run(session),
         Some(ProfileVerb::Capacity(arguments)) => return arguments.run(session),
+        Some(ProfileVerb::Matrix(arguments)) => return arguments.run(session),
     }
     let root = &session.plan.workspace.root;
     if arguments.list(root, session.ui)? {

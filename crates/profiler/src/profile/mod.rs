@@ -21,6 +21,7 @@ pub mod history;
 pub mod instructions;
 pub mod isolation;
 pub mod kept;
+pub mod matrix;
 pub mod measure;
 pub mod network;
 pub mod own_image;

@@ -7,6 +7,7 @@ pub mod history;
 pub mod junit;
 pub mod limits;
 pub mod markdown;
+pub mod matrix;
 pub mod metrics;
 pub mod page;
 mod passes;
@@ -23,6 +24,7 @@ use tare_oci::blob::{FileError, Staging};
 use tare_tool::private;
 
 use super::capacity::Capacity;
+use super::matrix::Matrix;
 use super::measurement::Measurement;
 use super::metric::Direction;
 use super::report::Report;
@@ -79,6 +81,15 @@ pub fn write_capacity(capacity: &Capacity, folder: &Path) -> Result<(), FileErro
     )
 }
 
+/// Writes `matrix.json` and `matrix.md` to a folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_matrix(variants: &Matrix, folder: &Path) -> Result<(), FileError> {
+    let json = matrix::json(variants).map_err(io::Error::from);
+    write_texts(folder, "matrix", vec![("json", json), ("md", Ok(matrix::markdown(variants)))])
+}
+
 fn write_result(
     folder: &Path,
     name: &str,
@@ -91,6 +102,11 @@ fn write_result(
         ("md", Ok(markdown)),
         ("html", page.map_err(io::Error::other)),
     ];
+    write_texts(folder, name, Vec::from(texts))
+}
+
+/// Writes files of one name, all of whose texts are made before the first is written.
+fn write_texts(folder: &Path, name: &str, texts: Vec<(&str, io::Result<String>)>) -> Result<(), FileError> {
     let write_all = || -> Result<(), FileError> {
         let staging = Staging::create(folder.join(format!(".{name}.staging")))?;
         for (extension, text) in texts {
