@@ -115,6 +115,8 @@ pub enum WantedImages {
     Named(Vec<String>),
     /// These, without those whose toolchain is not installed.
     Available(Vec<String>),
+    /// These, without those that cannot be built, for whatever reason.
+    Buildable(Vec<String>),
 }
 
 /// The images and programs that the second step gets.

@@ -34,6 +34,7 @@ use tare_tool::cache;
 use tare_tool::document::suggestion;
 use tare_tool::environment::{self, Environment};
 use tare_tool::exit::Hinted;
+use tare_tool::signals;
 use tare_tool::ui::{Ui, table};
 
 #[derive(Debug, Default, Args)]
@@ -165,6 +166,16 @@ pub(super) enum Missing {
     Fail,
     /// The image is left out with a warning.
     LeaveOut,
+    /// So it is whatever keeps it from being built, but for a signal.
+    Any,
+}
+
+fn leaves_out(missing: Missing, error: &anyhow::Error) -> bool {
+    match missing {
+        Missing::Fail => false,
+        Missing::LeaveOut => is_missing_tool(error),
+        Missing::Any => signals::ended_by().is_none(),
+    }
 }
 
 /// Builds images of the workspace as `cargo xtask image NAMES` does, and prints no result.
@@ -182,7 +193,7 @@ pub(super) fn built(
         let mut built = Vec::new();
         for definition in &definitions {
             match call.build(definition) {
-                Err(error) if missing == Missing::LeaveOut && is_missing_tool(&error) => {
+                Err(error) if leaves_out(missing, &error) => {
                     ui.warning(&format!("left out: {error:#}"));
                 }
                 image => built.push(image?.0),
@@ -502,5 +513,23 @@ impl Call<'_> {
         let capabilities = entry.capabilities.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
         let Entry { path, mode, owner, .. } = entry;
         format!("  {kind}{mode:04o} {owner:>11} {size:>9} {path}{origin}{capabilities}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_an_image_is_left_out_depends_on_why_it_is_not_built() {
+        let program = "no-such-compiler".to_owned();
+        let missing = anyhow::Error::from(tare_tool::process::ProcessError::NotFound { program });
+        let failed = anyhow::anyhow!("could not compile `app`");
+        for (left_out, of_missing, of_failed) in
+            [(Missing::Fail, false, false), (Missing::LeaveOut, true, false), (Missing::Any, true, true)]
+        {
+            let found = (leaves_out(left_out, &missing), leaves_out(left_out, &failed));
+            assert_eq!(found, (of_missing, of_failed), "{left_out:?}");
+        }
     }
 }

@@ -109,6 +109,7 @@ fn images(
         WantedImages::Available(names) => {
             image::built(names, workspace, env, wanted.quiet, Missing::LeaveOut)?
         }
+        WantedImages::Buildable(names) => image::built(names, workspace, env, wanted.quiet, Missing::Any)?,
     };
     let mut images: Vec<PlannedImage> = built.into_iter().map(planned_image).collect();
     let here = format!("linux/{}", host_architecture());

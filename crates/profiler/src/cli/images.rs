@@ -88,6 +88,13 @@ pub(super) fn subjects(names: &[String], session: &Session) -> anyhow::Result<Ve
     names.iter().map(subject).collect()
 }
 
+/// Which of the named images there are: the workspace's own may not have been built.
+pub(super) fn built(names: &[String], session: &Session) -> (Vec<String>, Vec<String>) {
+    let is_there = |name: &&String| !is_own(name) || session.plan.images.iter().any(|it| it.name == **name);
+    let (there, gone): (Vec<&String>, Vec<&String>) = names.iter().partition(is_there);
+    (there.into_iter().cloned().collect(), gone.into_iter().cloned().collect())
+}
+
 /// Those of a profile's images that could be built, and the names of the others.
 pub(super) fn subjects_of_profile(
     names: &[String],

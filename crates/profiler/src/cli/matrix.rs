@@ -9,7 +9,7 @@ use tare_tool::plan::{Wanted, WantedImages};
 
 use super::Outcome;
 use super::arguments::CommonArguments;
-use super::images::{hand_over, subjects, subjects_of_profile, wanted};
+use super::images::{self, hand_over, subjects, wanted};
 use super::progress::{Left, Progress};
 use super::stage::{self, AtSignal, Session, Way};
 use super::sudo;
@@ -66,8 +66,12 @@ impl MatrixArguments {
         let profile = self.profile(root)?;
         let keeper = stage::check(&self.common.container, &profile, env)?;
         let (images, pulled) = match self.images.as_slice() {
-            [] => (WantedImages::Available(profile.images), vec![]),
+            [] => (WantedImages::Named(profile.images), vec![]),
             names => wanted(names)?,
+        };
+        let images = match images {
+            WantedImages::Named(names) => WantedImages::Buildable(names),
+            other => other,
         };
         Ok(Wanted { images, pulled, baseline: None, keeper, quiet: self.quiet() })
     }
@@ -77,10 +81,12 @@ impl MatrixArguments {
         let container = &self.common.container;
         let way = stage::choose(container, session)?;
         let watch = stage::watch(Some(way), session, &AtSignal::Leave)?;
-        let subjects = match self.images.as_slice() {
-            [] => subjects_of_profile(&profile.images, session)?.0,
-            names => subjects(names, session)?,
-        };
+        let names = if self.images.is_empty() { &profile.images } else { &self.images };
+        let (there, left_out) = images::built(names, session);
+        if there.is_empty() {
+            anyhow::bail!("none of the variants was built");
+        }
+        let subjects = subjects(&there, session)?;
         let kind = match way {
             Way::Here(kind) => kind,
             Way::Sudo => return hand_over(container, &subjects, session),
@@ -105,7 +111,8 @@ impl MatrixArguments {
         })?;
         drop(line);
         let named: Vec<_> = images.iter().map(|image| image.name.as_str()).zip(&reports).collect();
-        let Some(matrix) = Matrix::of(&named) else { anyhow::bail!("there is no variant") };
+        let Some(mut matrix) = Matrix::of(&named) else { anyhow::bail!("there is no variant") };
+        left_out.iter().for_each(|name| matrix.was_not_built(name));
         let folder = match &self.output {
             Some(folder) => session.env.current_dir.join(folder),
             None => session.plan.workspace.target_dir.join("profiles/matrix"),

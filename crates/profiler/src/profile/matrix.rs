@@ -77,6 +77,17 @@ impl Matrix {
         })
     }
 
+    /// Adds a variant that could not be built.
+    pub fn was_not_built(&mut self, name: &str) {
+        self.variants.push(Variant {
+            name: name.to_owned(),
+            digest: String::new(),
+            figures: [const { None }; 3],
+            failed: Some("it could not be built; the warning above says why".to_owned()),
+            dominated_by: vec![],
+        });
+    }
+
     /// The names of the variants on the frontier.
     #[must_use]
     pub fn frontier(&self) -> Vec<&str> {
@@ -152,6 +163,10 @@ mod tests {
         // One that fails is neither better nor worse, and hides nothing.
         assert_eq!(matrix.variants[4].failed.as_deref(), Some("not ready: no answer"));
         assert_eq!(Matrix::of(&[]), None);
+        let mut matrix = matrix;
+        matrix.was_not_built("unbuilt");
+        let unbuilt = &matrix.variants[5];
+        assert!(unbuilt.failed.is_some() && !unbuilt.is_on_frontier() && matrix.frontier().len() == 3);
     }
 
     #[test]
