@@ -110,7 +110,8 @@ impl MatrixArguments {
             }
         })?;
         drop(line);
-        let named: Vec<_> = images.iter().map(|image| image.name.as_str()).zip(&reports).collect();
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        let named: Vec<_> = titles(&names, &there).into_iter().zip(&reports).collect();
         let Some(mut matrix) = Matrix::of(&named) else { anyhow::bail!("there is no variant") };
         left_out.iter().for_each(|name| matrix.was_not_built(name));
         let folder = match &self.output {
@@ -123,5 +124,27 @@ impl MatrixArguments {
         session.ui.status("Wrote", &session.plan.workspace.show(&folder.join("matrix.md")));
         let has_failed = matrix.variants.iter().any(|variant| variant.failed.is_some());
         Ok(if has_failed { Outcome::GateFailed } else { Outcome::Done })
+    }
+}
+
+/// The names of the images; as they were given where several are called the same, such as `a/app/layout` and `b/app/layout`.
+fn titles<'a>(names: &[&'a str], given: &'a [String]) -> Vec<&'a str> {
+    let is_twice = |name: &&str| names.iter().filter(|other| *other == name).count() > 1;
+    let title = |(at, name): (usize, &&'a str)| match given.get(at) {
+        Some(given) if is_twice(name) => given.as_str(),
+        _ => *name,
+    };
+    names.iter().enumerate().map(title).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_the_same_name_have_the_one_they_were_given() {
+        let given = ["v3/app/layout", "small", "app"].map(str::to_owned);
+        assert_eq!(titles(&["app", "small", "app"], &given), ["v3/app/layout", "small", "app"]);
+        assert_eq!(titles(&["app", "small"], &given), ["app", "small"]);
     }
 }
