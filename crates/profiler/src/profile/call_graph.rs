@@ -4,6 +4,7 @@
 //! of caller and callee the cost of the calls with all that they call. It has no whole stacks: below a function with several
 //! callers, the cost of its callees is divided among the callers in proportion to what each of them caused.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tare_report::Frame;
@@ -129,20 +130,26 @@ impl CallGraph {
         for ((caller, callee), cost) in &self.calls {
             callees[*caller].push((*callee, *cost));
         }
-        let total = self.total();
+        // A server can print a profile of its own, whose calls cost anything.
+        let total = self.total().max(1);
         let mut least = LEAST;
         loop {
-            let tree = Tree { graph: self, callees: &callees, least: least * total as f64 };
+            let least_of_all = least * total as f64;
+            let tree = Tree { graph: self, callees: &callees, least: least_of_all, room: Cell::new(FRAMES) };
             let roots = (0..self.functions.len()).filter(|at| !called.contains(at));
-            let roots = roots.map(|at| (at, tree.with_callees(at))).filter(|(_, cost)| *cost >= tree.least);
+            let roots = roots
+                .map(|at| (at, tree.with_callees(at)))
+                .filter(|(_, cost)| *cost >= tree.least)
+                .take(FRAMES + 1);
             let mut frames: Vec<Frame> =
                 roots.map(|(at, cost)| tree.frame(at, cost, &mut Vec::new())).collect();
             frames.sort_by(|a, b| (b.instructions, &a.function).cmp(&(a.instructions, &b.function)));
-            let root = Frame { function: "all".to_owned(), instructions: total, callees: frames };
-            if root.count() <= FRAMES {
-                return root;
+            if tree.room.get() > 0 {
+                let sum = frames.iter().map(|frame| frame.instructions).fold(0, u64::saturating_add);
+                let instructions = total.max(sum);
+                return Frame { function: "all".to_owned(), instructions, callees: frames };
             }
-            least *= 1.5;
+            least *= 2.0;
         }
     }
 }
@@ -152,6 +159,8 @@ struct Tree<'a> {
     callees: &'a [Vec<(usize, u64)>],
     /// Instructions below which there is no frame.
     least: f64,
+    /// How many more frames there may be.
+    room: Cell<usize>,
 }
 
 impl Tree<'_> {
@@ -162,13 +171,15 @@ impl Tree<'_> {
 
     /// The function as it is called on this path, at this cost.
     fn frame(&self, at: usize, cost: f64, path: &mut Vec<usize>) -> Frame {
+        self.room.set(self.room.get().saturating_sub(1));
         let share = cost / self.with_callees(at).max(1.0);
         let mut callees = Vec::new();
         path.push(at);
         for (callee, of_all) in &self.callees[at] {
             let cost = *of_all as f64 * share;
             // A function that is called again by what it calls is on the path already.
-            if cost >= self.least && !path.contains(callee) && path.len() < DEEPEST {
+            let has_room = path.len() < DEEPEST && self.room.get() > 0;
+            if cost >= self.least && !path.contains(callee) && has_room {
                 callees.push(self.frame(*callee, cost, path));
             }
         }
@@ -246,6 +257,21 @@ mod tests {
         for nothing in ["", "fn=(1) a\n0 5\n", "# callgrind format\nfn=1\n0 5\ncfn=\ncalls=\nx y\n0\n0 x\n"] {
             let graph = CallGraph::parse(nothing);
             assert_eq!((graph.total(), graph.tree().callees), (0, vec![]), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_profile_takes_no_time() {
+        for own in [0, 1] {
+            let mut text = "# callgrind format\n".to_owned();
+            for at in 0..60 {
+                text += &format!("fn=({at}) f{at}\n0 {own}\n");
+                for callee in at + 1..60 {
+                    text += &format!("cfn=({callee}) f{callee}\ncalls=1 0\n0 {}\n", u64::MAX);
+                }
+            }
+            let tree = CallGraph::parse(&text).tree();
+            assert!(tree.count() <= FRAMES && tree.instructions > 0);
         }
     }
 

@@ -41,7 +41,7 @@ const NOWHERE: &str = "/dev/null";
 /// Where callgrind's profile goes otherwise: no container lacks it, and no folder of this host is written to.
 const OUTPUT: &str = "/dev/stdout";
 /// The most bytes of output that are kept of a run; a profile has some hundred thousand.
-const KEPT: usize = 64 << 20;
+const KEPT: usize = 16 << 20;
 /// The share of instructions that must be in functions with a name.
 const NAMED: f64 = 0.5;
 /// A folder that every container can write to, whatever its root is: valgrind keeps a file there.
