@@ -42,6 +42,10 @@ struct TestArguments {
     #[arg(value_parser = ["bare", "systemd"])]
     #[cfg(target_os = "linux")]
     vm: Option<Option<String>>,
+    /// Build a Kubernetes once, and run the outside checks that need it alone
+    #[arg(long, conflicts_with_all = ["require_outside", "outside", "vm"])]
+    #[cfg(target_os = "linux")]
+    cluster: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -124,6 +128,9 @@ fn run(command: &Command, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
 fn test(arguments: &TestArguments, workspace: &Workspace, env: &Environment, ui: Ui) -> anyhow::Result<bool> {
     if let Some(machine) = &arguments.vm {
         return crate::vm::run(machine.as_deref(), workspace, env, ui);
+    }
+    if arguments.cluster {
+        return crate::outside::run_cluster(workspace, env, ui);
     }
     let passed = arguments.outside.is_some() || crate::test::run(workspace, env, ui)?;
     let part = arguments.outside.as_deref().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tare_tool::environment::Environment;
 use tare_tool::process::{Execute as _, Shell, cmd, find_program};
@@ -24,6 +24,15 @@ pub(crate) enum Tool {
     /// Debian packages of servers, in the folder that `TARE_PACKAGES` names: a folder for each server, as `.ci/packages`
     /// fills it.
     Packages,
+    /// A Kubernetes, in the folder that `.ci/kubernetes` fills. Building it takes so long that only `--cluster` does.
+    Kubernetes,
+}
+
+impl Tool {
+    /// Whether a check that lacks it is left out even where all tools are required.
+    pub(crate) fn is_optional(self) -> bool {
+        self == Self::Kubernetes
+    }
 }
 
 impl fmt::Display for Tool {
@@ -34,6 +43,7 @@ impl fmt::Display for Tool {
             Self::Namespaces => "root with unshare, nsenter, setpriv, mount, ip and bash",
             Self::Docker20 => "dockerd 20.10",
             Self::Docker29 => "TARE_DOCKER29, a folder with dockerd 29 and containerd",
+            Self::Kubernetes => "a Kubernetes, which `cargo xtask test --cluster` builds",
             Self::Packages => "TARE_PACKAGES, a folder that `.ci/packages` has filled",
         })
     }
@@ -65,6 +75,16 @@ impl Found {
     }
 }
 
+/// The folder of `.ci/kubernetes`.
+fn kubernetes_folder(env: &Environment) -> Option<PathBuf> {
+    let cache = || match env.get("XDG_CACHE_HOME") {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => Some(Path::new(env.get("HOME")?).join(".cache")),
+    };
+    let tools = env.get("TARE_TOOLS").map(PathBuf::from).or_else(|| Some(cache()?.join("tare-tools")))?;
+    Some(tools.join("kubernetes"))
+}
+
 fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
     let (sh, program) = (Shell::new().ok()?, |name: &str| find_program(name, env.get("PATH")));
     match tool {
@@ -89,6 +109,11 @@ fn find(tool: Tool, env: &Environment) -> Option<PathBuf> {
         Tool::Packages => {
             let folder = PathBuf::from(env.get("TARE_PACKAGES")?);
             folder.is_dir().then_some(folder)
+        }
+        Tool::Kubernetes => {
+            let folder = kubernetes_folder(env)?;
+            // What the script builds last, and is complete only then.
+            folder.join("stamps/knative").is_file().then_some(folder)
         }
         Tool::Docker29 => {
             let folder = PathBuf::from(env.get("TARE_DOCKER29")?);
